@@ -1,0 +1,148 @@
+"""Which examples form a step, and how the examples of a batch become padded tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ftjobs.data.masking import example_generator, mask
+from ftjobs.data.tokenization import Tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass takes."""
+
+    inputs: dict[str, torch.Tensor]
+    """The model's keyword arguments: `input_ids`, `attention_mask`, `token_type_ids`: int64 (B, T); or features."""
+    labels: torch.Tensor
+    """int64 (M,): classes of the B examples, or token ids at the M masked positions."""
+    positions: torch.Tensor | None = None
+    """int64 (M,): masked positions in the flattened (B * T) batch; None for classification."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
+        positions = None if self.positions is None else self.positions.to(device, non_blocking=True)
+        return Batch(inputs, self.labels.to(device, non_blocking=True), positions)
+
+
+def epoch_order(examples: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the examples in an epoch: int64 (N,), a function of seed and epoch alone, so it can be resumed."""
+    return np.random.default_rng([seed, epoch]).permutation(examples)
+
+
+def steps_per_epoch(examples: int, global_batch_size: int) -> int:
+    """Optimizer steps per epoch; the last one may have fewer examples."""
+    return -(-examples // global_batch_size)
+
+
+def windows(
+    order: np.ndarray, per_device_batch_size: int, accumulation: int, rank: int, world: int
+) -> Iterator[list[np.ndarray]]:
+    """Per optimizer step, the forward passes of one process: a list of index arrays, at least one, maybe empty.
+
+    The examples of a step are dealt to the processes in contiguous shares that differ by at most one example, so all
+    processes take the same number of steps and no example is used twice.
+    """
+    global_batch_size = per_device_batch_size * accumulation * world
+    for start in range(0, len(order), global_batch_size):
+        share = np.array_split(order[start : start + global_batch_size], world)[rank]
+        passes = -(-len(share) // per_device_batch_size) or 1
+        yield [share[i * per_device_batch_size : (i + 1) * per_device_batch_size] for i in range(passes)]
+
+
+def by_length(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Batches of indices from the longest texts to the shortest, for passes whose order does not matter."""
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def pad(tokens: Tokens, indices: Sequence[int] | np.ndarray, pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Tokens of some texts, padded on the right to the longest: int64 (B, T) each."""
+    lengths = tokens.lengths[indices]
+    shape = (len(indices), int(lengths.max(initial=1)))
+    input_ids = np.full(shape, pad_token_id, dtype=np.int64)
+    attention_mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
+    types = np.zeros(shape, dtype=np.int64)
+    for row, index in enumerate(indices):
+        span = slice(tokens.offsets[index], tokens.offsets[index + 1])
+        input_ids[row, : lengths[row]] = tokens.input_ids[span]
+        if tokens.token_type_ids is not None:
+            types[row, : lengths[row]] = tokens.token_type_ids[span]
+    padded = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
+    if tokens.token_type_ids is not None:
+        padded["token_type_ids"] = torch.from_numpy(types)
+    return padded
+
+
+@dataclass(frozen=True)
+class LabelledExamples:
+    """Tokenized texts with their classes."""
+
+    tokens: Tokens
+    labels: np.ndarray
+    """int64 (N,)"""
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per example: int64 (N,)."""
+        return self.tokens.lengths
+
+    def batch(self, indices: np.ndarray, epoch: int) -> Batch:
+        """The examples at `indices`, the same in every epoch."""
+        return Batch(pad(self.tokens, indices, self.pad_token_id), torch.from_numpy(self.labels[indices]))
+
+
+@dataclass(frozen=True)
+class MaskedExamples:
+    """Tokenized texts, masked anew in every epoch."""
+
+    tokens: Tokens
+    seed: int
+    probability: float
+    mask_token_id: int
+    vocab_size: int
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per example: int64 (N,)."""
+        return self.tokens.lengths
+
+    def batch(self, indices: np.ndarray, epoch: int) -> Batch:
+        """The examples at `indices` with the masks of `epoch`."""
+        inputs = pad(self.tokens, indices, self.pad_token_id)
+        input_ids = inputs["input_ids"].numpy()  # shares memory: masks are written into the batch
+        width = input_ids.shape[1]
+        labels, positions = [], []
+        for row, index in enumerate(indices):
+            span = slice(self.tokens.offsets[index], self.tokens.offsets[index + 1])
+            original = self.tokens.input_ids[span]
+            masked, chosen = mask(
+                original,
+                ~self.tokens.special[span],
+                probability=self.probability,
+                mask_token_id=self.mask_token_id,
+                vocab_size=self.vocab_size,
+                generator=example_generator(self.seed, epoch, int(index)),
+            )
+            input_ids[row, : len(masked)] = masked
+            labels.append(original[chosen])
+            positions.append(row * width + chosen)
+        return Batch(
+            inputs,
+            torch.from_numpy(np.concatenate([*labels, np.zeros(0)]).astype(np.int64)),
+            torch.from_numpy(np.concatenate([*positions, np.zeros(0)]).astype(np.int64)),
+        )

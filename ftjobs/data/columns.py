@@ -1,0 +1,107 @@
+"""The columns of a source that a job needs: finding them, checking their values, one type for each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Features
+
+from ftjobs.jobfile.fields import Data
+
+TEXT = "data.text"
+MAX_PROBLEMS = 5
+"""Problems reported of one file before reading stops: enough to see a pattern."""
+
+
+def wanted(data: Data) -> dict[str, str]:
+    """Columns the job reads, in order, each with the field of the job file that names it."""
+    columns = dict.fromkeys(data.text_columns, TEXT)
+    if data.label is not None:
+        columns.setdefault(data.label, "data.label")
+    if data.split.group_by not in (None, "connected"):
+        columns.setdefault(data.split.group_by, "data.split.group_by")
+    return columns
+
+
+def missing(where: str, present: Sequence[str], needed: dict[str, str]) -> list[str]:
+    """One problem for each needed column that is not present, with the nearest name that is."""
+    problems = []
+    for name, field in needed.items():
+        if name not in present:
+            near = difflib.get_close_matches(name, present, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"set {field} to one of them"
+            listed = ", ".join(repr(column) for column in present) or "none"
+            problems.append(f"{where}: there is no column {name!r} ({field}); columns: {listed}; {hint}")
+    return problems
+
+
+def invalid(where: str, table: pa.Table, needed: dict[str, str], place: Callable[[int], str]) -> list[str]:
+    """Problems of the needed columns' types and values. `place` says where row i stands, such as "line 7".
+
+    Texts are strings; labels and groups are strings, whole numbers or booleans; none is missing or blank.
+    """
+    problems = []
+    for name, field in needed.items():
+        column = table[name]
+        kind = type_name(column.type)
+        accepted = ("strings", "nothing") if field == TEXT else ("strings", "integers", "booleans", "nothing")
+        if kind not in accepted:
+            allowed = "strings" if field == TEXT else "strings, whole numbers or booleans"
+            problems.append(f"{where}: column {name!r} holds {kind}, but {field} takes {allowed}; convert the column")
+            continue
+        blank = pc.is_null(column)
+        if kind == "strings":
+            blank = pc.or_(blank, pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(column, ""))), 0))
+        count = pc.sum(blank).as_py() or 0
+        if count:
+            first = place(pc.index(blank, pa.scalar(True)).as_py())
+            problems.append(
+                f"{where}: column {name!r} ({field}) is empty or missing in {count} of {len(column)} rows, first in "
+                f"{first}; fill it in or remove these rows"
+            )
+    return problems
+
+
+def shown(value: object) -> str:
+    """A value for an error message: on one line, and not longer than one can read."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def type_name(kind: pa.DataType) -> str:
+    """An Arrow type in a user's words: strings, integers, booleans, nothing (all missing), or Arrow's own name."""
+    if pa.types.is_string(kind):
+        return "strings"
+    if pa.types.is_integer(kind):
+        return "integers"
+    if pa.types.is_boolean(kind):
+        return "booleans"
+    if pa.types.is_null(kind):
+        return "nothing"
+    return f"{kind} values"
+
+
+def conform(table: pa.Table, features: Features) -> pa.Table:
+    """The same rows without metadata: every kind of string as `string`, whole numbers as `int64`, and class labels as
+    the names of their classes (unlabelled, -1, as missing)."""
+    columns = {}
+    for name in table.column_names:
+        column, feature = table[name], features[name]
+        if isinstance(feature, ClassLabel) and feature.names:
+            column = _class_names(column, [str(class_name) for class_name in feature.names])
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+            column = column.cast(pa.string())
+        elif pa.types.is_integer(column.type) and column.type != pa.uint64():
+            column = column.cast(pa.int64())
+        columns[name] = column
+    return pa.table(columns)
+
+
+def _class_names(codes: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
+    known = pc.and_(pc.greater_equal(codes, 0), pc.less(codes, len(names)))
+    return pc.take(pa.array(names, pa.string()), pc.if_else(known, codes, None))

@@ -1,0 +1,133 @@
+"""Reading one csv, tsv, jsonl, parquet or text file, strictly: what is in it, or an error that says the line."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Features
+
+from ftjobs.data.columns import MAX_PROBLEMS, conform, invalid, missing
+from ftjobs.data.delimited import read_csv
+from ftjobs.data.jsonl import read_jsonl
+from ftjobs.errors import FtjobsError, UserError
+
+
+def read_file(path: Path, kind: str, header: list[str] | None, needed: dict[str, str]) -> pa.Table:
+    """The needed columns of one file, all rows, in order.
+
+    kind: csv, tsv, jsonl, parquet or text. header: column names of a csv or tsv file without a header row. needed:
+    column names, each with the field of the job file that names it. Cells of csv and tsv are strings, whatever they
+    look like; jsonl and parquet keep strings, whole numbers (int64) and booleans.
+
+    Raises UserError with up to 5 problems when the file is not what it should be, FtjobsError when reading it fails.
+    """
+    try:
+        if kind == "parquet":
+            return _read_parquet(path, needed)
+        with _opened(path) as stream:
+            lines = _lines(path, stream)
+            if kind == "jsonl":
+                columns, numbers = read_jsonl(path, lines, needed)
+            elif kind == "text":
+                columns, numbers = _read_text(path, lines, needed)
+            else:
+                columns, numbers = read_csv(path, lines, "\t" if kind == "tsv" else ",", header, needed)
+    except UnicodeDecodeError:
+        raise UserError(_undecodable(path)) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        remedy = "compress it again, or drop .gz from its name"
+        raise UserError(f"{path}: is not a whole gzip file ({error}); {remedy}") from error
+    except PermissionError as error:
+        raise UserError(f"{path}: may not be read ({error.strerror}); give this user permission to read it") from error
+    except OSError as error:
+        raise FtjobsError(f"{path}: reading failed ({error}); try again") from error
+    table = pa.table(columns)
+    problems = invalid(str(path), table, needed, lambda row: f"line {numbers[row]}")
+    if problems:
+        raise UserError(problems)
+    return table
+
+
+def _opened(path: Path) -> IO[str]:
+    # utf-8-sig drops a byte order mark; csv needs the line ends as they are, since a quoted cell may hold some.
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    return opener(path, "rt", encoding="utf-8-sig", errors="strict", newline="")
+
+
+def _lines(path: Path, stream: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(stream, 1):
+        if "\0" in line:
+            raise UserError(
+                f"{path}, line {number}: has a NUL byte (\\0), so it is damaged or UTF-16; save the file as UTF-8"
+            )
+        yield line
+
+
+def _undecodable(path: Path) -> list[str]:
+    """One problem for each of the first lines that are not UTF-8."""
+    problems = []
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    with opener(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = line[error.start]
+                remedy = "save the file as UTF-8 (iconv -f ENCODING -t UTF-8)"
+                if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    return [f"{path}, line 1: byte 0x{byte:02x} is not UTF-8: the file is UTF-16; {remedy}"]
+                if number == 1 and line.startswith(b"\x1f\x8b"):
+                    return [f"{path}, line 1: byte 0x{byte:02x} is not UTF-8: the file is gzip; end its name in .gz"]
+                problems.append(f"{path}, line {number}: byte 0x{byte:02x} is not UTF-8; {remedy}")
+                if len(problems) == MAX_PROBLEMS:
+                    break
+    return problems
+
+
+def _read_text(path: Path, lines: Iterator[str], needed: dict[str, str]) -> tuple[dict[str, list[str]], array]:
+    """Lines that are not blank, without their line ends, and their numbers."""
+    name, *others = needed
+    if others:
+        raise UserError(
+            f"{path}: a text file is one column, one text a line, and is read as {name!r} (data.text); it cannot hold "
+            + " and ".join(f"{other!r} ({needed[other]})" for other in others)
+            + "; use csv, jsonl or parquet"
+        )
+    texts: list[str] = []
+    numbers = array("q")
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            texts.append(line.rstrip("\r\n"))
+            numbers.append(number)
+    if not texts:
+        raise UserError(f"{path}: is empty; write one text a line")
+    return {name: texts}, numbers
+
+
+def _read_parquet(path: Path, needed: dict[str, str]) -> pa.Table:
+    with path.open("rb") as file:
+        try:
+            parquet = pq.ParquetFile(file)
+            problems = missing(str(path), parquet.schema_arrow.names, needed)
+            if problems:
+                raise UserError(problems)
+            table = parquet.read(columns=list(needed)).select(list(needed))
+            table = conform(table, Features.from_arrow_schema(table.schema))
+        except (pa.ArrowException, ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the file system's own; pyarrow's, for bytes that make no sense, have no number
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: is not a parquet file, or damaged ({reason}); write it again") from error
+    if not len(table):
+        raise UserError(f"{path}: has no rows; add rows of data")
+    problems = invalid(str(path), table, needed, lambda row: f"row {row + 1}")
+    if problems:
+        raise UserError(problems)
+    return table

@@ -1,0 +1,195 @@
+"""Reading a data set from the hub: exactly one commit of it, which is recorded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+from huggingface_hub import HfApi
+from huggingface_hub.errors import (
+    FileMetadataError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import httpx
+
+from ftjobs.data.columns import conform, invalid, missing
+from ftjobs.errors import FtjobsError, UserError
+from ftjobs.jobfile.fields import Data
+
+PARQUET_EXPORT = "refs/convert/parquet"
+"""Branch to which the hub converts data sets, among them those that come as a Python script."""
+
+SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("validation", "valid", "val", "dev"), "validation")}
+
+
+class DatasetScriptError(UserError):
+    """The data set is a Python script, which `datasets` does not run."""
+
+
+def load(data: Data, needed: dict[str, str]) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+    """Splits of the hub data set `data.source` with the needed columns, and which commit they are from.
+
+    A data set that is a Python script is read from the hub's own conversion to parquet instead, if `revision` is
+    `main`: `datasets` runs no scripts, and the conversion has a commit of its own.
+
+    Raises UserError when the data set, its revision, configuration or columns are not there; FtjobsError when the hub
+    does not answer.
+    """
+    try:
+        loaded, origin = _fetch(data, data.revision)
+    except DatasetScriptError as script:
+        if data.revision != "main":
+            raise
+        try:
+            loaded, origin = _fetch(data, PARQUET_EXPORT)
+        except UserError as error:
+            raise UserError([*script.problems, *error.problems]) from error
+    return _tables(data, _renamed(data, loaded), needed), origin
+
+
+def _fetch(data: Data, revision: str) -> tuple[dict[str, datasets.Dataset], dict[str, Any]]:
+    """Everything that talks to the hub: find the commit that `revision` is today, and load it."""
+    try:
+        info = HfApi().dataset_info(str(data.source), revision=revision)
+        # The id as the hub has it today: old ones without an owner ("squad") still resolve, but do not load.
+        repo, commit = info.id, str(info.sha)
+        load_commit = _load_export if revision == PARQUET_EXPORT else _load
+        loaded = load_commit(data, repo, commit)
+    except UserError:
+        raise
+    except Exception as error:
+        raise _explained(data, revision, error) from error
+    return loaded, {"hub_id": repo, "revision": revision, "commit": commit, "config": data.config}
+
+
+def _load(data: Data, repo: str, commit: str) -> dict[str, datasets.Dataset]:
+    return dict(datasets.load_dataset(repo, data.config, revision=commit, cache_dir=_cache(commit, data.config)))
+
+
+def _cache(commit: str, config: str | None) -> str:
+    """A cache for each commit and configuration: where the hub fails halfway, `datasets` takes whatever version of the
+    data set its cache has."""
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "ftjobs" / f"{commit}-{config or 'default'}")
+
+
+def _load_export(data: Data, repo: str, commit: str) -> dict[str, datasets.Dataset]:
+    """Load `<config>/<split>/<number>.parquet` of the hub's parquet conversion."""
+    files = HfApi().list_repo_files(repo, repo_type="dataset", revision=commit)
+    by_config: dict[str, dict[str, list[str]]] = {}
+    for file in sorted(files):
+        folders = file.split("/")
+        if len(folders) == 3 and file.endswith(".parquet"):
+            by_config.setdefault(folders[0], {}).setdefault(folders[1], []).append(file)
+    config = data.config or (next(iter(by_config)) if len(by_config) == 1 else "default")
+    if config not in by_config:
+        raise UserError(
+            f"data.config: {data.config!r} is none of the configurations that the hub's parquet conversion of "
+            f"{data.source!r} has ({', '.join(by_config) or 'none'}); set data.config to one of them"
+        )
+    if any(split.startswith("partial-") for split in by_config[config]):
+        raise UserError(
+            f"data.source: the hub's parquet conversion of {data.source!r} holds only its first part; "
+            "download the data set and name its files"
+        )
+    cache = _cache(commit, config)
+    return dict(datasets.load_dataset(repo, revision=commit, data_files=by_config[config], cache_dir=cache))
+
+
+def _renamed(data: Data, loaded: dict[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
+    """The splits under our names; a single one is the training split."""
+    if len(loaded) == 1:
+        return {"train": next(iter(loaded.values()))}
+    names = [SPLIT_NAMES.get(name) for name in loaded]
+    if None in names or "train" not in names or len(set(names)) < len(names):
+        raise UserError(
+            f"data.source: {data.source!r} has the splits {', '.join(loaded)}, which are not train, validation (or "
+            "valid, val, dev) and test; save the splits you want as files and write "
+            "data.source as {train: FILE, test: FILE}"
+        )
+    return {SPLIT_NAMES[name]: dataset for name, dataset in loaded.items()}
+
+
+def _tables(data: Data, loaded: dict[str, datasets.Dataset], needed: dict[str, str]) -> dict[str, pa.Table]:
+    tables, problems = {}, []
+    for split, dataset in loaded.items():
+        where = f"{data.source}, split {split}"
+        absent = missing(where, dataset.column_names, needed)
+        if absent or not len(dataset):
+            problems += absent or [f"{where}: has no rows; choose another revision or configuration"]
+            continue
+        columns = dataset.select_columns(list(needed)).with_format("arrow")[:]
+        if data.label is not None and _unlabelled(columns[data.label]):
+            problems.append(
+                f"{where}: is unlabelled (column {data.label!r} is -1 in all {len(columns)} rows), as test splits of "
+                "benchmarks are; save the labelled splits as files and write data.source as {train: FILE, test: FILE}"
+            )
+            continue
+        tables[split] = conform(columns, dataset.features)
+        problems += invalid(where, tables[split], needed, lambda row: f"row {row + 1}")
+    if problems:
+        raise UserError(problems)
+    return tables
+
+
+def _unlabelled(labels: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_integer(labels.type)) and pc.unique(labels).to_pylist() == [-1]
+
+
+def _explained(data: Data, revision: str, error: BaseException) -> FtjobsError:
+    """What went wrong on the way to the hub, as an error of ours: the user's to mend, or worth another try."""
+    chain = _chain(error)
+    here = f"data.source: {data.source!r} at revision {revision!r}"
+    # `datasets` drops the cause of some errors, so its message has to do.
+    if any(isinstance(link, GatedRepoError) or "is a gated dataset" in str(link) for link in chain):
+        page = f"https://huggingface.co/datasets/{data.source}"
+        return UserError(f"{here} is gated on the hub; ask for access on {page} and set HF_TOKEN to a token with it")
+    if any(isinstance(link, RevisionNotFoundError) for link in chain):
+        return UserError(f"{here}: the hub has no such revision; set data.revision to a branch, tag or commit it has")
+    if any(isinstance(link, RepositoryNotFoundError | HFValidationError) for link in chain):
+        looked_at = os.path.abspath(os.path.expanduser(str(data.source)))
+        return UserError(
+            f"{here}: the hub has no such data set, or it is private; correct the id, or set HF_TOKEN to a token that "
+            f"may read it; or is it a path? looked at {looked_at}: nothing there"
+        )
+    if any(_may_pass(link) for link in chain):
+        return FtjobsError(f"{here}: the hub cannot be reached ({_reason(error)}); check the network and try again")
+    if "Dataset scripts are no longer supported" in str(error):
+        return DatasetScriptError(
+            f"{here} is a Python script, which is not run; the hub's own conversion of such data sets to parquet is "
+            f"their revision {PARQUET_EXPORT}"
+        )
+    return UserError(
+        f"{here}, configuration {data.config or 'default'!r}: datasets cannot read it ({_reason(error)}); set "
+        "data.config or data.revision, or download the data set and name its files"
+    )
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Failures of the network, the hub or this machine's disk."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    if isinstance(error, httpx.TransportError | LocalEntryNotFoundError | FileMetadataError):
+        return True
+    return isinstance(error, OSError) and (error.errno is not None or isinstance(error, ConnectionError | TimeoutError))
+
+
+def _reason(error: BaseException) -> str:
+    """Type and message of an error, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

@@ -1,0 +1,145 @@
+"""Reading a job's labelled data from where the job file says it is: files on this machine, or a data set on the hub."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from ftjobs.data import columns, hub
+from ftjobs.data.files import read_file
+from ftjobs.errors import UserError
+from ftjobs.jobfile import localfiles
+from ftjobs.jobfile.fields import Data
+
+log = logging.getLogger(__name__)
+
+# How data sets on the hub, and many elsewhere, name the files of a split: train.csv, dev-00000-of-00002.parquet.
+_SPLIT_FILE = re.compile(r"(train|validation|valid|val|dev|test)(?![A-Za-z])")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows as they are at the source, before any division of ours."""
+
+    splits: dict[str, Dataset]
+    """`train`, and `validation` and `test` if the source has them. Columns: the texts (strings), the label and the
+    column to group by (strings, int64 or booleans), whichever the job names; nothing missing."""
+    provenance: dict[str, Any]
+    """What was read, as JSON: `source` as in the job file, and either `files` (split, name, bytes, sha256) or
+    `hub_id`, `revision`, `commit` and `config`."""
+
+
+class _File(NamedTuple):
+    split: str
+    name: str
+    path: Path
+
+
+def read(data: Data) -> Source:
+    """Read and check everything that `data` names.
+
+    Raises UserError with the problems of all files when the data or the job file must be mended, FtjobsError when
+    reading failed for a reason that may pass.
+    """
+    needed = columns.wanted(data)
+    if isinstance(data.source, dict) or localfiles.is_local(data.source):
+        tables, origin = _read_files(data, needed)
+    else:
+        _refuse_url("data.source", data.source)
+        tables, origin = hub.load(data, needed)
+    if data.label is not None:
+        classes = pc.unique(tables["train"][data.label]).to_pylist()
+        if len(classes) < 2:
+            raise UserError(
+                f"data.label: column {data.label!r} is {classes[0]!r} in all {len(tables['train'])} training rows of "
+                f"{data.source!r}; a classifier needs two classes or more: check data.label and the data"
+            )
+    return Source({split: Dataset(table) for split, table in tables.items()}, {"source": data.source, **origin})
+
+
+def _read_files(data: Data, needed: dict[str, str]) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+    parts: dict[str, list[pa.Table]] = {}
+    first: dict[str, tuple[Path, pa.Schema]] = {}
+    provenance, problems = [], []
+    for split, name, path in _files(data):
+        try:
+            table = read_file(path, localfiles.format_of(path, data.format), data.columns, needed)
+        except UserError as error:
+            problems += error.problems
+            continue
+        problems += _disagreements(path, table.schema, *first.setdefault(split, (path, table.schema)))
+        parts.setdefault(split, []).append(table)
+        sha256 = localfiles.digest(path)
+        provenance.append({"split": split, "name": name, "bytes": path.stat().st_size, "sha256": sha256})
+    if problems:
+        raise UserError(problems)
+    return {split: pa.concat_tables(tables) for split, tables in parts.items()}, {"files": provenance}
+
+
+def _disagreements(path: Path, schema: pa.Schema, first_path: Path, first: pa.Schema) -> list[str]:
+    """Files of one split become one table: a column has one type in all of them."""
+    return [
+        f"{path}: column {name!r} holds {columns.type_name(schema.field(name).type)}, but in {first_path} "
+        f"{columns.type_name(first.field(name).type)}; write it alike in all files"
+        for name in schema.names
+        if schema.field(name).type != first.field(name).type
+    ]
+
+
+def _files(data: Data) -> list[_File]:
+    """Every file of the source with its split, in the order in which rows are concatenated."""
+    if isinstance(data.source, str):
+        return _divided_by_name(data.source)
+    if "train" not in data.source:
+        raise UserError(f"data.source: names {', '.join(data.source)} but no train; add train: FILE")
+    files, problems = [], []
+    for split, source in data.source.items():
+        try:
+            _refuse_url(f"data.source.{split}", source)
+            files += [_File(split, path.name, path) for path in localfiles.expand(source)]
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(problems)
+    return files
+
+
+def _divided_by_name(source: str) -> list[_File]:
+    """Files whose names, or the folders they are in, say their split; all are training rows if none says train."""
+    paths = localfiles.expand(source)
+    root = Path(os.path.expanduser(source))
+    names = [path.relative_to(root) if root.is_dir() else Path(path.name) for path in paths]
+    splits = [_split_of(name) for name in names]
+    if root.is_file() or "train" not in splits:
+        splits = ["train"] * len(paths)
+    ignored = [name.as_posix() for name, split in zip(names, splits, strict=True) if split is None]
+    if ignored:
+        log.warning("%s: not read, because their names say no split while others' do: %s", source, ", ".join(ignored))
+    return [
+        _File(split, name.as_posix(), path) for split, name, path in zip(splits, names, paths, strict=True) if split
+    ]
+
+
+def _split_of(name: Path) -> str | None:
+    for part in name.parts:
+        match = _SPLIT_FILE.match(part)
+        if match:
+            return hub.SPLIT_NAMES[match[1]]
+    return None
+
+
+def _refuse_url(field: str, source: str) -> None:
+    if "://" in source:
+        remedy = "aws s3 cp" if source.startswith("s3://") else "curl -O"
+        raise UserError(
+            f"{field}: {source!r} is not on this machine, and object storage and URLs are not read directly yet; "
+            f"download it first ({remedy}) and name the file"
+        )

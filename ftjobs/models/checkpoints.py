@@ -1,0 +1,188 @@
+"""Model folders: bring one in from the hub or a folder, read and write its weights, load its tokenizer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from ftjobs.errors import FtjobsError, UserError
+
+WEIGHTS = "model.safetensors"
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_PICKLED = "pytorch_model*.bin"
+#: Families whose position embeddings start behind the padding index, so that fewer than all of them can be used.
+_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "mpnet"}
+
+
+def download(model: str, revision: str) -> tuple[Path, str]:
+    """Fetch a model from the hub, weights in one format only.
+
+    Returns:
+        The folder it lies in, and the commit that `revision` stands for.
+
+    Raises:
+        UserError: the hub has no such model or revision, or wants a log-in.
+        FtjobsError: the hub does not answer.
+    """
+    where = f"encoder.model: `{model}` at revision `{revision}`"
+    try:
+        info = HfApi().model_info(model, revision=revision)
+        names = [sibling.rfilename for sibling in info.siblings or []]
+        safe = any(name.endswith(".safetensors") for name in names)
+        patterns = _HUB_FILES if safe else [*_HUB_FILES, _PICKLED]
+        folder = snapshot_download(
+            model, revision=info.sha, allow_patterns=patterns, ignore_patterns=["*/*", "tf_*", "flax_*"]
+        )
+        return Path(folder), str(info.sha)
+    except GatedRepoError as error:
+        raise UserError(f"{where}: access is restricted; accept its terms on the hub and set HF_TOKEN") from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise UserError(
+            f"{where}: neither on the hub nor a folder here (looked at {Path(model).absolute()}); "
+            "correct the id or the path, or set HF_TOKEN if it is private"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise FtjobsError(
+            f"{where}: the hub does not answer ({reason}); without a network, set encoder.model to a folder"
+        ) from error
+    except Exception as error:  # httpx errors, which share no base with the above
+        if type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests"):
+            raise FtjobsError(f"{where}: the hub does not answer ({error}); try again, or use a folder") from error
+        raise
+
+
+def copy_checkpoint(folder: Path, destination: Path) -> None:
+    """Copy a checkpoint's configuration, tokenizer and every weight to `destination`, as one safetensors file.
+
+    Raises:
+        UserError: the folder is no readable encoder; says what is missing or broken.
+    """
+    config = load_config(folder)
+    tokenizer = load_tokenizer(folder)
+    if len(tokenizer) > getattr(config, "vocab_size", len(tokenizer)):
+        raise UserError(
+            f"{folder}: the tokenizer has {len(tokenizer)} tokens but the model embeds {config.vocab_size}; "
+            "tokenizer and model are not from the same checkpoint"
+        )
+    destination.mkdir(parents=True, exist_ok=True)
+    if (folder / WEIGHTS).is_file():
+        read_weights(folder)  # so that a broken file is noticed here
+        shutil.copyfile(folder / WEIGHTS, destination / WEIGHTS)
+    else:
+        write_weights(read_weights(folder), destination)
+    shutil.copyfile(folder / "config.json", destination / "config.json")
+    tokenizer.save_pretrained(destination)
+
+
+def load_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of a model folder.
+
+    Raises:
+        UserError: no folder, no config.json in it, or not one of a known model.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: is no model folder, it has no config.json; give what `save_pretrained` wrote")
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder}/config.json: no readable model configuration: {_first_line(error)}") from error
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder.
+
+    Raises:
+        UserError: there is none, or it has no padding token or no fast (Rust) implementation.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise UserError(
+            f"{folder}: no readable tokenizer ({_first_line(error)}); save one beside the model with "
+            "`tokenizer.save_pretrained`"
+        ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise UserError(f"{folder}: has no tokenizer files; save one beside the model with `tokenizer.save_pretrained`")
+    if not tokenizer.is_fast:
+        raise UserError(f"{folder}: its tokenizer has no fast version; convert it to a tokenizer.json first")
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"{folder}: its tokenizer has no padding token; encoders such as BERT have one")
+    return tokenizer
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Every weight of a model folder by name: safetensors (also in shards), else PyTorch's own format.
+
+    Raises:
+        UserError: no weights, or not readable.
+    """
+    files = _weight_files(folder)
+    weights: dict[str, torch.Tensor] = {}
+    for file in files:
+        try:
+            if file.suffix == ".safetensors":
+                with safe_open(file, framework="pt") as opened:
+                    weights.update({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+            else:
+                loaded = torch.load(file, map_location="cpu", weights_only=True)
+                weights.update({name: value for name, value in loaded.items() if isinstance(value, torch.Tensor)})
+        except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError, EOFError, KeyError) as error:
+            raise UserError(f"{file}: no readable weights: {_first_line(error)}; fetch the file again") from error
+        except Exception as error:
+            if type(error).__name__ != "UnpicklingError":
+                raise
+            raise UserError(f"{file}: refused, it holds more than weights; use a safetensors checkpoint") from error
+    return weights
+
+
+def write_weights(weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Write weights as one safetensors file; tensors that share memory are written out each."""
+    separate = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
+    save_file(separate, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def longest_input(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
+    """Most tokens an input may have: what is wanted, what the positions allow, what the tokenizer says."""
+    positions = getattr(config, "max_position_embeddings", None) or wanted
+    if config.model_type in _OFFSET_POSITIONS:
+        positions -= (config.pad_token_id or 0) + 1
+    return int(min(wanted, positions, tokenizer.model_max_length))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for name in (WEIGHTS, "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            try:
+                mapping: dict[str, Any] = json.loads(index.read_text())["weight_map"]
+                shards = sorted(set(mapping.values()))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UserError(f"{index}: no readable index of weight files: {_first_line(error)}") from error
+            missing = [shard for shard in shards if Path(shard).name != shard or not (folder / shard).is_file()]
+            if missing:
+                raise UserError(f"{folder}: weight file {missing[0]} is missing; fetch the checkpoint again")
+            return [folder / shard for shard in shards]
+    raise UserError(f"{folder}: has no weights; expected {WEIGHTS} or pytorch_model.bin beside config.json")
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,142 @@
+"""Encoders with a head on: load one for masked language modelling or for classification, freeze it, publish it whole.
+
+The trap that this module exists for: a checkpoint saved as `...ForMaskedLM` has no pooler, and loading it as a
+classifier makes one up at random. A frozen encoder would then freeze noise. So what a checkpoint did not hold is
+never frozen, and what it did hold is never lost on the way through adaptation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ftjobs.errors import UserError
+from ftjobs.models import checkpoints
+
+transformers.logging.set_verbosity_error()  # its load report calls a new head a problem; ours says what is new
+transformers.logging.disable_progress_bar()
+
+
+def load_masked_lm(folder: Path) -> tuple[PreTrainedModel, list[str]]:
+    """An encoder with its masked-LM head, in fp32.
+
+    Returns:
+        The model, and the names of parameters that the checkpoint did not hold (a new head, then).
+
+    Raises:
+        UserError: the family has no masked-LM head, or the checkpoint holds no such encoder.
+    """
+    config = checkpoints.load_config(folder)
+    return _load(AutoModelForMaskedLM, folder, config)
+
+
+def load_classifier(folder: Path, classes: list[str]) -> tuple[PreTrainedModel, list[str]]:
+    """An encoder with a classification head for `classes`, in fp32.
+
+    A head that the checkpoint brings is kept if it was trained for the same classes, else rebuilt.
+
+    Returns:
+        The model, and the names of parameters that are newly initialised (from torch's global generator).
+
+    Raises:
+        UserError: the family has no classification head, or the checkpoint holds no such encoder.
+    """
+    config = checkpoints.load_config(folder)
+    same_classes = list((config.id2label or {}).values()) == classes
+    config.id2label = dict(enumerate(classes))
+    config.label2id = {name: index for index, name in enumerate(classes)}
+    config.problem_type = "single_label_classification"
+    model, new = _load(AutoModelForSequenceClassification, folder, config)
+    if not same_classes and any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
+        fresh = AutoModelForSequenceClassification.from_config(config)
+        head = [name for name, _ in model.named_parameters() if not is_encoder(model, name)]
+        model.load_state_dict({name: fresh.get_parameter(name) for name in head}, strict=False)
+        new = sorted({*new, *head})
+    return model, new
+
+
+def is_encoder(model: PreTrainedModel, name: str) -> bool:
+    """Whether a parameter belongs to the encoder (with its pooler, if it has one) and not to the head on it."""
+    return name.startswith(f"{model.base_model_prefix}.")
+
+
+def freeze_encoder(model: PreTrainedModel, new: list[str]) -> None:
+    """Stop gradients to every encoder weight that came from a checkpoint; `new` ones are trained with the head."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name in new or not is_encoder(model, name)
+
+
+def weights_beyond(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint that `model`, loaded from it, has no place for: pooler, next-sentence head.
+
+    Returns:
+        Tensors by the name that a model class with a place for them looks for.
+    """
+    own = set(model.state_dict())
+    beyond: dict[str, torch.Tensor] = {}
+    for auto_class in (AutoModel, AutoModelForPreTraining):
+        if type(model.config) not in auto_class._model_mapping:
+            continue
+        other, loading = auto_class.from_pretrained(folder, output_loading_info=True, **_EXACTLY)
+        prefix = "" if auto_class is AutoModelForPreTraining else f"{model.base_model_prefix}."
+        missing = set(loading["missing_keys"])
+        tied = set(getattr(other, "all_tied_weights_keys", None) or {})
+        for name, value in other.state_dict().items():
+            if name not in missing and name not in tied and prefix + name not in own:
+                beyond[prefix + name] = value
+    return beyond
+
+
+def save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, beyond: dict[str, torch.Tensor]
+) -> None:
+    """Write a checkpoint that `from_pretrained` loads: the model, its tokenizer, and weights `beyond` the model's."""
+    model.save_pretrained(folder)
+    if beyond:
+        checkpoints.write_weights(checkpoints.read_weights(folder) | beyond, folder)
+    tokenizer.save_pretrained(folder)
+
+
+def new_modules(new: list[str]) -> str:
+    """Newly initialised parameters as a log names them: `bert.pooler.dense, classifier`."""
+    return ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in sorted(new)))
+
+
+#: Weights in fp32 whatever the checkpoint was saved in: training in bf16 weights would lose small updates.
+_EXACTLY: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+
+
+def _load(auto_class: Any, folder: Path, config: PreTrainedConfig) -> tuple[PreTrainedModel, list[str]]:
+    task = auto_class.__name__.removeprefix("AutoModelFor")
+    if type(config) not in auto_class._model_mapping:
+        raise UserError(f"{folder}: encoders of type `{config.model_type}` have no {task} head in transformers")
+    try:
+        model, loading = auto_class.from_pretrained(
+            folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **_EXACTLY
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"{folder}: no readable encoder: {reason}") from error
+    new = {*loading["missing_keys"], *(key[0] for key in loading["mismatched_keys"])}
+    lost = [name for name in new if is_encoder(model, name) and "pooler" not in name]
+    if lost:
+        total = sum(is_encoder(model, name) for name, _ in model.named_parameters())
+        raise UserError(
+            f"{folder}: no readable encoder: {len(lost)} of its {total} encoder weights are missing or of another "
+            f"shape, such as {min(lost)}; config.json and the weights do not belong together"
+        )
+    return model, sorted(new & {name for name, _ in model.named_parameters()})
+
+

@@ -1,0 +1,171 @@
+"""A job's stages in the order they run, each with the identity of its result.
+
+An identity is a sha256 over everything that decides a stage's result: its settings, the identities of the stages it
+reads, its seed, and the version of that kind of stage. It is known before anything runs, so a stage whose identity is
+published already is never run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftjobs.errors import UserError
+from ftjobs.jobfile import localfiles
+from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Job
+
+#: Raise a kind's number when its code starts to give other results for the same settings.
+STAGE_VERSIONS = {"prepare": 1, "adapt": 1, "classify": 1, "report": 1}
+#: `prepare` and `report` run once for all seeds; this stands where a seed would.
+NO_SEED = 0
+
+
+class Prepare(Fields):
+    """Settings of the `prepare` stage: the job's encoder and data."""
+
+    encoder: Encoder
+    data: Data
+
+
+class Report(Fields):
+    """Settings of the `report` stage."""
+
+    pipeline: str
+    stages: list[str]
+    hypotheses: list[str]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage with one seed: what a container runs, and what one artifact holds."""
+
+    pipeline: str
+    stage: str
+    kind: str
+    seed: int
+    settings: Prepare | Adapt | Classify | Report
+    identity: str
+    inputs: dict[str, StageRun] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Where the artifact lives in storage, without a slash at the end."""
+        return f"{self.pipeline}/{self.stage}/seed-{self.seed}/{self.identity[:12]}"
+
+    @property
+    def title(self) -> str:
+        """The stage as messages name it: `head seed 42`, or `prepare` for stages without seeds."""
+        return self.stage if self.kind in ("prepare", "report") else f"{self.stage} seed {self.seed}"
+
+
+def plan(job: Job) -> list[StageRun]:
+    """All stages of a job, one entry per stage and seed, each after the stages it reads.
+
+    Raises:
+        UserError: a local file or folder that the job names is not there.
+    """
+    prepare_settings = Prepare(encoder=job.encoder, data=job.data)
+    prepare = _stage_run(job, "prepare", "prepare", NO_SEED, prepare_settings, {}, _prepare_content(prepare_settings))
+    runs: dict[tuple[str, int], StageRun] = {}
+    for name in _in_order(job):
+        settings = job.stage(name)
+        content = settings.model_dump(exclude={"encoder", "kind"})
+        for seed in job.seeds:
+            source = prepare if settings.encoder is None else runs[settings.encoder, seed]
+            inputs = {"prepare": prepare, "encoder": source}
+            runs[name, seed] = _stage_run(job, name, settings.kind, seed, settings, inputs, content)
+    report_settings = Report(pipeline=job.name, stages=list(job.stages), hypotheses=job.hypotheses)
+    inputs = {"prepare": prepare} | {f"{run.stage}/seed-{run.seed}": run for run in runs.values()}
+    report = _stage_run(job, "report", "report", NO_SEED, report_settings, inputs, report_settings.model_dump())
+    return [prepare, *runs.values(), report]
+
+
+def select(runs: list[StageRun], stage: str, seed: int | None = None) -> StageRun:
+    """The run of one stage; with several seeds, `seed` says which.
+
+    Raises:
+        UserError: no such stage or seed, or a seed is needed to choose.
+    """
+    found = [run for run in runs if run.stage == stage]
+    if not found:
+        names = ", ".join(dict.fromkeys(run.stage for run in runs))
+        raise UserError(f"there is no stage `{stage}`; the stages are: {names}")
+    if found[0].kind in ("prepare", "report"):
+        return found[0]
+    seeds = [run.seed for run in found]
+    if seed is None and len(found) > 1:
+        raise UserError(f"stage `{stage}` has the seeds {', '.join(map(str, seeds))}; choose one with --seed")
+    for run in found:
+        if seed is None or run.seed == seed:
+            return run
+    raise UserError(f"stage `{stage}` has no seed {seed}; its seeds are: {', '.join(map(str, seeds))}")
+
+
+def _in_order(job: Job) -> list[str]:
+    """Stage names in the file's order, except that a stage comes after the one whose encoder it takes."""
+    ordered: list[str] = []
+
+    def add(name: str) -> None:
+        if name not in ordered:
+            if encoder := job.stage_encoder(name):
+                add(encoder)
+            ordered.append(name)
+
+    for name in job.stages:
+        add(name)
+    return ordered
+
+
+def _stage_run(
+    job: Job,
+    stage: str,
+    kind: str,
+    seed: int,
+    settings: Prepare | Adapt | Classify | Report,
+    inputs: dict[str, StageRun],
+    content: dict[str, Any],
+) -> StageRun:
+    decides = {
+        "kind": kind,
+        "version": STAGE_VERSIONS[kind],
+        "seed": seed,
+        "settings": content,
+        "inputs": {role: run.identity for role, run in inputs.items()},
+    }
+    canonical = json.dumps(decides, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    identity = hashlib.sha256(canonical.encode()).hexdigest()
+    return StageRun(job.name, stage, kind, seed, settings, identity, inputs)
+
+
+def _prepare_content(settings: Prepare) -> dict[str, Any]:
+    """What decides the result of `prepare`: local files count by their content, not by their path."""
+    content = settings.model_dump()
+    source = settings.data.source
+    if isinstance(source, dict):
+        content["data"]["source"] = {split: _source_content(one, settings.data) for split, one in source.items()}
+    else:
+        content["data"]["source"] = _source_content(source, settings.data)
+    model = settings.encoder.model
+    if model is not None and localfiles.is_local(model):
+        content["encoder"] = {"files": _folder_content(Path(model).expanduser())}
+    return content
+
+
+def _source_content(source: str, data: Data) -> Any:
+    if not localfiles.is_local(source):
+        return source
+    files = localfiles.expand(source)
+    return [[path.name, localfiles.format_of(path, data.format), localfiles.digest(path)] for path in files]
+
+
+def _folder_content(folder: Path) -> list[list[str]]:
+    if not folder.is_dir():
+        raise UserError(
+            f"encoder.model: {folder} is no folder (looked at {folder.absolute()}); give a hub id such as "
+            "google-bert/bert-base-cased, or a folder with config.json, weights and tokenizer files"
+        )
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return [[path.name, localfiles.digest(path)] for path in files]

@@ -1,0 +1,69 @@
+"""How long work shows that it goes on: bars on a terminal, a line now and then in a log file. All on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LOG = logging.getLogger("ftjobs")
+#: Call with the units done since the last call, and a short note such as the current loss.
+Advance = Callable[[int, str], None]
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def track(title: str, total: int) -> Iterator[Advance]:
+    """Show the progress of a piece of work of `total` units while the block runs."""
+    if sys.stderr.isatty():
+        with _bar(title, total) as advance:
+            yield advance
+    else:
+        yield _lines(title, total)
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total, note="")
+
+        def advance(units: int, note: str) -> None:
+            bar.update(task, advance=units, note=note)
+
+        yield advance
+
+
+def _lines(title: str, total: int) -> Advance:
+    done, last = 0, time.monotonic()
+
+    def advance(units: int, note: str) -> None:
+        nonlocal done, last
+        done += units
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            LOG.info("%s: %d of %d%s", title, done, total, f", {note}" if note else "")
+
+    return advance
+
+
+def log_to_stderr(verbose: bool = False) -> None:
+    """Send the package's log to stderr: plain lines, above any bar."""
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, show_level=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    LOG.handlers = [handler]
+    LOG.setLevel(logging.DEBUG if verbose else logging.INFO)
+    LOG.propagate = False

@@ -1,0 +1,78 @@
+"""Runs a stage: fetches its inputs from storage, runs it in a work folder, publishes what it wrote."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ftjobs import artifacts
+from ftjobs.artifacts import Manifest
+from ftjobs.plan import StageRun
+from ftjobs.progress import LOG
+from ftjobs.storage import Storage
+
+#: Libraries whose versions can change a result, or how a checkpoint loads.
+_LIBRARIES = ("ftjobs", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
+
+
+def run_all(runs: list[StageRun], storage: Storage) -> list[Manifest]:
+    """Run the stages in order, skipping those that are published; returns the manifest of each."""
+    manifests = []
+    for position, run in enumerate(runs, start=1):
+        manifest = artifacts.find(storage, run)
+        if manifest is not None:
+            LOG.info("[%d/%d] %s: published already, %s", position, len(runs), run.title, run.identity[:12])
+        else:
+            LOG.info("[%d/%d] %s: running", position, len(runs), run.title)
+            manifest = run_stage(run, storage)
+        manifests.append(manifest)
+    return manifests
+
+
+def run_stage(run: StageRun, storage: Storage) -> Manifest:
+    """Run one stage and publish it; a published one is left as it is.
+
+    Raises:
+        InputsNotPublished: a stage that it reads has not published.
+        UserError, FtjobsError: the stage failed; nothing was published.
+    """
+    published = artifacts.find(storage, run)
+    if published is not None:
+        return published
+    needed = {role: artifacts.require(storage, read) for role, read in run.inputs.items()}
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder:
+        work = Path(folder)
+        fetched = {key: artifacts.fetch(storage, manifest, work) for key, manifest in _unique(needed).items()}
+        inputs = {role: fetched[manifest.key] for role, manifest in needed.items()}
+        output = work / "output"
+        output.mkdir()
+        stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{run.kind}").run
+        metrics = stage(run.settings, run.seed, inputs, output)
+        _add_total_time(output, time.perf_counter() - started)
+        manifest = artifacts.publish(storage, run, output, metrics, environment())
+    LOG.info("%s: published %s in %.1f s", run.title, storage.uri(run.key), time.perf_counter() - started)
+    return manifest
+
+
+def environment() -> dict[str, str]:
+    """Versions of what a result may depend on."""
+    return {"python": platform.python_version(), **{library: version(library) for library in _LIBRARIES}}
+
+
+def _unique(manifests: dict[str, Manifest]) -> dict[str, Manifest]:
+    return {manifest.key: manifest for manifest in manifests.values()}
+
+
+def _add_total_time(output: Path, seconds: float) -> None:
+    """Complete `timing.json` with the whole time of the stage: loading, training, evaluating, writing."""
+    path = output / "timing.json"
+    if path.exists():
+        path.write_text(json.dumps({**json.loads(path.read_text()), "stage_seconds": seconds}, indent=1) + "\n")

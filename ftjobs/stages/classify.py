@@ -1,0 +1,125 @@
+"""`classify`: train a classifier on the labels, on a frozen or a fine-tuned encoder."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from accelerate.utils import set_seed
+from transformers import PreTrainedModel
+
+from ftjobs import metrics as measure
+from ftjobs.data import prepared
+from ftjobs.data.batching import LabelledExamples
+from ftjobs.data.tokenization import tokenize
+from ftjobs.jobfile.fields import Classify
+from ftjobs.models import checkpoints, heads
+from ftjobs.progress import LOG
+from ftjobs.training import evaluation, features
+from ftjobs.training.features import FeatureExamples
+from ftjobs.training.loop import train, training_device
+from ftjobs.training.objectives import classification_loss
+
+
+def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
+    """Train a classifier on the data of `inputs["prepare"]`, from the encoder of `inputs["encoder"]`.
+
+    Writes `model/` (the best epoch), `metrics.json` (every epoch, on every held-out split), `predictions.parquet`
+    (one row per test example) and `timing.json`.
+
+    Raises:
+        UserError: the encoder cannot be a classifier.
+    """
+    data = prepared.read(inputs["prepare"] / "data")
+    folder = inputs["encoder"] / "model"
+    tokenizer = checkpoints.load_tokenizer(folder)
+    set_seed(seed)
+    model, new = heads.load_classifier(folder, data.classes)
+    LOG.info("newly initialised, trained as head: %s", heads.new_modules(new))
+    limit = checkpoints.longest_input(model.config, tokenizer, settings.max_length)
+    texts = {}
+    for name, rows in data.splits.items():
+        assert rows.labels is not None, "the job file's checks let no classify stage through without labels"
+        tokens = tokenize(tokenizer, rows.texts, rows.pairs, limit)
+        texts[name] = LabelledExamples(tokens, rows.labels, tokenizer.pad_token_id)
+    truncated = {name: examples.tokens.truncated for name, examples in texts.items()}
+    model.to(training_device())
+    examples, frozen = _freeze(model, new, settings, texts)
+    held_out = [name for name in ("validation", "test") if name in examples]
+
+    def evaluate() -> dict[str, Any]:
+        return {
+            name: measure.classification(evaluation.logits(model, examples[name]), examples[name].labels)
+            for name in held_out
+        }
+
+    def score(found: dict[str, Any]) -> float:
+        value: float = found[data.selection_split][settings.metric_for_best]
+        return -value if settings.metric_for_best == "loss" else value
+
+    def training_mode() -> None:
+        model.train()
+        if settings.freeze_encoder and not settings.encoder_dropout:
+            model.base_model.eval()
+
+    with features.feature_encoder(model) if frozen else nullcontext():
+        trained = train(
+            model,
+            examples["train"],
+            settings,
+            seed=seed,
+            loss=classification_loss,
+            evaluate=evaluate,
+            score=score,
+            training_mode=training_mode,
+            title="classify",
+        )
+    # From the model that is published, whole, and not from what the loop saw of it.
+    test_logits = evaluation.logits(model, texts["test"])
+    heads.save(model.cpu(), tokenizer, output / "model", {})
+    _write_predictions(data, test_logits, output / "predictions.parquet")
+    metrics = {
+        **measure.classification(test_logits, texts["test"].labels),
+        "best_epoch": trained.best_epoch,
+        "selected_on": data.selection_split,
+        "last": trained.epochs[-1]["test"],
+        "newly_initialised": new,
+        "truncated": truncated,
+    }
+    (output / "metrics.json").write_text(json.dumps({**metrics, "epochs": trained.epochs}, indent=1) + "\n")
+    (output / "timing.json").write_text(json.dumps(trained.timing(len(texts["train"])), indent=1) + "\n")
+    return metrics
+
+
+def _freeze(
+    model: PreTrainedModel, new: list[str], settings: Classify, texts: dict[str, LabelledExamples]
+) -> tuple[dict[str, LabelledExamples] | dict[str, FeatureExamples], bool]:
+    """Freeze the encoder if asked to. Returns the examples to train on, and whether they are features of texts."""
+    if not settings.freeze_encoder:
+        return texts, False
+    heads.freeze_encoder(model, new)
+    if settings.encoder_dropout:
+        return texts, False
+    if not features.suffice(model, texts["train"]):
+        LOG.info("the head of `%s` needs more than one vector per text: no features kept", model.config.model_type)
+        return texts, False
+    return {name: features.compute(model, one, f"features of {name}") for name, one in texts.items()}, True
+
+
+def _write_predictions(data: prepared.PreparedData, logits: np.ndarray, path: Path) -> None:
+    """One row per test example: `id`, `label`, `prediction` (class names) and `probabilities` (float64, C)."""
+    rows = data.splits["test"]
+    probabilities = np.exp(measure.log_softmax(logits))
+    names = np.array(data.classes)
+    table = {
+        "id": pa.array(rows.ids),
+        "label": pa.array(names[rows.labels]),
+        "prediction": pa.array(names[logits.argmax(axis=1)]),
+        "probabilities": pa.array(list(probabilities)),
+    }
+    pq.write_table(pa.table(table), path)

@@ -1,0 +1,1 @@
+"""Training: the one loop, its optimizer and schedule, what is optimized, and features of a frozen encoder."""

@@ -1,0 +1,116 @@
+"""Features of a frozen encoder: computed once, then the head trains on them alone.
+
+A frozen encoder in eval mode maps a text to the same vector in every epoch, so running it every epoch repeats work.
+Sentence heads read one vector per text: the last hidden state of the first token, or (ModernBERT) the mean over
+tokens. That vector is kept, and during training a small module stands in for the encoder and hands it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from ftjobs.data.batching import Batch, LabelledExamples, by_length
+from ftjobs.progress import track
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class FeatureExamples:
+    """Texts as feature vectors, with their classes."""
+
+    features: torch.Tensor
+    """float32 (N, H)"""
+    labels: np.ndarray
+    """int64 (N,)"""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """One vector per example: int64 (N,)."""
+        return np.ones(len(self), dtype=np.int64)
+
+    def batch(self, indices: np.ndarray, epoch: int) -> Batch:
+        """The examples at `indices`, each a sequence of one vector: (B, 1, H)."""
+        inputs = {"inputs_embeds": self.features[torch.from_numpy(indices)].unsqueeze(1)}
+        return Batch(inputs, torch.from_numpy(self.labels[indices]))
+
+
+class _FeatureEncoder(nn.Module):
+    """Stands in for a frozen encoder. Its pooler stays real: it may be new, and then trains with the head."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.pooler = getattr(encoder, "pooler", None)
+        self.pooler_activation = getattr(encoder, "pooler_activation", None)
+
+    def forward(self, inputs_embeds: torch.Tensor, **_: object) -> BaseModelOutputWithPooling:
+        pooled = None
+        if self.pooler_activation is not None:  # ALBERT keeps its pooler in two parts
+            pooled = self.pooler_activation(self.pooler(inputs_embeds[:, 0]))
+        elif self.pooler is not None:
+            pooled = self.pooler(inputs_embeds)
+        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=pooled)
+
+
+@contextmanager
+def feature_encoder(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block, `model` takes features in place of texts; its encoder is put back afterwards."""
+    encoder = model.base_model
+    setattr(model, model.base_model_prefix, _FeatureEncoder(encoder))
+    try:
+        yield
+    finally:
+        setattr(model, model.base_model_prefix, encoder)
+
+
+@torch.no_grad()
+def compute(model: PreTrainedModel, examples: LabelledExamples, title: str) -> FeatureExamples:
+    """Run the encoder once over all examples, in eval mode and fp32, longest first."""
+    model.eval()
+    device = next(model.parameters()).device
+    mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
+    features = torch.zeros(len(examples), model.config.hidden_size)
+    with track(title, len(examples)) as advance:
+        for indices in by_length(examples.lengths, _BATCH):
+            inputs = examples.batch(indices, 0).to(device).inputs
+            hidden = model.base_model(**inputs).last_hidden_state  # (B, T, H)
+            if mean:
+                kept = inputs["attention_mask"].unsqueeze(-1)
+                vectors = (hidden * kept).sum(1) / kept.sum(1)
+            else:
+                vectors = hidden[:, 0]
+            features[torch.from_numpy(indices)] = vectors.float().cpu()
+            advance(len(indices), "")
+    return FeatureExamples(features, examples.labels)
+
+
+@torch.no_grad()
+def suffice(model: PreTrainedModel, examples: LabelledExamples) -> bool:
+    """Whether the head gives the same logits from features as from texts, tried on a few examples.
+
+    False for a head that reads more than one vector per text; its encoder has to run in every epoch.
+    """
+    model.eval()
+    few = np.arange(min(len(examples), 8))
+    device = next(model.parameters()).device
+    expected = model(**examples.batch(few, 0).to(device).inputs).logits
+    offsets = examples.tokens.offsets[: len(few) + 1]
+    sample = replace(examples, tokens=replace(examples.tokens, offsets=offsets), labels=examples.labels[: len(few)])
+    try:
+        features = compute(model, sample, "features")
+        with feature_encoder(model):
+            found = model(**features.batch(few, 0).to(device).inputs).logits
+    except (TypeError, AttributeError, RuntimeError, ValueError, IndexError):
+        return False
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-4)

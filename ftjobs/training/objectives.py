@@ -1,0 +1,49 @@
+"""What is minimized: the summed cross-entropy of a batch. The loop divides by the items of the whole step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ftjobs.data.batching import Batch
+
+
+def classification_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Summed cross-entropy over the B examples of a batch: scalar."""
+    logits = model(**batch.inputs).logits  # (B, C)
+    return functional.cross_entropy(logits, batch.labels, reduction="sum")
+
+
+class MaskedLM:
+    """Masked language modelling in which only masked positions reach the vocabulary.
+
+    Usual scripts compute B * T * V logits and ignore six of seven. Every masked-LM head works position by position,
+    so the encoder's output is cut down to the M masked positions before the head sees it: the same loss for M * V.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Args: model: a transformers masked-LM model, not wrapped."""
+        self._positions: torch.Tensor | None = None
+        model.base_model.register_forward_hook(self._keep_masked)
+
+    def logits(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Logits at the masked positions: (M, V)."""
+        self._positions = batch.positions
+        try:
+            logits: torch.Tensor = model(**batch.inputs).logits  # (1, M, V)
+        finally:
+            self._positions = None
+        return logits[0]
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Summed cross-entropy over the M masked positions of a batch: scalar."""
+        return functional.cross_entropy(self.logits(model, batch), batch.labels, reduction="sum")
+
+    def _keep_masked(self, module: nn.Module, arguments: Any, output: Any) -> Any:
+        if self._positions is not None:
+            hidden = output.last_hidden_state  # (B, T, H)
+            output.last_hidden_state = hidden.flatten(0, 1)[self._positions].unsqueeze(0)  # (1, M, H)
+        return output

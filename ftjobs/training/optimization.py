@@ -1,0 +1,57 @@
+"""Optimizer, learning-rate schedule and numeric precision, as `transformers.Trainer` sets them up by default."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_scheduler
+
+from ftjobs.errors import UserError
+from ftjobs.jobfile.fields import TrainingFields
+
+
+def adamw(model: nn.Module, settings: TrainingFields) -> AdamW:
+    """AdamW (Loshchilov and Hutter 2019) over the trainable parameters, without decay on biases and norms.
+
+    Those are the parameters with fewer than two dimensions, in every encoder family.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        eps=settings.adam_epsilon,
+        fused=True,
+    )
+
+
+def schedule(optimizer: torch.optim.Optimizer, settings: TrainingFields, steps: int) -> LRScheduler:
+    """The learning rate over `steps` optimizer steps: warm-up from 0, then as `settings.schedule` says."""
+    name = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+    scheduler: LRScheduler = get_scheduler(
+        name, optimizer, num_warmup_steps=settings.warmup_steps, num_training_steps=steps
+    )
+    return scheduler
+
+
+def precision(wanted: str, device: torch.device) -> str:
+    """The mixed precision to train in on a device: `no`, `bf16` or `fp16`.
+
+    Raises:
+        UserError: the device cannot do what is wanted.
+    """
+    if wanted == "fp16" and device.type == "cpu":
+        raise UserError("mixed_precision: fp16 needs a GPU and this machine has none; write `auto`, `bf16` or `no`")
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return "bf16"
+    return "no"
