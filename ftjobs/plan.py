@@ -56,9 +56,14 @@ class StageRun:
         return f"{self.pipeline}/{self.stage}/seed-{self.seed}/{self.identity[:12]}"
 
     @property
+    def has_seed(self) -> bool:
+        """Whether the stage is repeated for every seed; `prepare` and `report` are not."""
+        return self.kind not in ("prepare", "report")
+
+    @property
     def title(self) -> str:
         """The stage as messages name it: `head seed 42`, or `prepare` for stages without seeds."""
-        return self.stage if self.kind in ("prepare", "report") else f"{self.stage} seed {self.seed}"
+        return f"{self.stage} seed {self.seed}" if self.has_seed else self.stage
 
 
 def plan(job: Job) -> list[StageRun]:
@@ -93,7 +98,7 @@ def select(runs: list[StageRun], stage: str, seed: int | None = None) -> StageRu
     if not found:
         names = ", ".join(dict.fromkeys(run.stage for run in runs))
         raise UserError(f"there is no stage `{stage}`; the stages are: {names}")
-    if found[0].kind in ("prepare", "report"):
+    if not found[0].has_seed:
         return found[0]
     seeds = [run.seed for run in found]
     if seed is None and len(found) > 1:

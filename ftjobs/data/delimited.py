@@ -21,8 +21,9 @@ def read_csv(
     number, names = (0, header) if header else next(records, (0, []))
     if not names:
         raise UserError(f"{path}: is empty; it needs a header row and at least one row of data")
+    place = "data.columns" if header else f"{path}, line {number}: the header"
     repeated = [name for name, count in Counter(names).items() if count > 1 and name]
-    problems = [f"{path}, line {number}: the header has {name!r} more than once; rename one" for name in repeated]
+    problems = [f"{place} has {name!r} more than once; rename one" for name in repeated]
     problems += missing(str(path), names, needed)
     if problems:
         raise UserError(problems)

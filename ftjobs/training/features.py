@@ -54,7 +54,7 @@ class _FeatureEncoder(nn.Module):
         self.pooler = getattr(encoder, "pooler", None)
         self.pooler_activation = getattr(encoder, "pooler_activation", None)
 
-    def forward(self, inputs_embeds: torch.Tensor, **_: object) -> BaseModelOutputWithPooling:
+    def forward(self, *_: object, inputs_embeds: torch.Tensor, **__: object) -> BaseModelOutputWithPooling:
         pooled = None
         if self.pooler_activation is not None:  # ALBERT keeps its pooler in two parts
             pooled = self.pooler_activation(self.pooler(inputs_embeds[:, 0]))

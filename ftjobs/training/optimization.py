@@ -13,14 +13,11 @@ from ftjobs.jobfile.fields import TrainingFields
 
 
 def adamw(model: nn.Module, settings: TrainingFields) -> AdamW:
-    """AdamW (Loshchilov and Hutter 2019) over the trainable parameters, without decay on biases and norms.
-
-    Those are the parameters with fewer than two dimensions, in every encoder family.
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """AdamW (Loshchilov and Hutter 2019) over the trainable parameters, without decay on biases and norms."""
+    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for name, p in trainable if decays(name, p)], "weight_decay": settings.weight_decay},
+        {"params": [p for name, p in trainable if not decays(name, p)], "weight_decay": 0.0},
     ]
     return AdamW(
         [group for group in groups if group["params"]],
@@ -29,6 +26,12 @@ def adamw(model: nn.Module, settings: TrainingFields) -> AdamW:
         eps=settings.adam_epsilon,
         fused=True,
     )
+
+
+def decays(name: str, parameter: torch.Tensor) -> bool:
+    """Whether weight decay applies: not to biases, also where they form a table (MPNet's relative attention bias), and
+    not to the weights of norms, which in every encoder family are the parameters of one dimension."""
+    return parameter.ndim >= 2 and "bias" not in name
 
 
 def schedule(optimizer: torch.optim.Optimizer, settings: TrainingFields, steps: int) -> LRScheduler:

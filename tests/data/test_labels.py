@@ -46,7 +46,7 @@ def test_labels_are_indices():
 
 
 def test_an_unknown_label_is_named():
-    with pytest.raises(UserError, match="data.label: 'c' is not among the 2 classes \\('a', 'b'\\)"):
+    with pytest.raises(UserError, match=r"data.label: 'c' is not among the 2 classes \('a', 'b'\)"):
         encode(["a", "c"], ["a", "b"])
 
 

@@ -239,6 +239,8 @@ class TestCsvProblems:
     def test_a_repeated_column_name(self):
         found = problem(put("a.csv", "q,label,q\na,0,b\n"))
         assert found == "a.csv, line 1: the header has 'q' more than once; rename one"
+        declared = problem("a.csv", columns=["q", "label", "label"])
+        assert declared == "data.columns has 'label' more than once; rename one"
 
     def test_columns_without_a_name_are_not_repeated_names(self):
         assert rows(put("a.csv", ",q,label,\n1,a,0,\n2,b,1,\n"))["q"] == ["a", "b"]
@@ -424,6 +426,6 @@ class TestOtherProblems:
             raise OSError(5, "Input/output error")
 
         monkeypatch.setattr("builtins.open", fail)
-        with pytest.raises(FtjobsError, match="a.csv: reading failed") as caught:
+        with pytest.raises(FtjobsError, match=r"a\.csv: reading failed") as caught:
             read(data("a.csv"))
         assert caught.value.exit_code == 1

@@ -1,0 +1,57 @@
+"""How far a pipeline is, read from storage alone, and how much work is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftjobs import artifacts
+from ftjobs.artifacts import Manifest
+from ftjobs.plan import StageRun
+from ftjobs.jobfile.fields import Adapt, Classify, Data
+from ftjobs.storage import Storage
+
+
+def states(runs: list[StageRun], storage: Storage) -> list[dict[str, Any]]:
+    """Per stage and seed: `published`, `ready` (all it reads is published) or `waiting`, and what it waits for."""
+    manifests = {run.key: artifacts.find(storage, run) for run in runs}
+    found = []
+    for run in runs:
+        missing = sorted({read.title for read in run.inputs.values() if manifests[read.key] is None})
+        manifest = manifests[run.key]
+        state = "published" if manifest else "waiting" if missing else "ready"
+        found.append(
+            {
+                "stage": run.stage,
+                "seed": run.seed if run.has_seed else None,
+                "state": state,
+                "waits_for": missing if state == "waiting" else [],
+                "identity": run.identity[:12],
+                "result": _result(manifest) if manifest else None,
+            }
+        )
+    return found
+
+
+def work(run: StageRun, prepared: Manifest | None) -> str:
+    """How much a stage has to do: optimizer steps once the data is prepared, epochs before that."""
+    settings = run.settings
+    if not isinstance(settings, Adapt | Classify):
+        return "-"
+    if prepared is None:
+        return f"{settings.epochs} epochs"
+    rows: dict[str, int] = prepared.metrics["rows"]
+    examples = rows["train"]
+    if isinstance(settings, Adapt):
+        columns = Data.model_validate(prepared.settings["data"]).text_columns
+        examples = len(columns) * (rows["train"] if settings.corpus == "train" else sum(rows.values()))
+    per_step = settings.per_device_batch_size * settings.gradient_accumulation_steps
+    return f"{settings.epochs * -(-examples // per_step):,} steps on {examples:,} texts"
+
+
+def _result(manifest: Manifest) -> str:
+    metrics = manifest.metrics
+    if manifest.kind == "classify":
+        return f"accuracy {metrics['accuracy']:.4f} in epoch {metrics['best_epoch']}"
+    if manifest.kind == "adapt":
+        return f"perplexity {metrics['before']['perplexity']:.1f} -> {metrics['best']['perplexity']:.1f}"
+    return "-"
