@@ -137,7 +137,9 @@ def status(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJs
 @app.command()
 def report(
     job: Job,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Also write the report's files here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also write the report's files here.")
+    ] = None,
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:

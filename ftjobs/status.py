@@ -6,8 +6,8 @@ from typing import Any
 
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
-from ftjobs.plan import StageRun
 from ftjobs.jobfile.fields import Adapt, Classify, Data
+from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
 
 

@@ -146,7 +146,7 @@ def _unlabelled(labels: pa.ChunkedArray) -> bool:
 
 def _explained(data: Data, revision: str, error: BaseException) -> FtjobsError:
     """What went wrong on the way to the hub, as an error of ours: the user's to mend, or worth another try."""
-    chain = _chain(error)
+    chain = causes(error)
     here = f"data.source: {data.source!r} at revision {revision!r}"
     # `datasets` drops the cause of some errors, so its message has to do.
     if any(isinstance(link, GatedRepoError) or "is a gated dataset" in str(link) for link in chain):
@@ -160,20 +160,20 @@ def _explained(data: Data, revision: str, error: BaseException) -> FtjobsError:
             f"{here}: the hub has no such data set, or it is private; correct the id, or set HF_TOKEN to a token that "
             f"may read it; or is it a path? looked at {looked_at}: nothing there"
         )
-    if any(_may_pass(link) for link in chain):
-        return FtjobsError(f"{here}: the hub cannot be reached ({_reason(error)}); check the network and try again")
+    if any(may_pass(link) for link in chain):
+        return FtjobsError(f"{here}: the hub cannot be reached ({reason(error)}); check the network and try again")
     if "Dataset scripts are no longer supported" in str(error):
         return DatasetScriptError(
             f"{here} is a Python script, which is not run; the hub's own conversion of such data sets to parquet is "
             f"their revision {PARQUET_EXPORT}"
         )
     return UserError(
-        f"{here}, configuration {data.config or 'default'!r}: datasets cannot read it ({_reason(error)}); set "
+        f"{here}, configuration {data.config or 'default'!r}: datasets cannot read it ({reason(error)}); set "
         "data.config or data.revision, or download the data set and name its files"
     )
 
 
-def _chain(error: BaseException | None) -> list[BaseException]:
+def causes(error: BaseException | None) -> list[BaseException]:
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)
@@ -181,7 +181,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
     """Failures of the network, the hub or this machine's disk."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
@@ -190,6 +190,6 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError) and (error.errno is not None or isinstance(error, ConnectionError | TimeoutError))
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Type and message of an error, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from ftjobs.jobfile.fields import Classify, Hypothesis, Job
 
 RESERVED = ("prepare", "report")
+#: Characters of pipeline and stage together: `<pipeline>-<stage>-<identity[:8]>-<index>` names a pod, in at most 63.
+MAX_NAMES = 48
 Problem = tuple[tuple[str | int, ...], str]
 
 
@@ -37,6 +39,9 @@ def _stages(job: Job) -> Iterator[Problem]:
     for name in job.stages:
         if name in RESERVED:
             yield ("stages", name), f"every pipeline has its own `{name}` stage; choose another name"
+        if len(job.name) + len(name) > MAX_NAMES:
+            total = len(job.name) + len(name)
+            yield ("stages", name), f"`{job.name}` and `{name}` have {total} characters together, at most {MAX_NAMES}"
         encoder = job.stage_encoder(name)
         if encoder is not None and encoder not in job.stages:
             yield ("stages", name, "encoder"), _no_such_stage(encoder, job.stages)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-#: RFC 1123 label, shortened so that `<pipeline>-<stage>-<identity[:8]>` can still name a Kubernetes Job (63 characters).
+#: RFC 1123 label. Together with `checks.MAX_NAMES` short enough to name a Kubernetes Job.
 DnsLabel = Annotated[str, Field(max_length=40, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

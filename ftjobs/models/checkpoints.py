@@ -9,18 +9,12 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from ftjobs.data.hub import causes, may_pass, reason
 from ftjobs.errors import FtjobsError, UserError
 
 WEIGHTS = "model.safetensors"
@@ -57,15 +51,12 @@ def download(model: str, revision: str) -> tuple[Path, str]:
             f"{where}: neither on the hub nor a folder here (looked at {Path(model).absolute()}); "
             "correct the id or the path, or set HF_TOKEN if it is private"
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+    except Exception as error:
+        if not any(may_pass(cause) for cause in causes(error)):
+            raise
         raise FtjobsError(
-            f"{where}: the hub does not answer ({reason}); without a network, set encoder.model to a folder"
+            f"{where}: the hub cannot be reached ({reason(error)}); try again, or set encoder.model to a folder"
         ) from error
-    except Exception as error:  # httpx errors, which share no base with the above
-        if type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests"):
-            raise FtjobsError(f"{where}: the hub does not answer ({error}); try again, or use a folder") from error
-        raise
 
 
 def copy_checkpoint(folder: Path, destination: Path) -> None:

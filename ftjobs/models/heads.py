@@ -138,5 +138,3 @@ def _load(auto_class: Any, folder: Path, config: PreTrainedConfig) -> tuple[PreT
             f"shape, such as {min(lost)}; config.json and the weights do not belong together"
         )
     return model, sorted(new & {name for name, _ in model.named_parameters()})
-
-

@@ -36,7 +36,9 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path) -> di
     folder = inputs["encoder"] / "model"
     tokenizer = checkpoints.load_tokenizer(folder)
     if tokenizer.mask_token_id is None:
-        raise UserError("objective: mlm needs a mask token, and the encoder's tokenizer has none; choose another encoder")
+        raise UserError(
+            "objective: mlm needs a mask token, and the encoder's tokenizer has none; choose another encoder"
+        )
     set_seed(seed)
     model, new = heads.load_masked_lm(folder)
     if new:

@@ -120,7 +120,10 @@ def markdown(content: dict[str, Any]) -> str:
     lines = [f"# {content['pipeline']}", "", f"{rows} rows."]
     if content["results"]:
         lines += ["", "## Results", "", *results_table(content)]
-        lines += ["", f"Accuracy and F1 on the test split, best epoch chosen on {' and '.join(content['selected_on'])}."]
+        lines += [
+            "",
+            f"Accuracy and F1 on the test split, best epoch chosen on {' and '.join(content['selected_on'])}.",
+        ]
     if content["adaptation"]:
         lines += ["", "## Adaptation", "", *_adaptation_table(content)]
     if content["hypotheses"]:
@@ -142,7 +145,7 @@ def results_table(content: dict[str, Any]) -> list[str]:
 
 def _adaptation_table(content: dict[str, Any]) -> list[str]:
     lines = [
-        "| model | texts | perplexity before | after | masked tokens right before | after | best epoch | training time |",
+        "| model | texts | perplexity before | after | tokens guessed before | after | best epoch | training time |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in content["adaptation"]:

@@ -51,12 +51,12 @@ class _FeatureEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.pooler = getattr(encoder, "pooler", None)
-        self.pooler_activation = getattr(encoder, "pooler_activation", None)
+        self.pooler: nn.Module | None = getattr(encoder, "pooler", None)
+        self.pooler_activation: nn.Module | None = getattr(encoder, "pooler_activation", None)
 
     def forward(self, *_: object, inputs_embeds: torch.Tensor, **__: object) -> BaseModelOutputWithPooling:
         pooled = None
-        if self.pooler_activation is not None:  # ALBERT keeps its pooler in two parts
+        if self.pooler is not None and self.pooler_activation is not None:  # ALBERT keeps its pooler in two parts
             pooled = self.pooler_activation(self.pooler(inputs_embeds[:, 0]))
         elif self.pooler is not None:
             pooled = self.pooler(inputs_embeds)

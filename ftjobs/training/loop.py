@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
@@ -36,14 +36,14 @@ class Examples(Protocol):
 class Trained:
     """What came out of training; the model itself holds the weights of the best epoch."""
 
+    device: str
+    mixed_precision: str
+    processes: int
     epochs: list[dict[str, Any]] = field(default_factory=list)
     """Per epoch: `epoch` (from 1), `train_loss` (mean per item), and the evaluation's metrics."""
     best_epoch: int = 0
     seconds: float = 0.0
     """Wall time in training steps, evaluation excluded."""
-    device: str = ""
-    mixed_precision: str = ""
-    processes: int = 1
 
     def timing(self, examples: int) -> dict[str, Any]:
         """How long training took, and on what. Measured, so kept apart from what must be reproducible."""
@@ -90,71 +90,110 @@ def train(
         FtjobsError: the loss is not finite.
     """
     accelerator = _accelerator(settings)
-    world, rank, device = accelerator.num_processes, accelerator.process_index, accelerator.device
-    optimizer = adamw(model, settings)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    per_step = settings.per_device_batch_size * settings.gradient_accumulation_steps * world
-    steps = steps_per_epoch(len(examples), per_step)
-    # Not prepared: accelerate would advance it once per process and step, and the rate would fall `world` times faster.
-    rates = schedule(optimizer, settings, settings.epochs * steps)
-    set_seed(seed, device_specific=world > 1)
-
-    result = Trained(device=str(device.type), mixed_precision=accelerator.mixed_precision, processes=world)
+    stepper = _Stepper(accelerator, model, examples, settings, loss)
+    set_seed(seed, device_specific=accelerator.num_processes > 1)  # each process its own dropout
+    result = Trained(str(accelerator.device.type), accelerator.mixed_precision, accelerator.num_processes)
     best: dict[str, torch.Tensor] = {}
     best_score = -math.inf
     step = 0
-    with track(title, settings.epochs * steps) as advance:
+    with track(title, settings.epochs * stepper.steps_per_epoch) as advance:
         for epoch in range(1, settings.epochs + 1):
             started = perf_counter()
             (training_mode or model.train)()
-            loss_sum = torch.zeros((), device=device, dtype=torch.float64 if device.type == "cpu" else torch.float32)
-            items_sum = 0
-            order = epoch_order(len(examples), seed, epoch)
-            for window in windows(
-                order, settings.per_device_batch_size, settings.gradient_accumulation_steps, rank, world
-            ):
-                batches = [examples.batch(indices, epoch) for indices in window]
-                items = _total(accelerator, sum(len(batch.labels) for batch in batches))
-                step_loss = torch.zeros((), device=device)
-                for batch, last in _mark_last(batches):
-                    with _no_sync_unless(last, accelerator, wrapped):
-                        with accelerator.autocast(AutocastKwargs(enabled=True)):
-                            summed = loss(wrapped, batch.to(device)) / max(items, 1)
-                        accelerator.backward(summed * world)  # processes average their gradients; undo that
-                    step_loss += summed.detach()
-                if settings.max_grad_norm:
-                    accelerator.clip_grad_norm_(wrapped.parameters(), settings.max_grad_norm)
-                optimizer.step()
-                rate = rates.get_last_lr()[0]
-                if not accelerator.optimizer_step_was_skipped:  # fp16: the scaler met an overflow
-                    rates.step()
-                optimizer.zero_grad()
+            losses = torch.zeros((), device=accelerator.device)  # stays on the device: no wait for it inside an epoch
+            items = 0
+            for window in stepper.windows(epoch_order(len(examples), seed, epoch)):
+                mean_loss, step_items, rate = stepper.step(window, epoch)
+                losses += mean_loss * step_items
+                items += step_items
                 step += 1
-                step_loss = accelerator.reduce(step_loss, "sum") if world > 1 else step_loss
-                loss_sum += step_loss * items
-                items_sum += items
                 if on_step:
-                    on_step(step, step_loss, rate)
+                    on_step(step, mean_loss, rate)
                 advance(1, f"epoch {epoch} of {settings.epochs}")
-            train_loss = float(loss_sum) / max(items_sum, 1)
+            train_loss = float(losses) / max(items, 1)
             result.seconds += perf_counter() - started
             if not math.isfinite(train_loss):
                 raise FtjobsError(f"{title}: the loss is {train_loss} in epoch {epoch}; lower the learning rate")
-            model.eval()
-            metrics = evaluate() if accelerator.is_main_process else {}
-            result.epochs.append({"epoch": epoch, "train_loss": train_loss, **metrics})
-            if accelerator.is_main_process and score(metrics) > best_score:
-                best_score, result.best_epoch = score(metrics), epoch
-                best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+            if accelerator.is_main_process:
+                metrics = evaluate()
+                result.epochs.append({"epoch": epoch, "train_loss": train_loss, **metrics})
+                if score(metrics) > best_score:
+                    best_score, result.best_epoch = score(metrics), epoch
+                    best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
             accelerator.wait_for_everyone()
-    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    stepper.unwrap()
     model.load_state_dict(best, strict=False)
     return result
 
 
+class _Stepper:
+    """Takes optimizer steps: forward and backward passes, clipping, update, learning rate."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        model: Any,
+        examples: Examples,
+        settings: TrainingFields,
+        loss: Callable[[nn.Module, Batch], torch.Tensor],
+    ) -> None:
+        self.accelerator, self.examples, self.settings, self.loss = accelerator, examples, settings, loss
+        optimizer = adamw(model, settings)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        per_device = settings.per_device_batch_size * settings.gradient_accumulation_steps
+        self.steps_per_epoch = steps_per_epoch(len(examples), per_device * accelerator.num_processes)
+        # Not prepared: accelerate would advance it once per process, and the rate would fall that many times faster.
+        self.rates = schedule(optimizer, settings, settings.epochs * self.steps_per_epoch)
+
+    def windows(self, order: np.ndarray) -> Iterator[list[np.ndarray]]:
+        """The forward passes of this process, step by step."""
+        accelerator, settings = self.accelerator, self.settings
+        return windows(
+            order,
+            settings.per_device_batch_size,
+            settings.gradient_accumulation_steps,
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+
+    def step(self, window: list[np.ndarray], epoch: int) -> tuple[torch.Tensor, int, float]:
+        """One step over the passes of `window`: its mean loss (on the device), its items, its learning rate."""
+        accelerator = self.accelerator
+        batches = [self.examples.batch(indices, epoch) for indices in window]
+        items = self._over_processes(sum(len(batch.labels) for batch in batches))
+        mean_loss = torch.zeros((), device=accelerator.device)
+        for index, batch in enumerate(batches):
+            last = index == len(batches) - 1  # only then do processes exchange gradients
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                with accelerator.autocast(AutocastKwargs(enabled=True)):
+                    share = self.loss(self.model, batch.to(accelerator.device)) / max(items, 1)
+                accelerator.backward(share * accelerator.num_processes)  # gradients are averaged over processes
+            mean_loss += share.detach()
+        if self.settings.max_grad_norm:
+            accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        self.optimizer.step()
+        rate = float(self.rates.get_last_lr()[0])
+        if not accelerator.optimizer_step_was_skipped:  # fp16: the scaler met an overflow
+            self.rates.step()
+        self.optimizer.zero_grad()
+        if accelerator.num_processes > 1:
+            mean_loss = accelerator.reduce(mean_loss, "sum")
+        return mean_loss, items, rate
+
+    def unwrap(self) -> None:
+        """Give the model its own `forward` back."""
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+
+    def _over_processes(self, items: int) -> int:
+        if self.accelerator.num_processes == 1:
+            return items
+        return int(self.accelerator.reduce(torch.tensor(items, device=self.accelerator.device), "sum"))
+
+
 def training_device() -> torch.device:
     """The device that training uses on this machine."""
-    return PartialState().device
+    device: torch.device = PartialState().device
+    return device
 
 
 def _accelerator(settings: TrainingFields) -> Accelerator:
@@ -162,19 +201,3 @@ def _accelerator(settings: TrainingFields) -> Accelerator:
     AcceleratorState._reset_state()  # one process may run stages of different precision in turn
     chosen = precision(settings.mixed_precision, PartialState().device)
     return Accelerator(mixed_precision=chosen, kwargs_handlers=[AutocastKwargs(enabled=False)])
-
-
-def _total(accelerator: Accelerator, items: int) -> int:
-    if accelerator.num_processes == 1:
-        return items
-    return int(accelerator.reduce(torch.tensor(items, device=accelerator.device), "sum"))
-
-
-def _mark_last(batches: list[Batch]) -> Iterator[tuple[Batch, bool]]:
-    for index, batch in enumerate(batches):
-        yield batch, index == len(batches) - 1
-
-
-def _no_sync_unless(last: bool, accelerator: Accelerator, model: nn.Module) -> AbstractContextManager[Any]:
-    """Processes exchange gradients only in the last backward pass of a step."""
-    return nullcontext() if last else accelerator.no_sync(model)
