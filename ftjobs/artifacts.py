@@ -6,9 +6,11 @@ if absent. Readers trust the manifest only and check every digest, so nobody eve
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -34,8 +36,9 @@ class FileEntry(Fields):
     @field_validator("path")
     @classmethod
     def _inside(cls, path: str) -> str:
-        parts = PurePosixPath(path).parts
-        if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
+        pure = PurePosixPath(path)
+        plain = pure.as_posix() == path and not pure.is_absolute()  # `model//x` less `model/` would be absolute
+        if not plain or path == "." or ".." in pure.parts or "\\" in path or "\0" in path:
             raise ValueError(f"{path!r} does not stay inside the artifact")
         return path
 
@@ -144,10 +147,21 @@ def fetch(storage: Storage, manifest: Manifest, work: Path) -> Path:
     if local is None:
         local = work / manifest.folder
         for file in manifest.files:
-            storage.get(f"{manifest.folder}/{file.path}", local / file.path)
-    for file in manifest.files:
-        _check(local / file.path, file, storage.uri(f"{manifest.folder}/{file.path}"))
+            _copy(storage, manifest, file, local / file.path)
+    else:
+        for file in manifest.files:
+            _check(local / file.path, file, storage.uri(f"{manifest.folder}/{file.path}"))
     return local
+
+
+def read_text(storage: Storage, manifest: Manifest, path: str) -> str:
+    """One small text file of an artifact, its sha256 checked."""
+    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder:
+        for file in manifest.files:
+            if file.path == path:
+                _copy(storage, manifest, file, Path(folder, "file"))
+                return Path(folder, "file").read_text(encoding="utf-8")
+    raise CorruptArtifact(_differs(f"{storage.uri(manifest.folder)}/{path}", "is not in the manifest"))
 
 
 def pull(storage: Storage, manifest: Manifest, destination: Path, *, everything: bool = False) -> None:
@@ -159,8 +173,11 @@ def pull(storage: Storage, manifest: Manifest, destination: Path, *, everything:
         UserError: the destination exists.
         CorruptArtifact: a stored file is missing or differs from the manifest.
     """
-    if destination.exists():
+    if os.path.lexists(destination):
         raise UserError(f"{destination} exists already; give a folder that does not")
+    for parent in destination.parents:
+        if os.path.isfile(parent):
+            raise UserError(f"{destination}: {parent} is a file; give a folder that does not exist yet")
     model = [file for file in manifest.files if file.path.startswith("model/")]
     files = manifest.files if everything or not model else model
     prefix = "" if files is manifest.files else "model/"
@@ -168,13 +185,7 @@ def pull(storage: Storage, manifest: Manifest, destination: Path, *, everything:
     temporary = destination.parent / f".{destination.name}.{secrets.token_hex(4)}"
     try:
         for file in files:
-            target = temporary / file.path.removeprefix(prefix)
-            key = f"{manifest.folder}/{file.path}"
-            try:
-                storage.get(key, target)
-            except KeyError:
-                raise CorruptArtifact(_differs(storage.uri(key), "is missing")) from None
-            _check(target, file, storage.uri(key))
+            _copy(storage, manifest, file, temporary / file.path.removeprefix(prefix))
         temporary.rename(destination)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -190,7 +201,7 @@ def listing(storage: Storage, pipeline: str | None = None) -> Iterator[Manifest]
 def _read_manifest(storage: Storage, key: str) -> Manifest:
     data = storage.read(key)
     try:
-        return Manifest.model_validate_json(data)
+        manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the whole file"
@@ -198,6 +209,20 @@ def _read_manifest(storage: Storage, key: str) -> Manifest:
             f"{storage.uri(key)}: no valid manifest ({place}: {first['msg']}); "
             "delete its folder to have the stage run again, or use a newer ftjobs"
         ) from error
+    if f"{manifest.key}/{MANIFEST}" != key:
+        raise CorruptArtifact(
+            f"{storage.uri(key)}: is the manifest of {manifest.key}; move it back or delete its folder"
+        )
+    return manifest
+
+
+def _copy(storage: Storage, manifest: Manifest, file: FileEntry, target: Path) -> None:
+    key = f"{manifest.folder}/{file.path}"
+    try:
+        storage.get(key, target)
+    except KeyError:
+        raise CorruptArtifact(_differs(storage.uri(key), "is missing")) from None
+    _check(target, file, storage.uri(key))
 
 
 def _check(path: Path, file: FileEntry, uri: str) -> None:

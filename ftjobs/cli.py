@@ -45,7 +45,7 @@ def main() -> None:
     try:
         app()
     except FtjobsError as error:
-        for problem in str(error).splitlines():
+        for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone, as in `ftjobs ls | head`
@@ -63,10 +63,10 @@ def run(job: Job, overrides: Set = None, store: Store = "runs") -> None:
 
     runs, storage = _open(job, overrides, store)
     log_to_stderr()
-    from ftjobs import runner
+    from ftjobs import artifacts, runner
 
     report = runner.run_all(runs, storage)[-1]
-    print(storage.read(f"{report.folder}/report.md").decode(), end="")
+    print(artifacts.read_text(storage, report, "report.md"), end="")
     print(f"\nreport: {storage.uri(report.folder)}", file=sys.stderr)
     print(f"checkpoints: ftjobs pull {job} STAGE DIR --store {store}", file=sys.stderr)
 
@@ -93,7 +93,7 @@ def plan(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJson
 
     runs, storage = _open(job, overrides, store)
     prepared = artifacts.find(storage, runs[0])
-    rows = []
+    rows: list[dict[str, Any]] = []
     for one in runs:
         published = artifacts.find(storage, one) is not None
         rows.append(
@@ -156,7 +156,7 @@ def report(
         manifest = runner.run_stage(runs[-1], storage)
     if out is not None:
         artifacts.pull(storage, manifest, out)
-    print(storage.read(f"{manifest.folder}/report.md").decode(), end="")
+    print(artifacts.read_text(storage, manifest, "report.md"), end="")
 
 
 @app.command()

@@ -9,22 +9,24 @@ from collections.abc import Sequence
 
 
 class FtjobsError(Exception):
-    """A failure that a retry may cure: a store that does not answer, a full disk."""
+    """A failure that a retry may cure: a store that does not answer, a full disk.
+
+    Carries every problem found, not only the first. Each is one line whatever stands in it: names and values from a
+    job file or a store are shown with line breaks and control characters escaped.
+    """
 
     exit_code = 1
 
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        given = [problems] if isinstance(problems, str) else problems
+        self.problems = [_one_line(problem) for problem in given]
+        super().__init__("\n".join(self.problems))
+
 
 class UserError(FtjobsError):
-    """The job file, the data or the arguments are wrong; a retry cannot help.
-
-    Carries every problem found, not only the first, so that a user mends a file in one go.
-    """
+    """The job file, the data or the arguments are wrong; a retry cannot help."""
 
     exit_code = 2
-
-    def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
-        super().__init__("\n".join(self.problems))
 
 
 class InputsNotPublished(FtjobsError):
@@ -37,3 +39,7 @@ class CorruptArtifact(FtjobsError):
     """A stored artifact does not match its manifest. Nothing of it was used."""
 
     exit_code = 1
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,19 +156,23 @@ def _prepare_content(settings: Prepare) -> dict[str, Any]:
         content["data"]["source"] = _source_content(source, settings.data)
     model = settings.encoder.model
     if model is not None and localfiles.is_local(model):
-        content["encoder"] = {"files": _folder_content(Path(model).expanduser())}
+        content["encoder"] = {"files": _folder_content(Path(os.path.expanduser(model)))}
     return content
 
 
 def _source_content(source: str, data: Data) -> Any:
     if not localfiles.is_local(source):
         return source
-    files = localfiles.expand(source)
-    return [[path.name, localfiles.format_of(path, data.format), localfiles.digest(path)] for path in files]
+    root = Path(os.path.expanduser(source))
+    content = []
+    for path in localfiles.expand(source):  # names count: they say the split; in a folder, those of folders too
+        name = path.relative_to(root).as_posix() if root.is_dir() else path.name
+        content.append([name, localfiles.format_of(path, data.format), localfiles.digest(path)])
+    return content
 
 
 def _folder_content(folder: Path) -> list[list[str]]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(
             f"encoder.model: {folder} is no folder (looked at {folder.absolute()}); give a hub id such as "
             "google-bert/bert-base-cased, or a folder with config.json, weights and tokenizer files"

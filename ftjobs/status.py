@@ -51,7 +51,12 @@ def work(run: StageRun, prepared: Manifest | None) -> str:
 def _result(manifest: Manifest) -> str:
     metrics = manifest.metrics
     if manifest.kind == "classify":
-        return f"accuracy {metrics['accuracy']:.4f} in epoch {metrics['best_epoch']}"
+        return f"accuracy {_figure(metrics['accuracy'], '.4f')} in epoch {metrics['best_epoch']}"
     if manifest.kind == "adapt":
-        return f"perplexity {metrics['before']['perplexity']:.1f} -> {metrics['best']['perplexity']:.1f}"
+        before, best = metrics["before"]["perplexity"], metrics["best"]["perplexity"]
+        return f"perplexity {_figure(before, '.1f')} -> {_figure(best, '.1f')}"
     return "-"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "not finite" if value is None else format(value, form)  # JSON has null for what is not finite

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -56,9 +56,12 @@ def open_storage(store: str) -> Storage:
         raise UserError(f"--store {store}: only folders can be a store in this version; give a path such as ./runs")
     if not store or "\0" in store:
         raise UserError(f"--store {store!r}: is no path; give a folder such as ./runs")
-    root = Path(store).expanduser()
-    if root.exists() and not root.is_dir():
-        raise UserError(f"--store {store}: is a file; give a folder such as ./runs")
+    root = Path(os.path.expanduser(store))
+    if store.startswith("~") and root == Path(store):
+        raise UserError(f"--store {store}: there is no such user; give a folder such as ./runs")
+    for path in (root, *root.parents):
+        if os.path.isfile(path):
+            raise UserError(f"--store {store}: {path} is a file; give a folder such as ./runs")
     return LocalStorage(root)
 
 
@@ -72,7 +75,9 @@ class LocalStorage:
         with _explained(self.root):
             found = sorted(path for path in (self.root / prefix).rglob("*") if path.is_file())
             for path in found:
-                if not path.name.startswith(_TEMPORARY):
+                if path.name.startswith(_TEMPORARY):
+                    continue
+                with suppress(FileNotFoundError):  # removed since it was found
                     yield path.relative_to(self.root).as_posix(), path.stat().st_size
 
     def read(self, key: str) -> bytes:
@@ -135,6 +140,6 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise KeyError(str(path)) from error
     except PermissionError as error:
-        raise UserError(f"{path}: no permission; choose a folder you may write with --store") from error
+        raise UserError(f"{error.filename or path}: no permission; choose a folder that you may use") from error
     except OSError as error:
-        raise FtjobsError(f"{path}: {error.strerror or error}") from error
+        raise FtjobsError(f"{error.filename or path}: {error.strerror or error}") from error

@@ -216,11 +216,14 @@ class Hypothesis(Fields):
 
     @classmethod
     def parse(cls, text: str) -> Hypothesis:
-        """Read `a > b` or `a > b by 0.02`; ValueError when the text is neither."""
+        """Read `a > b` or `a > b by 0.02`; ValueError when the text is neither, or the margin is 1 or more."""
         match = _HYPOTHESIS.match(text)
         if match is None:
             raise ValueError("is not of the form `stage > stage` or `stage > stage by 0.02`")
-        return cls(better=match["better"], worse=match["worse"], by=float(match["by"] or 0))
+        by = float(match["by"] or 0)
+        if by >= 1:
+            raise ValueError("has a margin of 1 or more; accuracies are fractions, so two points are `by 0.02`")
+        return cls(better=match["better"], worse=match["worse"], by=by)
 
 
 class Job(Fields):

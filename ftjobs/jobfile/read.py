@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import glob
+import os
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +61,31 @@ class _Places:
     def of(self, path: yamltext.Path) -> str:
         dotted = ".".join(str(part) for part in path)
         for prefix, override in reversed(self.overrides):
-            if path[: len(prefix)] == prefix:
+            made_it = path not in self.lines and prefix[: len(path)] == path
+            if path[: len(prefix)] == prefix or made_it:
                 return f"--set {override}: {dotted}" if path != prefix else f"--set {override}"
-        known = path
-        while known and known not in self.lines:
-            known = known[:-1]
-        line = f":{self.lines[known]}" if known in self.lines else ""
-        return f"{self.file}{line}: {dotted}" if dotted else f"{self.file}{line}"
+        place = f"{self.file}:{self.line(path)}"
+        return f"{place}: {dotted}" if path else place
+
+    def line(self, path: yamltext.Path) -> int:
+        """Line of a value in the file, or of what should contain it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
 
 
 def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
     """Make the paths that stand in the file relative to the file's own folder, in place."""
 
     def anchored(value: Any) -> Any:
-        if not isinstance(value, str) or value.startswith(("/", "~", "s3://")) or "\0" in value:
+        if not isinstance(value, str) or not value or value.startswith(("/", "~")) or "://" in value:
             return value
-        if localfiles.written_as_path(value) or (folder / value).exists():
-            return str(folder / value)
-        return value
+        path = str(folder.absolute() / value)  # absolute, so that it still reads as a path where no such file exists
+        if os.path.exists(path):
+            return path
+        if glob.has_magic(value):
+            return os.path.join(glob.escape(str(folder.absolute())), value)
+        return path if localfiles.written_as_path(value) else value
 
     encoder, source = data.get("encoder"), data.get("data")
     if isinstance(encoder, dict) and "model" in encoder:
@@ -91,7 +101,7 @@ def _override(data: dict[str, Any], override: str) -> yamltext.Path:
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
         raise UserError(f"--set {override}: is not of the form a.b.c=value")
-    parsed, _ = yamltext.parse(value, f"--set {override}")
+    parsed, _ = yamltext.parse(value, f"--set {override}", numbered=False)
     here = data
     for depth, key in enumerate(keys[:-1]):
         if here.get(key) is None:
@@ -105,15 +115,16 @@ def _override(data: dict[str, Any], override: str) -> yamltext.Path:
 
 def _problems(error: ValidationError, data: dict[str, Any], places: _Places) -> Iterator[str]:
     """One line for each invalid field, in the file's order, alternatives of a union joined."""
-    by_path: dict[yamltext.Path, list[str]] = {}
+    by_path: dict[yamltext.Path, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        path = _path_in(data, detail)
-        by_path.setdefault(path, []).append(_explain(detail, path))
-    for path, messages in by_path.items():
+        by_path.setdefault(_path_in(data, detail), []).append(detail)
+    for path in sorted(by_path, key=places.line):
+        details = by_path[path]
         deeper = any(other[: len(path)] == path and other != path for other in by_path)
-        if deeper and all("should be" in message for message in messages):
+        if deeper and all(detail["type"] in _WRONG_TYPE for detail in details):
             continue  # the other arm of a union; the deeper problem says what is wrong
-        yield f"{places.of(path)}: {', or '.join(dict.fromkeys(messages))}"
+        fitting = [detail for detail in details if detail["type"] not in _WRONG_TYPE]
+        yield f"{places.of(path)}: {_explain(fitting or details, path)}"
 
 
 def _path_in(data: Any, detail: ErrorDetails) -> yamltext.Path:
@@ -132,45 +143,82 @@ def _path_in(data: Any, detail: ErrorDetails) -> yamltext.Path:
     return tuple(path)
 
 
-def _explain(detail: ErrorDetails, path: yamltext.Path) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
+_MAPPING = "a mapping (`key: value`)"
+#: Types of error that say that a value is of another type than this arm of a union takes.
+_WRONG_TYPE = {
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "dict_type": _MAPPING,
+    "list_type": "a list",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
+
+
+def _explain(details: list[ErrorDetails], path: yamltext.Path) -> str:
+    """What is wrong with the value at a path, the value, and what would be right."""
+    detail = details[0]
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
         return "is missing; it has no default"
     if kind == "extra_forbidden":
-        return _unknown_key(str(path[-1]), path)
+        return _unknown_key(str(path[-1]), path, detail)
     if kind in ("union_tag_not_found", "union_tag_invalid"):
-        return "needs `kind: adapt` or `kind: classify`" + (f", not `{context['tag']}`" if "tag" in context else "")
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        found = f", not {_shown(value['kind'])}" if "tag" in context else ""
+        return f"needs `kind: adapt` or `kind: classify`{found}"
     if kind == "value_error":
-        return message
+        return detail["msg"].removeprefix("Value error, ")
+    if kind in ("too_long", "too_short") and not isinstance(value, str):
+        if kind == "too_short":
+            return "should not be empty"
+        return f"should have at most {context['max_length']} items, not {context['actual_length']}"
     if kind == "string_pattern_mismatch":
-        message = "Input should be a DNS label: lower-case letters, digits and dashes, not at either end"
-    message = message[0].lower() + message[1:]
-    if kind == "bool_type":
-        message += ": true or false"
-    shown = repr(detail["input"])
-    return f"{message}, not {shown if len(shown) <= 80 else shown[:77] + '…'}"
+        problem = "should be a DNS label: lower-case letters, digits and dashes, not at either end"
+    elif kind == "string_unicode":
+        problem = "should be valid Unicode"
+    elif kind in _WRONG_TYPE:
+        kinds = dict.fromkeys(_WRONG_TYPE[one["type"]] for one in details)
+        problem = f"should be {' or '.join(kinds)}"
+    else:
+        problem = detail["msg"].removeprefix("Input ").removeprefix("String ")
+    return f"{problem}, not {_shown(value)}"
 
 
-def _unknown_key(key: str, path: yamltext.Path) -> str:
-    known = sorted(_keys_at(path[:-1]))
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _unknown_key(key: str, path: yamltext.Path, detail: ErrorDetails) -> str:
+    in_stage = len(path) == 3 and path[0] == "stages"
+    kind = detail["loc"][2] if in_stage else None
+    known = sorted(_keys_at(path[:-1], kind))
+    if in_stage and key in _keys_at(path[:-1], None):
+        return f"no key of a stage of kind `{kind}`; known here: {', '.join(known)}"
     close = difflib.get_close_matches(key, known, n=1)
     remedy = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
     return f"unknown key; {remedy}"
 
 
-def _keys_at(path: yamltext.Path) -> set[str]:
-    """The keys that the schema knows at a path: all stage kinds' keys inside a stage."""
-    schema = Job.model_json_schema()
+@cache
+def _schema() -> dict[str, Any]:
+    return Job.model_json_schema()
+
+
+def _keys_at(path: yamltext.Path, kind: str | int | None) -> set[str]:
+    """The keys that the schema knows at a path; inside a stage those of one kind, or of all kinds for None."""
 
     def resolve(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if "$ref" in node:
-            node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
-        yield node
+            node = _schema()["$defs"][node["$ref"].rsplit("/", 1)[1]]
+        if kind is None or node.get("properties", {}).get("kind", {}).get("const", kind) == kind:
+            yield node
         for arm in (*node.get("anyOf", ()), *node.get("oneOf", ())):
             yield from resolve(arm)
 
-    nodes = list(resolve(schema))
+    nodes = list(resolve(_schema()))
     for part in path:
         below: list[dict[str, Any]] = []
         for node in nodes:

@@ -24,9 +24,14 @@ class _CoreSchemaLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "anchors and aliases are not supported; write it out", mark)
+        event = self.peek_event()
+        refused = None
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            refused = "anchors and aliases are not supported; write it out"
+        elif event.tag is not None:
+            refused = f"YAML tag `{event.tag}` is not supported; write the plain value"
+        if refused:
+            raise yaml.composer.ComposerError(None, None, refused, event.start_mark)
         return super().compose_node(parent, index)
 
 
@@ -39,58 +44,69 @@ for _tag, _pattern, _first in (
     _CoreSchemaLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
-def parse(text: str, where: str) -> tuple[Any, dict[Path, int]]:
+def parse(text: str, where: str, numbered: bool = True) -> tuple[Any, dict[Path, int]]:
     """Parse one YAML document.
 
     Args:
         text: the document.
         where: what to call it in errors, usually the file's name.
+        numbered: whether errors say the line too.
 
     Returns:
-        The data (dict, list, str, int, float, bool, None), and the 1-based line of every value in it.
+        The data (dict, list, str, int, float, bool, None), and the 1-based line of every value in it: that of its key,
+        or of the list item.
 
     Raises:
         UserError: not YAML, more than one document, a key twice, a key that is no string, an anchor or a tag.
     """
     if len(text) > MAX_CHARACTERS:
         raise UserError(f"{where}: {len(text)} characters; a job file has at most {MAX_CHARACTERS}")
+    lines: dict[Path, int] = {}
     try:
-        node = yaml.compose(text, Loader=_CoreSchemaLoader)
-        lines: dict[Path, int] = {}
-        return _plain(node, (), lines, where), lines
+        return _plain(yaml.compose(text, Loader=_CoreSchemaLoader), (), lines), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line}: not valid YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+        line, problem = (mark.line + 1 if mark else 1), f"not valid YAML: {error.problem or error.context}"
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        problem = f"not valid YAML: character {chr(error.character)!r} is not allowed; remove it"
+    except _Unfit as error:
+        line, problem = error.line, str(error)
     except RecursionError:
-        raise UserError(f"{where}: nested too deeply; a job file is a few levels deep") from None
+        line, problem = 0, "nested too deeply; a job file is a few levels deep"
+    raise UserError(f"{where}:{line}: {problem}" if numbered and line else f"{where}: {problem}")
 
 
-def _plain(node: yaml.Node | None, path: Path, lines: dict[Path, int], where: str) -> Any:
+class _Unfit(Exception):
+    """YAML, but not of the kind that a job file is made of."""
+
+    def __init__(self, node: yaml.Node, problem: str) -> None:
+        super().__init__(problem)
+        self.line: int = node.start_mark.line + 1
+
+
+def _plain(node: yaml.Node | None, path: Path, lines: dict[Path, int]) -> Any:
     if node is None:
         return None
-    line = node.start_mark.line + 1
-    lines[path] = line
+    lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            key_line = key_node.start_mark.line + 1
-            if key is None:
-                raise UserError(f"{where}:{key_line}: a key must be a word, not a list or mapping")
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _Unfit(key_node, "a key must be a word, not a list or mapping")
+            key = str(key_node.value)
             if key in mapping:
-                raise UserError(f"{where}:{key_line}: key `{key}` stands twice; remove one")
-            mapping[key] = _plain(value_node, (*path, key), lines, where)
+                raise _Unfit(key_node, f"key `{key}` stands twice; remove one")
+            lines[*path, key] = key_node.start_mark.line + 1
+            mapping[key] = _plain(value_node, (*path, key), lines)
         return mapping
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*path, index), lines, where) for index, item in enumerate(node.value)]
-    return _scalar(node, where)
+        return [_plain(item, (*path, index), lines) for index, item in enumerate(node.value)]
+    return _scalar(node)
 
 
-def _scalar(node: yaml.Node, where: str) -> Any:
-    line, text = node.start_mark.line + 1, str(node.value)
+def _scalar(node: yaml.Node) -> Any:
+    text = str(node.value)
     match node.tag.removeprefix("tag:yaml.org,2002:"):
         case "str":
             return text
@@ -102,8 +118,5 @@ def _scalar(node: yaml.Node, where: str) -> Any:
             return int(text)
         case "float" if len(text) <= 100:
             return float(text)
-        case "int" | "float":
-            raise UserError(f"{where}:{line}: a number of {len(text)} digits")
         case _:
-            raise UserError(f"{where}:{line}: YAML tag `{node.tag}` is not supported; write the plain value")
-
+            raise _Unfit(node, f"a number of {len(text)} digits; write a shorter one")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import AutocastKwargs, set_seed
+from accelerate.utils import set_seed
 from torch import nn
 
 from ftjobs.data.batching import Batch, epoch_order, steps_per_epoch, windows
@@ -80,7 +80,7 @@ def train(
         settings: epochs, batch size, optimizer and schedule.
         seed: of the order of examples and of dropout.
         loss: summed loss of a batch.
-        evaluate: metrics of the model as it is now; called in eval mode, outside of autocast.
+        evaluate: metrics of the model as it is now, outside of autocast; may leave it in eval mode.
         score: higher is better; the first best epoch wins.
         training_mode: puts the model into training mode before every epoch; `model.train` unless given.
         on_step: called after each optimizer step with its number (from 1), mean loss (on the device) and learning rate.
@@ -115,7 +115,8 @@ def train(
             if not math.isfinite(train_loss):
                 raise FtjobsError(f"{title}: the loss is {train_loss} in epoch {epoch}; lower the learning rate")
             if accelerator.is_main_process:
-                metrics = evaluate()
+                with stepper.full_precision():
+                    metrics = evaluate()
                 result.epochs.append({"epoch": epoch, "train_loss": train_loss, **metrics})
                 if score(metrics) > best_score:
                     best_score, result.best_epoch = score(metrics), epoch
@@ -165,8 +166,7 @@ class _Stepper:
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1  # only then do processes exchange gradients
             with nullcontext() if last else accelerator.no_sync(self.model):
-                with accelerator.autocast(AutocastKwargs(enabled=True)):
-                    share = self.loss(self.model, batch.to(accelerator.device)) / max(items, 1)
+                share = self.loss(self.model, batch.to(accelerator.device)) / max(items, 1)
                 accelerator.backward(share * accelerator.num_processes)  # gradients are averaged over processes
             mean_loss += share.detach()
         if self.settings.max_grad_norm:
@@ -180,6 +180,18 @@ class _Stepper:
             mean_loss = accelerator.reduce(mean_loss, "sum")
         return mean_loss, items, rate
 
+    @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Within the block the bare model computes in fp32: accelerate's autocast, an attribute in the way of the
+        class's `forward`, is lifted. So metrics are those that anyone gets who loads the checkpoint."""
+        bare = self.accelerator.unwrap_model(self.model)
+        autocast = bare.__dict__.pop("forward", None)
+        try:
+            yield
+        finally:
+            if autocast is not None:
+                bare.forward = autocast
+
     def unwrap(self) -> None:
         """Give the model its own `forward` back."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
@@ -191,13 +203,16 @@ class _Stepper:
 
 
 def training_device() -> torch.device:
-    """The device that training uses on this machine."""
-    device: torch.device = PartialState().device
+    """The device that training uses on this machine: its accelerator, or the CPU."""
+    device: torch.device = PartialState(cpu=_on_cpu()).device
     return device
 
 
+def _on_cpu() -> bool:
+    return not torch.accelerator.is_available()
+
+
 def _accelerator(settings: TrainingFields) -> Accelerator:
-    """An accelerator in the precision of this stage; autocast is off in `forward`, so that evaluation is in fp32."""
+    """An accelerator in the precision of this stage."""
     AcceleratorState._reset_state()  # one process may run stages of different precision in turn
-    chosen = precision(settings.mixed_precision, PartialState().device)
-    return Accelerator(mixed_precision=chosen, kwargs_handlers=[AutocastKwargs(enabled=False)])
+    return Accelerator(cpu=_on_cpu(), mixed_precision=precision(settings.mixed_precision, training_device()))

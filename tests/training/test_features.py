@@ -1,0 +1,70 @@
+"""Features of a frozen encoder stand in for it exactly, in every family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ftjobs.data.batching import LabelledExamples
+from ftjobs.models import heads
+from ftjobs.training import evaluation, features
+from tests.conftest import FAMILIES
+from tests.training.test_trainer_parity import random_tokens
+
+
+def labelled(family: str, examples: int, vocab_size: int) -> LabelledExamples:
+    tokens = random_tokens(examples, vocab_size)
+    if family in ("distilbert", "roberta", "modernbert"):
+        tokens = type(tokens)(tokens.input_ids, tokens.special, None, tokens.offsets, 0)
+    return LabelledExamples(tokens, np.arange(examples) % 2, pad_token_id=0)
+
+
+@pytest.mark.parametrize("head", ["base", "mlm"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_logits_from_features_as_from_texts(make_encoder: Callable[..., Path], family: str, head: str) -> None:
+    model, new = heads.load_classifier(make_encoder(family, head), ["a", "b"])
+    heads.freeze_encoder(model, new)
+    examples = labelled(family, 30, model.config.vocab_size)
+    assert features.suffice(model, examples)
+    expected = evaluation.logits(model, examples)
+    encoder = model.base_model
+    computed = features.compute(model, examples, "features")
+    with features.feature_encoder(model):
+        np.testing.assert_allclose(evaluation.logits(model, computed), expected, rtol=1e-4, atol=1e-5)
+    assert model.base_model is encoder
+
+
+def test_mean_pooling_heads_work_from_features_too(make_encoder: Callable[..., Path]) -> None:
+    model, new = heads.load_classifier(make_encoder("modernbert", classifier_pooling="mean"), ["a", "b"])
+    heads.freeze_encoder(model, new)
+    assert features.suffice(model, labelled("modernbert", 30, model.config.vocab_size))
+
+
+def test_a_head_that_reads_every_token_is_noticed(make_encoder: Callable[..., Path]) -> None:
+    model, new = heads.load_classifier(make_encoder("roberta"), ["a", "b"])
+    heads.freeze_encoder(model, new)
+    head = model.classifier
+    forward = head.forward
+    head.forward = lambda hidden, **options: forward(hidden.mean(1, keepdim=True), **options)
+    assert not features.suffice(model, labelled("roberta", 30, model.config.vocab_size))
+
+
+def test_a_new_pooler_trains_on_features(make_encoder: Callable[..., Path]) -> None:
+    model, new = heads.load_classifier(make_encoder("bert", "mlm"), ["a", "b"])
+    heads.freeze_encoder(model, new)
+    examples = labelled("bert", 8, model.config.vocab_size)
+    with features.feature_encoder(model):
+        trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trainable == {
+        *("bert.pooler.dense.weight", "bert.pooler.dense.bias"),
+        *("classifier.weight", "classifier.bias"),
+    }
+    computed = features.compute(model, examples, "features")
+    with features.feature_encoder(model):
+        model(**computed.batch(np.arange(8), 0).inputs).logits.sum().backward()
+    assert torch.any(model.bert.pooler.dense.weight.grad != 0)
+    assert all(p.grad is None for name, p in model.named_parameters() if name not in trainable)

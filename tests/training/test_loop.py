@@ -1,0 +1,177 @@
+"""What a step means: the same whatever its division into passes and processes, resumable order, best epoch kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ftjobs.data.batching import LabelledExamples, epoch_order, steps_per_epoch, windows
+from ftjobs.errors import FtjobsError, UserError
+from ftjobs.jobfile.fields import Classify, TrainingFields
+from ftjobs.models import heads
+from ftjobs.training.loop import train
+from ftjobs.training.objectives import classification_loss
+from ftjobs.training.optimization import precision, schedule
+from tests.training.test_trainer_parity import NO_DROPOUT, SEED, random_tokens
+
+Steps = list[tuple[float, float]]
+
+
+def settings(**fields: Any) -> Classify:
+    return Classify(**{"epochs": 2, "learning_rate": 1e-3, "mixed_precision": "no", **fields})
+
+
+def train_classifier(folder: Path, fields: Classify, **options: Any) -> tuple[Any, Steps, Any]:
+    torch.manual_seed(0)
+    model, _ = heads.load_classifier(folder, ["a", "b"])
+    tokens = random_tokens(52, model.config.vocab_size)
+    examples = LabelledExamples(tokens, np.random.default_rng(1).integers(0, 2, size=len(tokens)), pad_token_id=0)
+    steps: Steps = []
+    options = {"evaluate": dict, "score": lambda metrics: len(steps), **options}
+    trained = train(
+        model,
+        examples,
+        fields,
+        seed=SEED,
+        loss=classification_loss,
+        on_step=lambda step, loss, rate: steps.append((float(loss), rate)),
+        **options,
+    )
+    return model, steps, trained
+
+
+def test_accumulated_passes_are_one_step(make_encoder: Callable[..., Path]) -> None:
+    folder = make_encoder("bert", **NO_DROPOUT)
+    _, whole, _ = train_classifier(folder, settings(per_device_batch_size=8))
+    _, parts, _ = train_classifier(folder, settings(per_device_batch_size=2, gradient_accumulation_steps=4))
+    _, uneven, _ = train_classifier(folder, settings(per_device_batch_size=1, gradient_accumulation_steps=8))
+    np.testing.assert_allclose(parts, whole, rtol=1e-4)
+    np.testing.assert_allclose(uneven, whole, rtol=1e-4)
+
+
+def test_two_processes_take_the_steps_of_one(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """Loss and learning rate of every step, although accelerate's own scheduler would advance twice as fast."""
+    folder = make_encoder("bert", **NO_DROPOUT)
+    _, alone, _ = train_classifier(folder, settings(per_device_batch_size=8, warmup_steps=3))
+    out = tmp_path / "steps.json"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    subprocess.run(
+        [*launcher, "-m", "tests.training.two_processes", str(folder), str(out)],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=240,
+        cwd=Path(__file__).parent.parent.parent,
+    )
+    np.testing.assert_allclose(json.loads(out.read_text()), alone, rtol=1e-4)
+
+
+def test_best_epoch_is_what_the_model_keeps(make_encoder: Callable[..., Path]) -> None:
+    folder = make_encoder("bert", **NO_DROPOUT)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def evaluate() -> dict[str, float]:
+        seen.append({name: value.clone() for name, value in holder[0].state_dict().items()})
+        return {"accuracy": [0.5, 0.9, 0.9][len(seen) - 1]}
+
+    torch.manual_seed(0)
+    model, _ = heads.load_classifier(folder, ["a", "b"])
+    holder = [model]
+    tokens = random_tokens(20, model.config.vocab_size)
+    examples = LabelledExamples(tokens, np.arange(20) % 2, pad_token_id=0)
+    trained = train(
+        model,
+        examples,
+        settings(epochs=3),
+        seed=SEED,
+        loss=classification_loss,
+        evaluate=evaluate,
+        score=lambda metrics: metrics["accuracy"],
+    )
+    assert trained.best_epoch == 2  # the first of two equals
+    assert [record["accuracy"] for record in trained.epochs] == [0.5, 0.9, 0.9]
+    assert not torch.equal(seen[1]["classifier.weight"], seen[2]["classifier.weight"])
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, seen[1][name]), name
+
+
+def test_a_loss_that_is_not_finite_is_an_error(make_encoder: Callable[..., Path]) -> None:
+    folder = make_encoder("bert", **NO_DROPOUT)
+    with pytest.raises(FtjobsError, match=r"loss is (nan|inf).*lower the learning rate"):
+        train_classifier(folder, settings(learning_rate=10.0, max_grad_norm=0.0, weight_decay=10.0, epochs=60))
+
+
+def test_evaluation_is_in_fp32_while_training_is_in_bf16(make_encoder: Callable[..., Path]) -> None:
+    folder = make_encoder("bert", **NO_DROPOUT)
+    kinds: list[torch.dtype] = []
+    training_kinds: list[torch.dtype] = []
+
+    torch.manual_seed(0)
+    model, _ = heads.load_classifier(folder, ["a", "b"])
+    layer = model.bert.encoder.layer[0].output.dense
+    layer.register_forward_hook(lambda _, __, out: (training_kinds if model.training else kinds).append(out.dtype))
+    tokens = random_tokens(16, model.config.vocab_size)
+    examples = LabelledExamples(tokens, np.arange(16) % 2, pad_token_id=0)
+
+    def evaluate() -> dict[str, float]:
+        model.eval()
+        model(**examples.batch(np.arange(4), 0).inputs)
+        return {}
+
+    fields = settings(mixed_precision="bf16")
+    train(model, examples, fields, seed=1, loss=classification_loss, evaluate=evaluate, score=lambda _: 0.0)
+    assert set(kinds) == {torch.float32}
+    assert set(training_kinds) == {torch.bfloat16}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_fp16_without_a_gpu_is_refused() -> None:
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        precision("fp16", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("examples", [1, 7, 8, 9, 100])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_every_example_once_and_all_processes_in_step(examples: int, world: int) -> None:
+    order = epoch_order(examples, seed=5, epoch=2)
+    per_process = [list(windows(order, 3, 2, rank, world)) for rank in range(world)]
+    steps = {len(steps) for steps in per_process}
+    assert steps == {steps_per_epoch(examples, 3 * 2 * world)}
+    used = [index for steps in per_process for window in steps for indices in window for index in indices]
+    assert sorted(used) == list(range(examples))
+    assert all(window for steps in per_process for window in steps)
+    assert max(len(indices) for steps in per_process for window in steps for indices in window) <= 3
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    assert epoch_order(50, 1, 1).tolist() == epoch_order(50, 1, 1).tolist()
+    orders = {tuple(epoch_order(50, seed, epoch)) for seed in (1, 2) for epoch in (1, 2)}
+    assert len(orders) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("linear", [0.0, 0.5, 1.0, 0.75, 0.5, 0.25]),
+        ("constant", [0.0, 0.5, 1.0, 1.0, 1.0, 1.0]),
+        ("cosine", [0.0, 0.5, 1.0, (1 + 2**-0.5) / 2, 0.5, (1 - 2**-0.5) / 2]),
+    ],
+)
+def test_learning_rate_formulas(name: str, expected: list[float]) -> None:
+    fields = TrainingFields(learning_rate=1.0, warmup_steps=2, schedule=name)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rates = schedule(optimizer, fields, steps=6)
+    found = []
+    for _ in range(6):
+        found.append(rates.get_last_lr()[0])
+        optimizer.step()
+        rates.step()
+    assert found == pytest.approx(expected)

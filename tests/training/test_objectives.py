@@ -1,0 +1,54 @@
+"""Only masked positions reach the vocabulary, in every family, without changing the loss or its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from ftjobs.data.batching import MaskedExamples
+from ftjobs.models import heads
+from ftjobs.training.objectives import MaskedLM
+from tests.conftest import FAMILIES
+from tests.training.test_trainer_parity import random_tokens
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_loss_and_gradients_as_all_logits(make_encoder: Callable[..., Path], family: str) -> None:
+    model, _ = heads.load_masked_lm(make_encoder(family, "mlm"))
+    model.eval()  # no dropout: its masks would differ
+    tokens = random_tokens(6, model.config.vocab_size)
+    if family in ("distilbert", "roberta", "modernbert"):
+        tokens = type(tokens)(tokens.input_ids, tokens.special, None, tokens.offsets, 0)
+    batch = MaskedExamples(tokens, 1, 0.4, mask_token_id=4, vocab_size=50, pad_token_id=0).batch(np.arange(6), 1)
+    everything = model(**batch.inputs).logits.flatten(0, 1)[batch.positions]
+    expected = functional.cross_entropy(everything, batch.labels, reduction="sum")
+    expected.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    objective = MaskedLM(model)
+    sizes = []
+    model.get_output_embeddings().register_forward_hook(lambda _, __, out: sizes.append(out.shape[:-1].numel()))
+    found = objective.loss(model, batch)
+    found.backward()
+    assert sizes == [len(batch.labels)]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert gradients
+    for name, parameter in model.named_parameters():
+        if name in gradients:
+            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-5)
+    assert model(**batch.inputs).logits.shape[:2] == batch.inputs["input_ids"].shape  # unchanged outside of the loss
+
+
+def test_nothing_to_predict_is_no_loss(make_encoder: Callable[..., Path]) -> None:
+    model, _ = heads.load_masked_lm(make_encoder("bert", "mlm"))
+    tokens = random_tokens(2, model.config.vocab_size)
+    examples = MaskedExamples(tokens, 1, 1e-9, mask_token_id=4, vocab_size=50, pad_token_id=0)
+    loss = MaskedLM(model).loss(model, examples.batch(np.arange(2), 1))
+    loss.backward()
+    assert float(loss) == 0.0
