@@ -112,17 +112,15 @@ def select(runs: list[StageRun], stage: str, seed: int | None = None) -> StageRu
 
 def _in_order(job: Job) -> list[str]:
     """Stage names in the file's order, except that a stage comes after the one whose encoder it takes."""
-    ordered: list[str] = []
-
-    def add(name: str) -> None:
-        if name not in ordered:
-            if encoder := job.stage_encoder(name):
-                add(encoder)
-            ordered.append(name)
-
-    for name in job.stages:
-        add(name)
-    return ordered
+    ordered: dict[str, None] = {}
+    for stage in job.stages:
+        chain: list[str] = []
+        name: str | None = stage
+        while name is not None and name not in ordered:
+            chain.append(name)
+            name = job.stage_encoder(name)
+        ordered |= dict.fromkeys(reversed(chain))
+    return list(ordered)
 
 
 def _stage_run(

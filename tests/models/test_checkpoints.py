@@ -1,0 +1,164 @@
+"""Bringing a checkpoint in: every format of weights, and one clear line for whatever is no checkpoint."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from ftjobs.errors import FtjobsError, UserError
+from ftjobs.models import checkpoints, heads
+
+
+@pytest.fixture
+def folder(make_encoder: Callable[..., Path], tmp_path: Path) -> Path:
+    """A copy of a checkpoint that a test may spoil."""
+    return Path(shutil.copytree(make_encoder("bert", "pretraining"), tmp_path / "encoder"))
+
+
+def test_a_checkpoint_is_copied_whole(folder: Path, tmp_path: Path) -> None:
+    checkpoints.copy_checkpoint(folder, tmp_path / "copy")
+    assert (tmp_path / "copy/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    text = "Does a fever help, doctor?"
+    ids = [AutoTokenizer.from_pretrained(path)(text).input_ids for path in (folder, tmp_path / "copy")]
+    assert ids[0] == ids[1]
+
+
+def as_pytorch(weights: dict[str, torch.Tensor], folder: Path) -> None:
+    torch.save(weights, folder / "pytorch_model.bin")
+
+
+def as_old_names(weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """As bert-base-cased itself is stored: norms have gamma and beta."""
+    renamed = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+        for name, value in weights.items()
+    }
+    checkpoints.write_weights(renamed, folder)
+
+
+def as_shards(weights: dict[str, torch.Tensor], folder: Path) -> None:
+    names = sorted(weights)
+    mapping = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        checkpoints.write_weights({name: weights[name] for name in part}, folder)
+        file = f"model-{number:05}-of-00002.safetensors"
+        (folder / "model.safetensors").rename(folder / file)
+        mapping |= dict.fromkeys(part, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": mapping}))
+
+
+@pytest.mark.parametrize("write", [as_pytorch, as_old_names, as_shards])
+def test_every_format_of_weights_gives_the_same_models(folder: Path, tmp_path: Path, write: Callable) -> None:
+    expected = [heads.load_masked_lm(folder)[0], AutoModel.from_pretrained(folder)]
+    weights = checkpoints.read_weights(folder)
+    (folder / "model.safetensors").unlink()
+    write(weights, folder)
+    checkpoints.copy_checkpoint(folder, tmp_path / "copy")
+    model, new = heads.load_masked_lm(tmp_path / "copy")
+    assert new == []
+    for found, wanted in zip([model, AutoModel.from_pretrained(tmp_path / "copy")], expected, strict=True):
+        for name, parameter in wanted.named_parameters():
+            assert torch.equal(found.get_parameter(name), parameter), name
+    beyond = heads.weights_beyond(model, tmp_path / "copy")
+    assert {name.rpartition(".")[0] for name in beyond} == {"bert.pooler.dense", "cls.seq_relationship"}
+
+
+def spoil_remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def spoil_write(name: str, content: bytes) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return spoil
+
+
+def spoil_truncate(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def spoil_with_code(folder: Path) -> None:
+    """A pickle that would run a command when loaded."""
+
+    class Command:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (folder / "executed",))
+
+    (folder / "model.safetensors").unlink()
+    with (folder / "pytorch_model.bin").open("wb") as file:
+        pickle.dump({"weight": Command()}, file)
+
+
+def spoil_vocabulary(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 20}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_remove("config.json"), "is no model folder, it has no config.json"),
+        (spoil_write("config.json", b"{"), "no readable model configuration"),
+        (spoil_write("config.json", b"[]"), "no readable model configuration"),
+        (spoil_write("config.json", b'{"model_type": "no-such-thing"}'), "no readable model configuration"),
+        (spoil_remove("model.safetensors"), "has no weights; expected model.safetensors or pytorch_model.bin"),
+        (spoil_truncate, "model.safetensors: no readable weights"),
+        (spoil_write("model.safetensors", b""), "model.safetensors: no readable weights"),
+        (spoil_with_code, "refused, it holds more than weights|no readable weights"),
+        (spoil_remove("tokenizer.json"), "has no tokenizer files|no readable tokenizer"),
+        (spoil_write("tokenizer.json", b"{}"), "no readable tokenizer"),
+        (spoil_vocabulary, r"the tokenizer has \d+ tokens but the model embeds 20"),
+    ],
+)
+def test_what_is_no_checkpoint_is_one_line(
+    folder: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    spoil(folder)
+    with pytest.raises(UserError, match=message) as raised:
+        checkpoints.copy_checkpoint(folder, tmp_path / "copy")
+    assert len(raised.value.problems) == 1
+    assert "\n" not in raised.value.problems[0]
+    assert str(folder) in raised.value.problems[0]
+    assert not (folder / "executed").exists()
+
+
+def test_shards_that_are_missing_or_lie_elsewhere_are_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    for shard in ("absent.safetensors", "../../etc/passwd"):
+        index = {"weight_map": {"bert.x": shard}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(UserError, match="is missing; fetch the checkpoint again"):
+            checkpoints.copy_checkpoint(folder, tmp_path / "copy")
+
+
+def test_without_a_network_the_hub_may_be_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(FtjobsError, match=r"google-bert/bert-tiny.*hub cannot be reached.*set encoder.model to a folder"):
+        checkpoints.download("google-bert/bert-tiny", "main")
+
+
+def test_a_name_that_cannot_be_a_hub_id_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="neither on the hub nor a folder here"):
+        checkpoints.download("a/b/c/d", "main")
+
+
+@pytest.mark.parametrize(("family", "expected"), [("bert", 64), ("roberta", 64), ("modernbert", 64)])
+def test_longest_input_is_what_the_positions_allow(
+    make_encoder: Callable[..., Path], family: str, expected: int
+) -> None:
+    folder = make_encoder(family, "mlm")
+    config, tokenizer = AutoConfig.from_pretrained(folder), checkpoints.load_tokenizer(folder)
+    tokenizer.model_max_length = 10**30  # as tokenizers say that do not know
+    assert checkpoints.longest_input(config, tokenizer, 512) == expected
+    assert checkpoints.longest_input(config, tokenizer, 20) == 20
+    model, _ = heads.load_masked_lm(folder)
+    model(input_ids=torch.full((1, expected), 7))  # a token more would not fit

@@ -1,0 +1,147 @@
+"""The pooler trap: nothing a checkpoint held is lost, nothing it did not hold is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, BertForPreTraining
+
+from ftjobs.errors import UserError
+from ftjobs.models import checkpoints, heads
+from tests.conftest import FAMILIES
+
+CLASSES = ["no", "yes", "maybe"]
+
+
+@pytest.mark.parametrize("head", ["base", "mlm"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_frozen_parameter_was_randomly_initialised(
+    make_encoder: Callable[..., Path], family: str, head: str
+) -> None:
+    """Loaded under two seeds, frozen parameters are equal bit for bit, and so came from the checkpoint."""
+    folder = make_encoder(family, head)
+    models = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model, new = heads.load_classifier(folder, CLASSES)
+        heads.freeze_encoder(model, new)
+        models.append(model)
+    frozen = {name: parameter for name, parameter in models[0].named_parameters() if not parameter.requires_grad}
+    assert len(frozen) > 10
+    other = dict(models[1].named_parameters())
+    for name, parameter in frozen.items():
+        assert torch.equal(parameter, other[name]), name
+    trained_matrices = [p for p in models[0].parameters() if p.requires_grad and p.ndim == 2]
+    assert trained_matrices
+    stored = set(checkpoints.read_weights(folder))
+    prefix = models[0].base_model_prefix
+    assert all(name in stored or name.removeprefix(f"{prefix}.") in stored for name in frozen)
+
+
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_a_pooler_from_the_checkpoint_is_frozen_and_a_new_one_trained(
+    make_encoder: Callable[..., Path], family: str
+) -> None:
+    for head, pooler_is_new in (("base", False), ("mlm", True)):
+        model, new = heads.load_classifier(make_encoder(family, head), CLASSES)
+        heads.freeze_encoder(model, new)
+        poolers = {name: p.requires_grad for name, p in model.named_parameters() if ".pooler" in name}
+        assert len(poolers) == 2
+        assert set(poolers.values()) == {pooler_is_new}
+        assert ("pooler" in heads.new_modules(new)) == pooler_is_new
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_weight_survives_the_way_through_masked_lm(
+    make_encoder: Callable[..., Path], family: str, tmp_path: Path
+) -> None:
+    """Load for masked LM, save, load again: the bare encoder (pooler included) is the one that went in."""
+    folder = make_encoder(family, "base")
+    model, _ = heads.load_masked_lm(folder)
+    tokenizer = checkpoints.load_tokenizer(folder)
+    heads.save(model, tokenizer, tmp_path / "model", heads.weights_beyond(model, folder))
+    before, after = checkpoints.read_weights(folder), checkpoints.read_weights(tmp_path / "model")
+    prefix = f"{model.base_model_prefix}."
+    for name, value in before.items():
+        assert torch.equal(after[prefix + name], value), name
+    again, new = heads.load_masked_lm(tmp_path / "model")
+    assert new == []
+    for name, parameter in again.named_parameters():
+        assert torch.equal(parameter, model.get_parameter(name)), name
+
+
+def test_a_next_sentence_head_survives_too(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_encoder("bert", "pretraining")
+    model, new = heads.load_masked_lm(folder)
+    assert new == []
+    beyond = heads.weights_beyond(model, folder)
+    assert {name.rpartition(".")[0] for name in beyond} == {"bert.pooler.dense", "cls.seq_relationship"}
+    heads.save(model, checkpoints.load_tokenizer(folder), tmp_path / "model", beyond)
+    again, loading = BertForPreTraining.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert torch.equal(again.cls.seq_relationship.weight, beyond["cls.seq_relationship.weight"])
+
+
+def test_tied_weights_stay_tied(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_encoder("bert", "pretraining")
+    model, _ = heads.load_masked_lm(folder)
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight.mul_(2.0)
+    heads.save(model, checkpoints.load_tokenizer(folder), tmp_path / "model", heads.weights_beyond(model, folder))
+    again = AutoModelForMaskedLM.from_pretrained(tmp_path / "model")
+    assert again.cls.predictions.decoder.weight is again.bert.embeddings.word_embeddings.weight
+    assert torch.equal(again.cls.predictions.decoder.weight, model.bert.embeddings.word_embeddings.weight)
+
+
+def test_weights_are_fp32_whatever_the_checkpoint_is_in(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_encoder("bert", "mlm")
+    half = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.bfloat16)
+    heads.save(half, checkpoints.load_tokenizer(folder), tmp_path / "half", {})
+    for model, _ in (heads.load_masked_lm(tmp_path / "half"), heads.load_classifier(tmp_path / "half", CLASSES)):
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_class_names_are_saved_with_the_model(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_encoder("bert")
+    model, _ = heads.load_classifier(folder, CLASSES)
+    heads.save(model, checkpoints.load_tokenizer(folder), tmp_path / "model", {})
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert again.config.id2label == {0: "no", 1: "yes", 2: "maybe"}
+    assert again.config.label2id == {"no": 0, "yes": 1, "maybe": 2}
+    assert again.config.architectures == ["BertForSequenceClassification"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "kept"), [(CLASSES, True), (["a", "b", "c"], False), (["no", "yes"], False), ([*CLASSES, "x"], False)]
+)
+def test_a_head_is_kept_for_the_same_classes_only(
+    make_encoder: Callable[..., Path], tmp_path: Path, classes: list[str], kept: bool
+) -> None:
+    folder = make_encoder("bert")
+    first, _ = heads.load_classifier(folder, CLASSES)
+    heads.save(first, checkpoints.load_tokenizer(folder), tmp_path / "model", {})
+    second, new = heads.load_classifier(tmp_path / "model", classes)
+    assert second.classifier.out_features == len(classes)
+    assert (new == []) == kept
+    if kept:
+        assert torch.equal(second.classifier.weight, first.classifier.weight)
+    else:
+        assert new == ["classifier.bias", "classifier.weight"]
+        shared = min(len(classes), len(CLASSES))
+        assert not torch.equal(second.classifier.weight[:shared], first.classifier.weight[:shared])
+    assert torch.equal(second.bert.pooler.dense.weight, first.bert.pooler.dense.weight)
+
+
+def test_weights_that_are_not_the_encoders_are_refused(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """A checkpoint whose names or shapes fit nothing would train from scratch, silently."""
+    folder = make_encoder("bert")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    weights = {f"renamed.{name}": value for name, value in checkpoints.read_weights(folder).items()}
+    checkpoints.write_weights(weights, tmp_path)
+    for load in (heads.load_masked_lm, lambda path: heads.load_classifier(path, CLASSES)):
+        with pytest.raises(UserError, match=r"no readable encoder: \d+ of its \d+ encoder weights are missing"):
+            load(tmp_path)

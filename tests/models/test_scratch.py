@@ -1,0 +1,62 @@
+"""Encoders made on the spot: the same in every process, usable by every loader, and without a random pooler."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ftjobs.errors import UserError
+from ftjobs.jobfile.fields import Scratch
+from ftjobs.models import scratch
+from tests.conftest import WORDS
+
+TEXTS = [f"{first} {second}s {third}, ÄRZTE?" for first in WORDS for second in WORDS[:9] for third in WORDS[3:9]]
+SETTINGS = Scratch(vocab_size=200, hidden_size=32, num_hidden_layers=1, max_position_embeddings=40)
+VOCABULARY = """
+import json
+from tests.models.test_scratch import SETTINGS, TEXTS
+from ftjobs.models import scratch
+print(json.dumps(scratch.tokenizer_from_texts(TEXTS, SETTINGS).get_vocab()))
+"""
+
+
+def test_the_vocabulary_is_the_same_in_every_process() -> None:
+    """The tokenizers library alone gives another one each time."""
+    commands = [[sys.executable, "-c", VOCABULARY]] * 3
+    outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for command in commands]
+    assert len({json.dumps(json.loads(output), sort_keys=True) for output in outputs}) == 1
+
+
+def test_words_become_tokens() -> None:
+    tokenizer = scratch.tokenizer_from_texts(TEXTS, SETTINGS)
+    assert len(tokenizer) <= 200
+    assert tokenizer.tokenize("Fever, doctor!")[0] == "fever"
+    assert tokenizer.tokenize("ärzte") == tokenizer.tokenize("ARZTE")  # lower case, no accents
+    assert "[UNK]" not in tokenizer.tokenize(" ".join(TEXTS))
+    assert tokenizer.model_max_length == 40
+    cased = scratch.tokenizer_from_texts(TEXTS, SETTINGS.model_copy(update={"lowercase": False}))
+    assert cased.tokenize("ÄRZTE") != cased.tokenize("ärzte")
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    first, same = (scratch.model_from_settings(SETTINGS, 200) for _ in range(2))
+    other = scratch.model_from_settings(SETTINGS.model_copy(update={"seed": 1}), 200)
+    weights = [model.bert.embeddings.word_embeddings.weight for model in (first, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_there_is_no_pooler_to_freeze() -> None:
+    model = scratch.model_from_settings(SETTINGS, 200)
+    assert not [name for name in model.state_dict() if "pooler" in name]
+    assert model.config.intermediate_size == 4 * 32
+
+
+def test_a_vocabulary_too_small_for_the_characters_is_refused() -> None:
+    texts = [chr(code) for code in range(0x4E00, 0x4E00 + 300)]
+    with pytest.raises(UserError, match=r"vocab_size: 200 leaves no room .* 300 distinct characters; use at least"):
+        scratch.tokenizer_from_texts(texts, SETTINGS)

@@ -1,0 +1,332 @@
+"""Whole pipelines on a toy encoder: what the stages publish is right, reproducible and loadable."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, f1_score
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from ftjobs import artifacts, runner
+from ftjobs.artifacts import Manifest
+from ftjobs.jobfile.read import read
+from ftjobs.models import checkpoints
+from ftjobs.plan import plan, select
+from ftjobs.storage import LocalStorage, open_storage
+from tests.conftest import WORDS
+
+CLASSES = ["cold", "fever", "rash"]
+
+
+def write_rows(path: Path, rows: int = 90) -> None:
+    """Sentences of random words that name their class half of the time; string labels, pairs of texts."""
+    generator = random.Random(5)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "answer", "topic"])
+        for row in range(rows):
+            label = CLASSES[row % 3]
+            first, second = (generator.choices(WORDS, k=generator.randint(3, 9)) for _ in range(2))
+            writer.writerow([f"{row} {' '.join(first)}", f"{label} {' '.join(second)}", label])
+
+
+def job_fields(encoder: Path | None, **changes: Any) -> dict[str, Any]:
+    short = {"epochs": 2, "learning_rate": 1e-3}
+    scratch = {"vocab_size": 200, "hidden_size": 32, "max_position_embeddings": 64}
+    return {
+        "name": "toy",
+        "encoder": {"model": str(encoder)} if encoder else {"scratch": scratch},
+        "data": {
+            "source": "rows.csv",
+            "text": ["question", "answer"],
+            "label": "topic",
+            "split": {"test_fraction": 0.2},
+        },
+        "seeds": [1],
+        "defaults": {"classify": short, "adapt": short},
+        "stages": {
+            "adapt": {"kind": "adapt"},
+            "head": {"kind": "classify", "freeze_encoder": True},
+            "behavioural": {"kind": "classify"},
+            "adapted-head": {"kind": "classify", "encoder": "adapt", "freeze_encoder": True},
+            "adapted-behavioural": {"kind": "classify", "encoder": "adapt"},
+        },
+        "hypotheses": ["adapted-head > head", "behavioural > adapted-head by 0.01"],
+        **changes,
+    }
+
+
+def run_job(folder: Path, fields: dict[str, Any], store: Path) -> tuple[LocalStorage, dict[str, Manifest]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "rows.csv").exists():
+        write_rows(folder / "rows.csv")
+    (folder / "job.yaml").write_text(json.dumps(fields))  # JSON is YAML
+    storage = open_storage(str(store))
+    runs = plan(read(folder / "job.yaml"))
+    manifests = runner.run_all(runs, storage)
+    assert isinstance(storage, LocalStorage)
+    return storage, {run.title: manifest for run, manifest in zip(runs, manifests, strict=True)}
+
+
+def files_of(storage: LocalStorage, manifest: Manifest) -> dict[str, bytes]:
+    return {file.path: (storage.root / manifest.folder / file.path).read_bytes() for file in manifest.files}
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., Path]) -> Any:
+    """A finished pipeline on an encoder with a pooler: its folder, fields, storage and manifests."""
+    folder = tmp_path_factory.mktemp("job")
+    fields = job_fields(make_encoder("bert", "pretraining"))
+    storage, manifests = run_job(folder, fields, folder / "store")
+    return folder, fields, storage, manifests
+
+
+def test_the_same_job_gives_the_same_bytes(job: Any, tmp_path: Path) -> None:
+    folder, fields, storage, manifests = job
+    again, others = run_job(folder, fields, tmp_path / "other-store")
+    for title, manifest in manifests.items():
+        first, second = files_of(storage, manifest), files_of(again, others[title])
+        assert first.keys() == second.keys()
+        measured = {"timing.json", "report.md", "report.json"}  # hold how long it took
+        differing = {path for path in first if first[path] != second[path]}
+        assert differing <= measured, title
+
+
+def test_nothing_published_names_this_machine(job: Any) -> None:
+    folder, _, storage, manifests = job
+    for title, manifest in manifests.items():
+        for path, content in files_of(storage, manifest).items():
+            if path != "data/data.json" and not path.startswith("report"):  # they say where the data came from
+                assert str(folder).encode() not in content, (title, path)
+                assert b"/tmp/" not in content, (title, path)
+
+
+def test_published_stages_are_not_run_again(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, fields, storage, manifests = job
+    monkeypatch.setattr(runner, "run_stage", lambda run, storage: pytest.fail(f"{run.title} ran again"))
+    _, again = run_job(folder, fields, storage.root)
+    assert again == manifests
+
+
+def test_a_changed_stage_reruns_what_reads_it_and_nothing_else(job: Any, tmp_path: Path) -> None:
+    folder, fields, storage, manifests = job
+    changed = json.loads(json.dumps(fields))
+    changed["stages"]["adapt"]["learning_rate"] = 2e-3
+    _, others = run_job(folder, changed, storage.root)
+    rerun = {title for title in manifests if manifests[title].identity != others[title].identity}
+    assert rerun == {"adapt seed 1", "adapted-head seed 1", "adapted-behavioural seed 1", "report"}
+    kept = {title for title in manifests if manifests[title] == others[title]}
+    assert kept == set(manifests) - rerun
+
+
+def test_the_pooler_comes_through_adaptation_and_freezing_bit_for_bit(job: Any) -> None:
+    folder, fields, storage, manifests = job
+    original = checkpoints.read_weights(Path(fields["encoder"]["model"]))
+    for title in ("head seed 1", "adapted-head seed 1"):
+        trained = checkpoints.read_weights(storage.root / manifests[title].folder / "model")
+        for part in ("weight", "bias"):
+            name = f"bert.pooler.dense.{part}"
+            assert trained[name].numpy().tobytes() == original[name].numpy().tobytes()
+        assert manifests[title].metrics["newly_initialised"] == ["classifier.bias", "classifier.weight"]
+
+
+def test_a_frozen_encoder_does_not_move_and_others_do(job: Any) -> None:
+    _, _, storage, manifests = job
+
+    def weights(title: str) -> dict[str, torch.Tensor]:
+        found = checkpoints.read_weights(storage.root / manifests[title].folder / "model")
+        return {name: value for name, value in found.items() if name.startswith("bert.")}
+
+    for encoder, frozen, tuned in (
+        ("prepare", "head seed 1", "behavioural seed 1"),
+        ("adapt seed 1", "adapted-head seed 1", "adapted-behavioural seed 1"),
+    ):
+        before = weights(encoder)
+        for name, value in weights(frozen).items():
+            assert value.numpy().tobytes() == before[name].numpy().tobytes(), name
+        assert any(not torch.equal(value, before[name]) for name, value in weights(tuned).items())
+
+
+def test_adapt_publishes_an_encoder_that_can_be_adapted_further(job: Any) -> None:
+    _, _, storage, manifests = job
+    folder = storage.root / manifests["adapt seed 1"].folder / "model"
+    original = checkpoints.read_weights(storage.root / manifests["prepare"].folder / "model")
+    adapted = checkpoints.read_weights(folder)
+    assert set(original) <= set(adapted)
+    _, loading = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    assert not loading["missing_keys"]
+    metrics = manifests["adapt seed 1"].metrics
+    assert metrics["best"]["loss"] < metrics["before"]["loss"]
+    assert metrics["texts"] == 2 * 72
+    assert metrics["newly_initialised"] == []
+
+
+@pytest.mark.parametrize("stage", ["head", "behavioural", "adapted-head", "adapted-behavioural"])
+def test_a_published_classifier_gives_the_metrics_in_its_manifest(job: Any, stage: str, tmp_path: Path) -> None:
+    folder, _, storage, manifests = job
+    manifest = manifests[f"{stage} seed 1"]
+    artifacts.pull(storage, manifest, tmp_path / "pulled")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pulled").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "pulled")
+    assert model.config.id2label == dict(enumerate(CLASSES))
+    test = pq.read_table(storage.root / manifests["prepare"].folder / "data/test.parquet").to_pydict()
+    predicted, probabilities = [], []
+    for text, pair in zip(test["text"], test["text_pair"], strict=True):
+        with torch.no_grad():
+            logits = model(**tokenizer(text, pair, truncation=True, return_tensors="pt")).logits[0]
+        predicted.append(int(logits.argmax()))
+        probabilities.append(logits.softmax(-1).numpy())
+    metrics = manifest.metrics
+    assert accuracy_score(test["label"], predicted) == metrics["accuracy"]
+    assert f1_score(test["label"], predicted, average="macro", zero_division=0.0) == pytest.approx(metrics["f1"])
+    loss = -np.log([row[label] for row, label in zip(probabilities, test["label"], strict=True)]).mean()
+    assert loss == pytest.approx(metrics["loss"], rel=1e-4)
+    stored = pq.read_table(storage.root / manifest.folder / "predictions.parquet").to_pydict()
+    assert stored["id"] == test["id"]
+    assert stored["label"] == [CLASSES[label] for label in test["label"]]
+    assert stored["prediction"] == [CLASSES[label] for label in predicted]
+    np.testing.assert_allclose(stored["probabilities"], probabilities, rtol=1e-3, atol=1e-5)
+
+
+def test_best_and_last_epoch_are_kept(job: Any) -> None:
+    _, _, storage, manifests = job
+    manifest = manifests["behavioural seed 1"]
+    content = json.loads(files_of(storage, manifest)["metrics.json"])
+    assert [record["epoch"] for record in content["epochs"]] == [1, 2]
+    scores = [record["test"]["accuracy"] for record in content["epochs"]]
+    assert content["best_epoch"] == 1 + int(np.argmax(scores))
+    assert content["accuracy"] == max(scores)
+    assert content["last"] == content["epochs"][-1]["test"]
+    assert content["selected_on"] == "test"
+
+
+def test_prepare_records_what_the_data_is_like(job: Any) -> None:
+    folder, _, storage, manifests = job
+    summary = json.loads(files_of(storage, manifests["prepare"])["data/data.json"])
+    assert summary["classes"] == CLASSES
+    assert summary["rows"] == {"train": 72, "test": 18}
+    assert sum(summary["labels"]["train"].values()) == 72
+    assert summary["overlap"]["test"]["rows_in_training"] == 0
+    train = pq.read_table(storage.root / manifests["prepare"].folder / "data/train.parquet").to_pydict()
+    tokenizer = AutoTokenizer.from_pretrained(storage.root / manifests["prepare"].folder / "model")
+    lengths = [len(tokenizer(*pair).input_ids) for pair in zip(train["text"], train["text_pair"], strict=True)]
+    assert summary["tokens"]["train"]["total"] == sum(lengths)
+    assert summary["tokens"]["train"]["max"] == max(lengths)
+    with (folder / "rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [rows[index]["question"] for index in train["id"]] == train["text"]
+
+
+def test_the_report_holds_every_figure(job: Any) -> None:
+    _, _, storage, manifests = job
+    files = files_of(storage, manifests["report"])
+    content = json.loads(files["report.json"])
+    for row in content["results"]:
+        metrics = manifests[f"{row['stage']} seed 1"].metrics
+        assert row["accuracy"] == {"mean": metrics["accuracy"], "sd": None}
+        assert row["seeds"]["1"]["best_epoch"] == metrics["best_epoch"]
+    first = content["hypotheses"][0]
+    accuracy = {row["stage"]: row["accuracy"]["mean"] for row in content["results"]}
+    assert first["seeds"] == {"1": pytest.approx(accuracy["adapted-head"] - accuracy["head"])}
+    text = files["report.md"].decode()
+    assert "| model | accuracy | F1 | best epoch | training time |" in text
+    assert f"| head | {100 * accuracy['head']:.2f} |" in text
+    assert "best epoch was chosen on the 18 test rows" in text
+    assert "One seed" in text
+
+
+def test_a_checkpoint_without_pooler_gets_one_trained_as_head_and_the_log_says_so(
+    make_encoder: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
+    fields["stages"] = {name: fields["stages"][name] for name in ("adapt", "adapted-head")}
+    logging.getLogger("ftjobs").propagate = True
+    with caplog.at_level(logging.INFO, logger="ftjobs"):
+        storage, manifests = run_job(tmp_path, fields, tmp_path / "store")
+    assert "newly initialised, trained as head: bert.pooler.dense, classifier" in caplog.text
+    adapted = checkpoints.read_weights(storage.root / manifests["adapt seed 1"].folder / "model")
+    assert not [name for name in adapted if "pooler" in name]
+    assert "bert.pooler.dense.weight" in manifests["adapted-head seed 1"].metrics["newly_initialised"]
+
+
+def test_scratch_validation_seeds_and_all_texts(tmp_path: Path) -> None:
+    """An encoder made on the spot, a validation split to choose on, two seeds, and a corpus of all splits."""
+    fields = job_fields(None, seeds=[1, 2], hypotheses=["adapted > plain"])
+    fields["data"]["split"] = {"test_fraction": 0.2, "validation_fraction": 0.25, "group_by": "connected"}
+    fields["stages"] = {
+        "plain": {"kind": "classify", "metric_for_best": "loss"},
+        "adapt": {"kind": "adapt", "corpus": "all", "epochs": 1},
+        "adapted": {"kind": "classify", "encoder": "adapt", "freeze_encoder": True, "encoder_dropout": True},
+    }
+    storage, manifests = run_job(tmp_path, fields, tmp_path / "store")
+    assert manifests["adapt seed 1"].metrics["texts"] == 2 * 90
+    assert manifests["adapt seed 1"].metrics["evaluation_texts_also_trained_on"]
+    for seed in (1, 2):
+        metrics = json.loads(files_of(storage, manifests[f"plain seed {seed}"])["metrics.json"])
+        assert metrics["selected_on"] == "validation"
+        losses = [record["validation"]["loss"] for record in metrics["epochs"]]
+        assert metrics["best_epoch"] == 1 + int(np.argmin(losses))
+    first, second = (
+        files_of(storage, manifests[f"plain seed {seed}"])["model/model.safetensors"] for seed in (1, 2)
+    )
+    assert first != second
+    report = files_of(storage, manifests["report"])["report.md"].decode()
+    assert " ± " in report
+    assert "optimistic" not in report
+    assert "which were trained on too" in report
+
+
+def test_a_single_text_column_with_whole_number_labels(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [json.dumps({"text": f"{WORDS[i % 40]} {WORDS[i % 7]}", "label": 10 * (i % 2)}) for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
+    fields["data"] = {"source": "rows.jsonl", "text": "text", "label": "label", "split": {"test_fraction": 0.25}}
+    fields["stages"] = {"behavioural": {"kind": "classify"}}
+    storage, manifests = run_job(tmp_path, fields, tmp_path / "store")
+    config = json.loads(files_of(storage, manifests["behavioural seed 1"])["model/config.json"])
+    assert config["id2label"] == {"0": "0", "1": "10"}
+
+
+def test_a_job_without_labels_only_adapts(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("\n".join(" ".join(WORDS[i : i + 6]) for i in range(30)))
+    fields = job_fields(make_encoder("distilbert", "mlm"), hypotheses=[])
+    fields["data"] = {"source": "corpus.txt", "text": "text", "split": {"test_fraction": 0.2}}
+    fields["stages"] = {"adapt": {"kind": "adapt"}}
+    storage, manifests = run_job(tmp_path, fields, tmp_path / "store")
+    report = files_of(storage, manifests["report"])["report.md"].decode()
+    assert "## Adaptation" in report
+    assert "## Results" not in report
+
+
+def test_a_classifier_may_start_from_a_classifier(job: Any) -> None:
+    folder, fields, storage, _ = job
+    chained = json.loads(json.dumps(fields))
+    chained["stages"]["again"] = {"kind": "classify", "encoder": "behavioural", "epochs": 1}
+    _, manifests = run_job(folder, chained, storage.root)
+    assert manifests["again seed 1"].metrics["newly_initialised"] == []
+
+
+def test_stages_one_by_one_need_their_inputs(job: Any, tmp_path: Path) -> None:
+    folder, *_ = job
+    runs = plan(read(folder / "job.yaml"))
+    from ftjobs.errors import InputsNotPublished
+
+    with pytest.raises(InputsNotPublished, match=r"(prepare|adapt seed 1) is not published at .*; run it first"):
+        runner.run_stage(select(runs, "adapted-head"), open_storage(str(tmp_path / "empty")))
+    assert not (tmp_path / "empty").exists()
+
+
+@pytest.fixture(autouse=True)
+def _plain_log() -> Iterator[None]:
+    yield
+    logging.getLogger("ftjobs").handlers.clear()
