@@ -1,0 +1,295 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ftjobs.errors import UserError
+from ftjobs.jobfile.read import read
+from ftjobs.plan import StageRun, plan, select
+
+REFERENCE = Path(__file__).parents[1] / "jobs" / "medical-questions.yaml"
+STAGES = ["adapt", "head", "behavioural", "adapted-head", "adapted-behavioural"]
+#: Stage -> the stages whose result depends on it, besides the report.
+READERS = {"adapt": {"adapted-head", "adapted-behavioural"}}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def runs(*overrides: str, job: Path = REFERENCE) -> list[StageRun]:
+    return plan(read(job, overrides))
+
+
+def identities(*overrides: str, job: Path = REFERENCE) -> dict[str, str]:
+    return {f"{run.stage} {run.seed}": run.identity for run in runs(*overrides, job=job)}
+
+
+def changed(*overrides: str, job: Path = REFERENCE, since: dict[str, str] | None = None) -> set[str]:
+    """The stages that have another identity with these overrides; seeds must be as they were."""
+    before, after = since or identities(job=job), identities(*overrides, job=job)
+    assert before.keys() == after.keys()
+    return {name.split()[0] for name in before if before[name] != after[name]}
+
+
+class TestOrder:
+    def test_of_the_reference_job(self):
+        assert [run.stage for run in runs()] == ["prepare", *STAGES, "report"]
+
+    def test_every_stage_comes_after_what_it_reads(self):
+        found = runs(
+            "stages.head.encoder=behavioural", "stages.behavioural.encoder=adapted-head", "seeds=[3, 1, 2]"
+        )
+        assert [run.stage for run in found if run.seed in (0, 3)] == [
+            *("prepare", "adapt", "adapted-head", "behavioural", "head", "adapted-behavioural", "report")
+        ]
+        for position, run in enumerate(found):
+            assert all(read in found[:position] for read in run.inputs.values())
+
+    def test_seeds_come_in_the_order_of_the_file(self):
+        assert [run.seed for run in runs("seeds=[3, 1, 2]") if run.stage == "head"] == [3, 1, 2]
+
+    def test_a_chain_of_thousands(self, here):
+        job = yaml.safe_load(REFERENCE.read_text()) | {"hypotheses": []}
+        chain = {"s0": {"kind": "adapt"}} | {f"s{i}": {"kind": "adapt", "encoder": f"s{i - 1}"} for i in range(1, 1500)}
+        Path("job.yaml").write_text(yaml.safe_dump(job | {"stages": dict(reversed(chain.items()))}, sort_keys=False))
+        assert [run.stage for run in runs(job=Path("job.yaml"))] == ["prepare", *chain, "report"]
+
+
+class TestInputs:
+    def test_what_each_stage_reads(self):
+        by_name = {run.stage: run for run in runs()}
+        for name, encoder in {
+            "adapt": "prepare",
+            "head": "prepare",
+            "behavioural": "prepare",
+            "adapted-head": "adapt",
+            "adapted-behavioural": "adapt",
+        }.items():
+            assert by_name[name].inputs == {"prepare": by_name["prepare"], "encoder": by_name[encoder]}
+        assert by_name["prepare"].inputs == {}
+        assert list(by_name["report"].inputs) == ["prepare", *(f"{name}/seed-42" for name in STAGES)]
+
+    def test_a_seed_reads_the_same_seed(self):
+        for run in runs("seeds=[1, 2]"):
+            if run.stage == "adapted-head":
+                assert run.inputs["encoder"].stage == "adapt"
+                assert run.inputs["encoder"].seed == run.seed
+
+    def test_prepare_and_report_run_once_for_all_seeds(self):
+        found = runs("seeds=[1, 2]")
+        assert [run.stage for run in found if not run.has_seed] == ["prepare", "report"]
+        assert len(found[-1].inputs) == 1 + 2 * len(STAGES)
+
+
+def test_where_an_artifact_lives():
+    head = select(runs(), "head")
+    assert head.key == f"medical-questions/head/seed-42/{head.identity[:12]}"
+    assert runs()[0].key.startswith("medical-questions/prepare/seed-0/")
+
+
+class TestIdentity:
+    def test_is_the_same_in_every_process(self):
+        script = (
+            "import sys; from pathlib import Path; from ftjobs.jobfile.read import read; from ftjobs.plan import plan\n"
+            "for run in plan(read(Path(sys.argv[1]))): print(run.stage, run.seed, run.identity)"
+        )
+        for hash_seed in ("1", "2"):
+            found = subprocess.run(
+                [sys.executable, "-c", script, str(REFERENCE)],
+                env=os.environ | {"PYTHONHASHSEED": hash_seed},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert found.stdout.splitlines() == [f"{name} {identity}" for name, identity in identities().items()]
+
+    def test_is_a_sha256_and_no_two_are_alike(self):
+        found = list(identities("seeds=[1, 2]").values())
+        assert all(len(identity) == 64 and int(identity, 16) for identity in found)
+        assert len(set(found)) == len(found)
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_a_changed_learning_rate_changes_the_stage_and_what_reads_it(self, stage):
+        assert changed(f"stages.{stage}.learning_rate=3e-5") == {stage, "report"} | READERS.get(stage, set())
+
+    @pytest.mark.parametrize(
+        "field",
+        [
+            *("epochs=2", "per_device_batch_size=2", "gradient_accumulation_steps=2", "weight_decay=0.1", "adam_beta1=0.8"),
+            *("adam_beta2=0.9", "adam_epsilon=1e-6", "max_grad_norm=0", "schedule=cosine", "warmup_steps=1", "max_length=64"),
+            *("mixed_precision=bf16", "freeze_encoder=true", "metric_for_best=f1", "encoder=adapt"),
+        ],
+    )  # fmt: skip
+    def test_every_field_of_a_stage_counts(self, field):
+        assert changed(f"stages.behavioural.{field}") == {"behavioural", "report"}
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            *("data.split.test_fraction=0.1", "data.split.validation_fraction=0.1", "data.split.seed=1"),
+            *("data.split.group_by=connected", "data.label=other", "data.text=question_1", "data.source=me/pairs"),
+            *("data.revision=v2", "data.config=b", "encoder.model=me/encoder", "encoder.revision=v2"),
+            "encoder={scratch: {}}",
+        ],
+    )
+    def test_data_and_encoder_change_everything(self, override):
+        assert changed(override) == {"prepare", *STAGES, "report"}
+
+    def test_a_default_changes_the_stages_of_its_kind_that_do_not_override_it(self):
+        assert changed("defaults.classify.epochs=2", "stages.head.epochs=8") == {
+            *("behavioural", "adapted-head", "adapted-behavioural", "report")
+        }
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "tracking.wandb.project=mine",
+            "tracking={wandb: {}}",
+            "stages.head.epochs=8",  # as in the defaults
+            "stages.head.gradient_accumulation_steps=1",  # as without it
+            "stages.head.learning_rate=0.00002",
+            "encoder.revision=main",
+        ],
+    )
+    def test_what_decides_nothing_changes_nothing(self, override):
+        assert changed(override) == set()
+
+    def test_the_pipelines_name_stands_in_the_report_only(self):
+        assert changed("name=other") == {"report"}
+        assert runs("name=other")[1].key.startswith("other/adapt/")
+
+    def test_hypotheses_stand_in_the_report_only(self):
+        assert changed("hypotheses=[]") == {"report"}
+
+    def test_another_stage_changes_only_the_report(self):
+        before, after = identities(), identities("stages.new={kind: classify, epochs: 1}")
+        assert {name for name in before if before[name] != after[name]} == {"report 0"}
+
+    def test_another_seed_leaves_those_that_were_there(self):
+        before, after = identities("seeds=[1, 2]"), identities("seeds=[3, 2, 1]")
+        assert {name for name in before if before[name] != after[name]} == {"report 0"}
+
+    def test_the_seed_of_the_scratch_encoder_and_that_of_training_are_two_things(self):
+        assert changed("encoder={scratch: {seed: 1}}", since=identities("encoder={scratch: {}}")) == {
+            *("prepare", "report"),
+            *STAGES,
+        }
+
+    def test_the_order_of_stages_in_the_file_changes_only_the_report(self, here):
+        job = yaml.safe_load(REFERENCE.read_text())
+        job["stages"] = dict(reversed(job["stages"].items()))
+        Path("reversed.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
+        before, after = identities(), identities(job=Path("reversed.yaml"))
+        assert {name for name in before if before[name] != after[name]} == {"report 0"}
+
+    def test_the_layout_of_the_file_changes_nothing(self):
+        Path("plain.yaml").write_text(yaml.safe_dump(yaml.safe_load(REFERENCE.read_text()), sort_keys=False))
+        assert identities(job=Path("plain.yaml")) == identities()
+
+    def test_a_new_version_of_a_kind_changes_its_stages_and_their_readers(self, monkeypatch):
+        before = identities()
+        monkeypatch.setitem(__import__("ftjobs.plan").plan.STAGE_VERSIONS, "adapt", 1_000)
+        assert changed(since=before) == {"adapt", "adapted-head", "adapted-behavioural", "report"}
+
+
+class TestIdentityOfFiles:
+    everything = frozenset({"prepare", *STAGES, "report"})
+
+    def write(self, **files: str) -> None:
+        for name, content in files.items():
+            path = Path(name.replace("__", "/").replace("_csv", ".csv"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+
+    def test_content_counts(self):
+        self.write(a_csv="question_1,question_2,label\n")
+        before = identities("data.source=a.csv")
+        self.write(a_csv="question_1,question_2,label\na,b,0\n")
+        assert changed("data.source=a.csv", since=before) == self.everything
+
+    def test_the_folder_does_not_count(self):
+        self.write(a_csv="x", other__folder__a_csv="x", job=REFERENCE.read_text())
+        Path("elsewhere").mkdir()
+        shutil.copy("a.csv", "elsewhere")
+        Path("elsewhere/job.yaml").write_text(
+            REFERENCE.read_text().replace("source: curaihealth/medical_questions_pairs", "source: a.csv")
+        )
+        assert identities("data.source=a.csv") == identities("data.source=./other/folder/a.csv")
+        assert identities("data.source=a.csv") == identities(job=Path("elsewhere/job.yaml"))
+        assert identities("data.source=a.csv") == identities(f"data.source={Path('a.csv').absolute()}")
+
+    def test_a_folder_counts_file_by_file(self):
+        self.write(d__a_csv="x", d__b_csv="y")
+        before = identities("data.source=./d")
+        assert identities('data.source="d/*.csv"') == before
+        self.write(d__notes="no data")
+        assert identities("data.source=./d") == before
+        self.write(d__c_csv="z")
+        assert changed("data.source=./d", since=before) == self.everything
+
+    def test_names_that_say_the_split_count(self):
+        self.write(d__train__a_csv="x", d__dev__b_csv="y")
+        before = identities("data.source=./d")
+        Path("d/dev").rename("d/test")
+        assert changed("data.source=./d", since=before) == self.everything
+
+    def test_each_split_of_its_own_counts(self):
+        self.write(a_csv="x", b_csv="y")
+        before = identities("data.source={train: a.csv, test: b.csv}")
+        assert changed("data.source={train: b.csv, test: a.csv}", since=before) == self.everything
+
+    def test_the_encoders_files_count_and_its_folder_does_not(self):
+        self.write(encoder__config="{}", encoder__weights="1", moved__config="{}", moved__weights="1")
+        before = identities("encoder.model=./encoder")
+        assert identities("encoder.model=./moved") == before
+        self.write(encoder__weights="2")
+        assert changed("encoder.model=./encoder", since=before) == self.everything
+
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("data.source=a.csv", "data.source: there is no file or folder 'a.csv' (looked at {here}/a.csv); "),
+            ("data.source=./none", "data.source: there is no file or folder './none' (looked at {here}/none); "),
+            ('data.source="*.csv"', "data.source: no file matches '*.csv' (looked at {here}/*.csv); "),
+            ("data.source={train: a.csv}", "data.source: there is no file or folder 'a.csv' "),
+            ("encoder.model=./none", "encoder.model: none is no folder (looked at {here}/none); "),
+            ("encoder.model=~nobody-here/x", "encoder.model: ~nobody-here/x is no folder "),
+        ],
+    )
+    def test_what_is_not_there(self, override, message, here):
+        with pytest.raises(UserError) as caught:
+            runs(override)
+        assert str(caught.value).startswith(message.format(here=here))
+
+
+class TestSelect:
+    def test_by_name(self):
+        assert select(runs(), "head").stage == "head"
+        assert select(runs(), "head", 42).seed == 42
+        assert select(runs("seeds=[1, 2]"), "head", 2).seed == 2
+
+    def test_stages_without_seeds_take_any(self):
+        assert select(runs("seeds=[1, 2]"), "report", 7).stage == "report"
+        assert select(runs("seeds=[1, 2]"), "prepare").stage == "prepare"
+
+    def refused(self, found: list[StageRun], *arguments: Any) -> str:
+        with pytest.raises(UserError) as caught:
+            select(found, *arguments)
+        return str(caught.value)
+
+    def test_what_is_not_there(self):
+        assert self.refused(runs(), "haed") == (
+            f"there is no stage `haed`; the stages are: prepare, {', '.join(STAGES)}, report"
+        )
+        assert self.refused(runs("seeds=[1, 2]"), "head", 3) == "stage `head` has no seed 3; its seeds are: 1, 2"
+        assert self.refused(runs("seeds=[1, 2]"), "head") == (
+            "stage `head` has the seeds 1, 2; choose one with --seed"
+        )
