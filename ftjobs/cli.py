@@ -6,6 +6,7 @@ Whatever is slow to import is imported inside the command that needs it, so that
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -218,7 +219,7 @@ def _open(job: Path, overrides: list[str] | None, store: str) -> tuple[list[Stag
     from ftjobs.plan import plan as plan_stages
     from ftjobs.storage import open_storage
 
-    if job.is_dir():
+    if os.path.isdir(job):
         raise UserError(f"{job}: is a folder; give the job file in it")
     storage = open_storage(store)
     return plan_stages(read(job, overrides or [])), storage

@@ -85,8 +85,8 @@ class LocalStorage:
             return (self.root / key).read_bytes()
 
     def get(self, key: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with _explained(self.root / key):
-            path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.root / key, path)
 
     def put(self, path: Path, key: str) -> None:

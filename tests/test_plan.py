@@ -10,7 +10,7 @@ import yaml
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile.read import read
-from ftjobs.plan import StageRun, plan, select
+from ftjobs.plan import STAGE_VERSIONS, StageRun, plan, select
 
 REFERENCE = Path(__file__).parents[1] / "jobs" / "medical-questions.yaml"
 STAGES = ["adapt", "head", "behavioural", "adapted-head", "adapted-behavioural"]
@@ -44,9 +44,7 @@ class TestOrder:
         assert [run.stage for run in runs()] == ["prepare", *STAGES, "report"]
 
     def test_every_stage_comes_after_what_it_reads(self):
-        found = runs(
-            "stages.head.encoder=behavioural", "stages.behavioural.encoder=adapted-head", "seeds=[3, 1, 2]"
-        )
+        found = runs("stages.head.encoder=behavioural", "stages.behavioural.encoder=adapted-head", "seeds=[3, 1, 2]")
         assert [run.stage for run in found if run.seed in (0, 3)] == [
             *("prepare", "adapt", "adapted-head", "behavioural", "head", "adapted-behavioural", "report")
         ]
@@ -196,7 +194,7 @@ class TestIdentity:
 
     def test_a_new_version_of_a_kind_changes_its_stages_and_their_readers(self, monkeypatch):
         before = identities()
-        monkeypatch.setitem(__import__("ftjobs.plan").plan.STAGE_VERSIONS, "adapt", 1_000)
+        monkeypatch.setitem(STAGE_VERSIONS, "adapt", 1_000)
         assert changed(since=before) == {"adapt", "adapted-head", "adapted-behavioural", "report"}
 
 
@@ -290,6 +288,4 @@ class TestSelect:
             f"there is no stage `haed`; the stages are: prepare, {', '.join(STAGES)}, report"
         )
         assert self.refused(runs("seeds=[1, 2]"), "head", 3) == "stage `head` has no seed 3; its seeds are: 1, 2"
-        assert self.refused(runs("seeds=[1, 2]"), "head") == (
-            "stage `head` has the seeds 1, 2; choose one with --seed"
-        )
+        assert self.refused(runs("seeds=[1, 2]"), "head") == ("stage `head` has the seeds 1, 2; choose one with --seed")

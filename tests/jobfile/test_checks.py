@@ -139,7 +139,8 @@ class TestHypotheses:
         assert Hypothesis.parse(text) == Hypothesis(better=better, worse=worse, by=by)
 
     @pytest.mark.parametrize(
-        "text", ["", "head", "full >= head", "full > head > adapt", "full > head by", "full > head by -1", "full < head"]
+        "text",
+        ["", "head", "full >= head", "full > head > adapt", "full > head by", "full > head by -1", "full < head"],
     )
     def test_have_one_form(self, text):
         assert self.said(text) == f"{text!r} is not of the form `stage > stage` or `stage > stage by 0.02`"

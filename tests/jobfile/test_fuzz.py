@@ -27,7 +27,10 @@ ODD_VALUES = [
     *("*a", "&a", "&a b", "!!str a", "!!int a", "!!python/none", "!", "!x {}", "|", ">", "%", "@", "<<", "# x", "---", "..."),
     *("{train: a.csv}", "{train: 1, test: a}", "{scratch: {}}", "{scratch: {vocab_size: 1}}", "{kind: classify, kind: adapt}"),
 ]  # fmt: skip
-KEYS = [*Job.model_fields, *("epochs", "encoder", "kind", "freeze_encoder", "learning_rate", "source", "split", "model")]
+KEYS = [
+    *Job.model_fields,
+    *("epochs", "encoder", "kind", "freeze_encoder", "learning_rate", "source", "split", "model"),
+]
 PATHS = [
     *("name", "seeds", "encoder", "encoder.model", "encoder.scratch.seed", "data.source", "data.source.train", "data.text"),
     *("data.split.test_fraction", "stages", "stages.head", "stages.head.epochs", "stages.head.encoder", "stages.new.kind"),
@@ -85,7 +88,9 @@ def values(pick: random.Random, text: str) -> str:
 
 def keys(pick: random.Random, text: str) -> str:
     """Replace a key, everywhere or once, or add one."""
-    key = pick.choice(["name", "encoder", "data", "source", "text", "label", "split", "seeds", "stages", "kind", "head"])
+    key = pick.choice(
+        ["name", "encoder", "data", "source", "text", "label", "split", "seeds", "stages", "kind", "head"]
+    )
     new = pick.choice([*KEYS, *ODD_VALUES])
     if pick.random() < 0.3:
         return f"{text}\n{new}: {pick.choice(ODD_VALUES)}\n"

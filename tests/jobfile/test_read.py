@@ -119,7 +119,10 @@ class TestTheFile:
         assert problem(text) == "job.yaml: a job file is a mapping with `name`, `encoder`, `data` and `stages`"
 
     def test_is_utf_8(self):
-        assert problem(SMALL.encode() + b"# caf\xe9") == f"job.yaml: byte {len(SMALL) + 5} is not UTF-8; save the job file as UTF-8"
+        assert (
+            problem(SMALL.encode() + b"# caf\xe9")
+            == f"job.yaml: byte {len(SMALL) + 5} is not UTF-8; save the job file as UTF-8"
+        )
         assert "is not UTF-8" in problem(SMALL.encode("utf-16"))
 
     def test_may_have_a_byte_order_mark_and_any_line_ends(self):
@@ -177,7 +180,9 @@ class TestUnknownKeys:
         assert "freeze_encoder" not in found.partition("known here")[2]
 
     def test_keys_that_would_break_the_line_are_escaped(self):
-        assert problem(SMALL + '"a\\nb\\e[31m\\u2028": 1\n').startswith("job.yaml:10: a\\nb\\x1b[31m\\u2028: unknown key")
+        assert problem(SMALL + '"a\\nb\\e[31m\\u2028": 1\n').startswith(
+            "job.yaml:10: a\\nb\\x1b[31m\\u2028: unknown key"
+        )
 
 
 class TestTypesAreStrict:

@@ -41,7 +41,8 @@ def test_plain_words_that_are_no_strings(text, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["no", "off", "yes", "on", "y", "NO", "1:30", "1_000", "0x10", "2026-01-01", ".inf", ".nan", "e5", "1e", "٣"]
+    "text",
+    ["no", "off", "yes", "on", "y", "NO", "1:30", "1_000", "0x10", "2026-01-01", ".inf", ".nan", "e5", "1e", "٣"],
 )
 def test_what_yaml_1_1_would_convert_stays_a_word(text):
     assert data(f"a: {text}\n") == {"a": text}

@@ -130,7 +130,7 @@ def test_a_changed_stage_reruns_what_reads_it_and_nothing_else(job: Any, tmp_pat
 
 
 def test_the_pooler_comes_through_adaptation_and_freezing_bit_for_bit(job: Any) -> None:
-    folder, fields, storage, manifests = job
+    _, fields, storage, manifests = job
     original = checkpoints.read_weights(Path(fields["encoder"]["model"]))
     for title in ("head seed 1", "adapted-head seed 1"):
         trained = checkpoints.read_weights(storage.root / manifests[title].folder / "model")
@@ -173,7 +173,7 @@ def test_adapt_publishes_an_encoder_that_can_be_adapted_further(job: Any) -> Non
 
 @pytest.mark.parametrize("stage", ["head", "behavioural", "adapted-head", "adapted-behavioural"])
 def test_a_published_classifier_gives_the_metrics_in_its_manifest(job: Any, stage: str, tmp_path: Path) -> None:
-    folder, _, storage, manifests = job
+    _, _, storage, manifests = job
     manifest = manifests[f"{stage} seed 1"]
     artifacts.pull(storage, manifest, tmp_path / "pulled")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pulled").eval()

@@ -1,0 +1,131 @@
+"""Imports go one way, and what should be instant loads nothing slow."""
+
+import ast
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ftjobs"
+#: Each may import those before it, and its own package.
+LAYERS = [
+    *("__init__", "errors", "progress", "jobfile", "plan", "storage", "artifacts", "status", "data", "models", "metrics"),
+    *("statistics", "tracking", "training", "stages", "runner", "kubernetes", "cli"),
+]  # fmt: skip
+SLOW = ("torch", "transformers", "datasets", "boto3", "wandb")
+JOB = str(ROOT / "jobs" / "medical-questions.yaml")
+#: Runs a command in this process and says what it has imported.
+COMMAND = """
+import sys
+from ftjobs.cli import main
+sys.argv[0] = "ftjobs"
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print("imported:", *(name for name in sys.modules if "." not in name), file=sys.stderr)
+"""
+
+
+def layer(module: str) -> str:
+    """`ftjobs.data.files` -> `data`; the package itself is `__init__`."""
+    return [*module.split("."), "__init__"][1]
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        yield name, ast.parse(path.read_text(), str(path))
+
+
+def imported(tree: ast.Module, known: set[str]) -> Iterator[str]:
+    """Every module of ours that is imported anywhere in a file, also inside functions and for type checkers."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "ftjobs")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            if node.module is not None and node.module.split(".")[0] == "ftjobs":
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    yield inner if inner in known else node.module
+
+
+def test_every_module_has_its_layer():
+    assert {layer(name) for name, _ in modules()} <= set(LAYERS)
+
+
+def test_imports_go_up_the_list_only():
+    found = dict(modules())
+    wrong = [
+        f"{name} imports {other}"
+        for name, tree in found.items()
+        for other in imported(tree, set(found))
+        if LAYERS.index(layer(other)) > LAYERS.index(layer(name))
+    ]
+    assert wrong == []
+
+
+def test_the_walk_sees_imports_of_every_kind():
+    source = """
+import ftjobs.plan
+from ftjobs import artifacts, __version__
+from ftjobs.jobfile import read
+from ftjobs.jobfile.fields import Job
+if TYPE_CHECKING:
+    from ftjobs.storage import Storage
+def later():
+    import ftjobs.runner as r, os
+"""
+    known = {"ftjobs", "ftjobs.artifacts", "ftjobs.jobfile.read"}
+    assert list(imported(ast.parse(source), known)) == [
+        *("ftjobs.plan", "ftjobs.artifacts", "ftjobs", "ftjobs.jobfile.read", "ftjobs.jobfile.fields"),
+        *("ftjobs.storage", "ftjobs.runner"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["plan", "--help"],
+        ["plan", JOB],
+        ["plan", JOB, "--json"],
+        ["status", JOB],
+        ["schema"],
+        ["ls"],
+        ["ls", JOB],
+    ],
+    ids=lambda arguments: " ".join(Path(argument).name for argument in arguments),
+)
+def test_instant_commands_import_nothing_slow(arguments, tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"FTJOBS_STORE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    loaded = found.stderr.partition("imported:")[2].split()
+    assert "ftjobs" in loaded
+    assert not set(SLOW) & set(loaded)
+
+
+def test_help_is_instant():
+    """CPU time, which other work on the machine hardly touches; the least of three runs."""
+
+    def cpu_seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([Path(sys.executable).parent / "ftjobs", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cpu_seconds() for _ in range(3)) < 0.5
