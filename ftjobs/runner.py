@@ -16,6 +16,7 @@ from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
 from ftjobs.plan import StageRun
 from ftjobs.progress import LOG
+from ftjobs.status import summary
 from ftjobs.storage import Storage
 
 #: Libraries whose versions can change a result, or how a checkpoint loads.
@@ -58,7 +59,10 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
         metrics = stage(run.settings, run.seed, inputs, output)
         _add_total_time(output, time.perf_counter() - started)
         manifest = artifacts.publish(storage, run, output, metrics, environment())
-    LOG.info("%s: published %s in %.1f s", run.title, storage.uri(run.key), time.perf_counter() - started)
+    came_out = "" if summary(manifest) == "-" else f"{summary(manifest)}; "
+    LOG.info(
+        "%s: %spublished in %.1f s at %s", run.title, came_out, time.perf_counter() - started, storage.uri(run.key)
+    )
     return manifest
 
 

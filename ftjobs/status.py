@@ -26,7 +26,7 @@ def states(runs: list[StageRun], storage: Storage) -> list[dict[str, Any]]:
                 "state": state,
                 "waits_for": missing if state == "waiting" else [],
                 "identity": run.identity[:12],
-                "result": _result(manifest) if manifest else None,
+                "result": summary(manifest) if manifest else None,
             }
         )
     return found
@@ -48,7 +48,8 @@ def work(run: StageRun, prepared: Manifest | None) -> str:
     return f"{settings.epochs * -(-examples // per_step):,} steps on {examples:,} texts"
 
 
-def _result(manifest: Manifest) -> str:
+def summary(manifest: Manifest) -> str:
+    """What came out of a stage, in a few words."""
     metrics = manifest.metrics
     if manifest.kind == "classify":
         return f"accuracy {_figure(metrics['accuracy'], '.4f')} in epoch {metrics['best_epoch']}"

@@ -87,7 +87,7 @@ def train(
         title: what the progress display calls it.
 
     Raises:
-        FtjobsError: the loss is not finite.
+        FtjobsError: the training loss or the score is not finite.
     """
     accelerator = _accelerator(settings)
     stepper = _Stepper(accelerator, model, examples, settings, loss)
@@ -96,6 +96,7 @@ def train(
     best: dict[str, torch.Tensor] = {}
     best_score = -math.inf
     step = 0
+    so_far = ""
     with track(title, settings.epochs * stepper.steps_per_epoch) as advance:
         for epoch in range(1, settings.epochs + 1):
             started = perf_counter()
@@ -109,7 +110,7 @@ def train(
                 step += 1
                 if on_step:
                     on_step(step, mean_loss, rate)
-                advance(1, f"epoch {epoch} of {settings.epochs}")
+                advance(1, f"epoch {epoch} of {settings.epochs}{so_far}")
             train_loss = float(losses) / max(items, 1)
             result.seconds += perf_counter() - started
             if not math.isfinite(train_loss):
@@ -118,9 +119,12 @@ def train(
                 with stepper.full_precision():
                     metrics = evaluate()
                 result.epochs.append({"epoch": epoch, "train_loss": train_loss, **metrics})
+                if math.isnan(score(metrics)):
+                    raise FtjobsError(f"{title}: the evaluation loss is nan in epoch {epoch}; lower the learning rate")
                 if score(metrics) > best_score:
                     best_score, result.best_epoch = score(metrics), epoch
                     best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+            so_far = f", loss {train_loss:.4f}, best epoch {result.best_epoch}"
             accelerator.wait_for_everyone()
     stepper.unwrap()
     model.load_state_dict(best, strict=False)

@@ -142,7 +142,9 @@ def test_shards_that_are_missing_or_lie_elsewhere_are_named(folder: Path, tmp_pa
 
 def test_without_a_network_the_hub_may_be_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(FtjobsError, match=r"google-bert/bert-tiny.*hub cannot be reached.*set encoder.model to a folder"):
+    with pytest.raises(
+        FtjobsError, match=r"google-bert/bert-tiny.*hub cannot be reached.*set encoder.model to a folder"
+    ):
         checkpoints.download("google-bert/bert-tiny", "main")
 
 

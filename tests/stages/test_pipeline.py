@@ -276,9 +276,7 @@ def test_scratch_validation_seeds_and_all_texts(tmp_path: Path) -> None:
         assert metrics["selected_on"] == "validation"
         losses = [record["validation"]["loss"] for record in metrics["epochs"]]
         assert metrics["best_epoch"] == 1 + int(np.argmin(losses))
-    first, second = (
-        files_of(storage, manifests[f"plain seed {seed}"])["model/model.safetensors"] for seed in (1, 2)
-    )
+    first, second = (files_of(storage, manifests[f"plain seed {seed}"])["model/model.safetensors"] for seed in (1, 2))
     assert first != second
     report = files_of(storage, manifests["report"])["report.md"].decode()
     assert " ± " in report

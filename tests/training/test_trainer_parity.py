@@ -82,9 +82,7 @@ def run_trainer(model: Any, batches: list[dict[str, torch.Tensor]], settings: Tr
         use_cpu=True,
         disable_tqdm=True,
     )
-    trainer = RecordingTrainer(
-        model=model, args=arguments, train_dataset=batches, data_collator=lambda batch: batch[0]
-    )
+    trainer = RecordingTrainer(model=model, args=arguments, train_dataset=batches, data_collator=lambda batch: batch[0])
     trainer.train()
     return trainer
 
