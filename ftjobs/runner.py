@@ -59,10 +59,7 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
         metrics = stage(run.settings, run.seed, inputs, output)
         _add_total_time(output, time.perf_counter() - started)
         manifest = artifacts.publish(storage, run, output, metrics, environment())
-    came_out = "" if summary(manifest) == "-" else f"{summary(manifest)}; "
-    LOG.info(
-        "%s: %spublished in %.1f s at %s", run.title, came_out, time.perf_counter() - started, storage.uri(run.key)
-    )
+    LOG.info("%s: published in %.1f s, %s", run.title, time.perf_counter() - started, summary(manifest))
     return manifest
 
 

@@ -56,7 +56,7 @@ def summary(manifest: Manifest) -> str:
     if manifest.kind == "adapt":
         before, best = metrics["before"]["perplexity"], metrics["best"]["perplexity"]
         return f"perplexity {_figure(before, '.1f')} -> {_figure(best, '.1f')}"
-    return "-"
+    return f"{manifest.size:,} bytes"
 
 
 def _figure(value: float | None, form: str) -> str:
