@@ -11,6 +11,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub 
 
 import pytest
 
+from tests.hub_stand_in import hub  # noqa: F401 (a fixture)
+
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 WORDS = (
     "the a my is it can i take with for how what does pain fever dose pill doctor head stomach cold flu test blood "

@@ -46,7 +46,9 @@ def download(model: str, revision: str) -> tuple[Path, str]:
         return Path(folder), str(info.sha)
     except GatedRepoError as error:
         raise UserError(f"{where}: access is restricted; accept its terms on the hub and set HF_TOKEN") from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+    except RevisionNotFoundError as error:
+        raise UserError(f"{where}: the hub has no such revision; give a branch, tag or commit it has") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
         raise UserError(
             f"{where}: neither on the hub nor a folder here (looked at {Path(model).absolute()}); "
             "correct the id or the path, or set HF_TOKEN if it is private"

@@ -1,15 +1,7 @@
 """Hub data sets, read through the real `datasets` and `huggingface_hub` from a small stand-in for the hub."""
 
 import io
-import json
-import re
-import threading
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-import datasets
 import huggingface_hub.constants
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
@@ -17,101 +9,10 @@ from datasets import ClassLabel, Dataset, Features, Value
 from ftjobs.data.sources import read
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Data
+from tests.hub_stand_in import point_libraries_at
 
 MAIN, OLD, EXPORT = "a" * 40, "b" * 40, "c" * 40
 EXPORT_BRANCH = "refs/convert/parquet"
-
-
-@dataclass
-class Hub:
-    """What the stand-in serves: commits of one data set (path -> bytes), and which commit each revision is."""
-
-    url: str = ""
-    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    revisions: dict[str, str] = field(default_factory=dict)
-    gated: bool = False
-    failing: bool = False
-
-    def add(self, revision: str, commit: str, files: dict[str, bytes]) -> None:
-        self.revisions |= {revision: commit, commit: commit}
-        self.commits[commit] = files
-
-
-class Handler(BaseHTTPRequestHandler):
-    """GET and HEAD of repository info, trees and files, as huggingface_hub 2 asks for them."""
-
-    def do_GET(self):
-        hub: Hub = self.server.hub
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        path = urlsplit(self.path).path
-        if hub.failing:
-            return self.answer(503, b"down", {})
-        match = re.fullmatch(r"/(?:api/)?datasets/me/pairs/(revision|tree|resolve)/([^/]+)/?(.*)", path)
-        if match is None:
-            return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
-        what, revision, name = match[1], unquote(match[2]), unquote(match[3])
-        commit = hub.revisions.get(revision)
-        if commit is None:
-            return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
-        if what == "resolve" and hub.gated:
-            return self.answer(403, b"", {"X-Error-Code": "GatedRepo"})
-        files = hub.commits[commit]
-        if what == "revision":
-            return self.json({"id": "me/pairs", "sha": commit, "siblings": [], "tags": []})
-        if what == "tree":
-            return self.tree(files, name)
-        if name not in files:
-            return self.answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
-        return self.answer(200, files[name], {"X-Repo-Commit": commit, "ETag": f'"{commit[:8]}-{len(files[name])}"'})
-
-    do_HEAD = do_POST = do_GET  # noqa: N815
-
-    def tree(self, files, folder):
-        prefix = f"{folder}/" if folder else ""
-        below = [name for name in files if name.startswith(prefix)]
-        folders = {name.rsplit("/", depth)[0] for name in below for depth in range(1, name.count("/") + 1)}
-        entries = [{"type": "directory", "path": name, "oid": "0"} for name in sorted(folders) if name != folder]
-        entries += [{"type": "file", "path": name, "oid": "0", "size": len(files[name])} for name in below]
-        return self.json(entries) if below else self.answer(404, b"", {"X-Error-Code": "EntryNotFound"})
-
-    def json(self, value):
-        self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def answer(self, status, body, headers):
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.hub = Hub(url=f"http://127.0.0.1:{server.server_port}")
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    point_libraries_at(server.hub.url, tmp_path / "cache", monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    yield server.hub
-    server.shutdown()
-    server.server_close()
-
-
-def point_libraries_at(url: str, cache: Path, monkeypatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache / "datasets")
-    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", cache / "downloads")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
 
 
 def parquet(texts: list[str], labels: list[int], names: list[str] | None = None) -> bytes:

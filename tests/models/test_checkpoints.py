@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.models import checkpoints, heads
+from tests.hub_stand_in import Hub
 
 
 @pytest.fixture
@@ -164,3 +165,45 @@ def test_longest_input_is_what_the_positions_allow(
     assert checkpoints.longest_input(config, tokenizer, 20) == 20
     model, _ = heads.load_masked_lm(folder)
     model(input_ids=torch.full((1, expected), 7))  # a token more would not fit
+
+
+def serve(hub: Hub, folder: Path, **more: bytes) -> None:
+    """Put a checkpoint on the stand-in hub as its newest commit, with files that nobody needs beside it."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    unneeded = {"tf_model.h5": b"x", "onnx/model.onnx": b"x", "README.md": b"x"}
+    hub.add("main", "d" * 40, {**files, **unneeded, **more})
+
+
+def test_from_the_hub_comes_one_commit_and_one_format_of_weights(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    serve(hub, folder, **{"pytorch_model.bin": b"another copy of the weights"})
+    found, commit = checkpoints.download("me/bert", "main")
+    assert commit == "d" * 40
+    assert {path.name for path in found.iterdir()} == {path.name for path in folder.iterdir()}
+    assert not {"pytorch_model.bin", "tf_model.h5", "onnx/model.onnx"} & set(hub.served)
+    checkpoints.copy_checkpoint(found, tmp_path / "copy")
+    assert (tmp_path / "copy/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+
+
+def test_from_the_hub_comes_pytorchs_format_where_there_is_no_other(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    weights = checkpoints.read_weights(folder)
+    (folder / "model.safetensors").unlink()
+    as_pytorch(weights, folder)
+    serve(hub, folder)
+    found, _ = checkpoints.download("me/bert", "main")
+    checkpoints.copy_checkpoint(found, tmp_path / "copy")
+    assert checkpoints.read_weights(tmp_path / "copy").keys() == weights.keys()
+
+
+def test_what_the_hub_refuses_is_said_in_a_line(hub: Hub, folder: Path) -> None:
+    serve(hub, folder)
+    with pytest.raises(UserError, match=r"`me/absent` at revision `main`: neither on the hub nor a folder here"):
+        checkpoints.download("me/absent", "main")
+    with pytest.raises(UserError, match=r"`me/bert` at revision `v9`: the hub has no such revision"):
+        checkpoints.download("me/bert", "v9")
+    hub.gated = True
+    with pytest.raises(UserError, match="access is restricted; accept its terms on the hub and set HF_TOKEN"):
+        checkpoints.download("me/bert", "main")
+    hub.failing = True
+    with pytest.raises(FtjobsError, match="hub cannot be reached") as raised:
+        checkpoints.download("me/bert", "main")
+    assert raised.value.exit_code == 1

@@ -1,0 +1,65 @@
+"""Frozen means still: the encoder is in eval mode, runs once, and only runs every epoch when asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftjobs.training import features
+from tests.stages.test_pipeline import job_fields, run_job
+
+
+def encoder_passes(
+    make_encoder: Callable[..., Path], folder: Path, monkeypatch: pytest.MonkeyPatch, **stage: Any
+) -> list[tuple[bool, bool, int]]:
+    """Per forward pass of the encoder in one classify stage: head in training mode, encoder in training mode, rows."""
+    from ftjobs.models import heads
+
+    passes: list[tuple[bool, bool, int]] = []
+    load = heads.load_classifier
+
+    def load_watched(*arguments: Any) -> Any:
+        model, new = load(*arguments)
+
+        def watch(encoder: Any, positional: Any, named: Any, output: Any) -> None:
+            dropouts = {module.training for name, module in encoder.named_modules() if "dropout" in name}
+            assert len(dropouts) == 1
+            passes.append((model.classifier.training, dropouts.pop(), len(output.last_hidden_state)))
+
+        model.base_model.register_forward_hook(watch, with_kwargs=True)
+        return model, new
+
+    monkeypatch.setattr(heads, "load_classifier", load_watched)
+    fields = job_fields(make_encoder("bert"), hypotheses=[])
+    fields["stages"] = {"head": {"kind": "classify", "freeze_encoder": True, "epochs": 3, **stage}}
+    run_job(folder, fields, folder / "store")
+    return passes
+
+
+def test_a_frozen_encoder_runs_once_and_in_eval_mode(
+    make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = encoder_passes(make_encoder, tmp_path, monkeypatch)
+    assert {in_training for _, in_training, _ in passes} == {False}
+    tried, features_of_all, published_model = 2 * 8, 72 + 18, 18
+    assert sum(rows for *_, rows in passes) == tried + features_of_all + published_model  # and not once per epoch
+
+
+def test_a_frozen_encoder_whose_head_needs_it_runs_in_eval_mode_too(
+    make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "suffice", lambda *_: False)
+    passes = encoder_passes(make_encoder, tmp_path, monkeypatch)
+    assert {in_training for _, in_training, _ in passes} == {False}
+    assert sum(rows for head_in_training, _, rows in passes if head_in_training) == 3 * 72
+
+
+def test_encoder_dropout_restores_the_noisy_way(
+    make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = encoder_passes(make_encoder, tmp_path, monkeypatch, encoder_dropout=True)
+    assert sum(rows for _, in_training, rows in passes if in_training) == 3 * 72
+    assert {head for head, in_training, _ in passes if in_training} == {True}
