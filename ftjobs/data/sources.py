@@ -33,8 +33,8 @@ class Source:
     """`train`, and `validation` and `test` if the source has them. Columns: the texts (strings), the label and the
     column to group by (strings, int64 or booleans), whichever the job names; nothing missing."""
     provenance: dict[str, Any]
-    """What was read, as JSON: `source` as in the job file, and either `files` (split, name, bytes, sha256) or
-    `hub_id`, `revision`, `commit` and `config`."""
+    """What was read, as JSON: either `files` (split, name, bytes, sha256; no folder, so that the same files give the
+    same record on every machine) or `hub_id`, `revision`, `commit` and `config`."""
 
 
 class _File(NamedTuple):
@@ -62,7 +62,7 @@ def read(data: Data) -> Source:
                 f"data.label: column {data.label!r} is {classes[0]!r} in all {len(tables['train'])} training rows of "
                 f"{data.source!r}; a classifier needs two classes or more: check data.label and the data"
             )
-    return Source({split: Dataset(table) for split, table in tables.items()}, {"source": data.source, **origin})
+    return Source({split: Dataset(table) for split, table in tables.items()}, origin)
 
 
 def _read_files(data: Data, needed: dict[str, str]) -> tuple[dict[str, pa.Table], dict[str, Any]]:

@@ -106,7 +106,7 @@ def _bring_encoder(settings: Encoder, data: PreparedData, folder: Path) -> dict[
     assert settings.model is not None, "the job file's checks let nothing else through"
     if localfiles.is_local(settings.model):
         checkpoints.copy_checkpoint(Path(settings.model).expanduser(), folder)
-        return {"model": settings.model, "sha256": localfiles.digest(folder / checkpoints.WEIGHTS)}
+        return {"folder": Path(settings.model).name, "sha256": localfiles.digest(folder / checkpoints.WEIGHTS)}
     downloaded, commit = checkpoints.download(settings.model, settings.revision)
     checkpoints.copy_checkpoint(downloaded, folder)
     return {"model": settings.model, "revision": settings.revision, "commit": commit}

@@ -46,7 +46,6 @@ def test_the_commit_that_main_is_now_is_loaded_and_recorded(hub):
         "test": {"q": ["newest"], "label": [1]},
     }
     assert source.provenance == {
-        "source": "me/pairs",
         "hub_id": "me/pairs",
         "revision": "main",
         "commit": MAIN,

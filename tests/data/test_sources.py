@@ -188,7 +188,6 @@ class TestSplits:
         put("d/test.csv", "q\nb\n")
         provenance = read(data("d", label=None)).provenance
         assert json.loads(json.dumps(provenance)) == {
-            "source": "d",
             "files": [
                 {"split": "test", "name": "test.csv", "bytes": 4, "sha256": hashlib.sha256(b"q\nb\n").hexdigest()},
                 {"split": "train", "name": "train/a.csv", "bytes": 4, "sha256": hashlib.sha256(b"q\na\n").hexdigest()},
