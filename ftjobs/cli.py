@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +17,13 @@ import typer
 from ftjobs.errors import FtjobsError, UserError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ftjobs.artifacts import Manifest
     from ftjobs.plan import StageRun
     from ftjobs.storage import Storage
+
+_SECONDS_BETWEEN_LOOKS = 2.0
 
 app = typer.Typer(
     help="Does adapting a language model to our domain pay, and which model do we ship?",
@@ -118,21 +123,40 @@ def plan(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJson
         ]
         for row in rows
     ]
-    _print_table(["stage", "seed", "kind", "reads", "identity", "state", "work"], table)
+    _print_table(_table(["stage", "seed", "kind", "reads", "identity", "state", "work"], table))
 
 
 @app.command()
-def status(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJson = False) -> None:
-    """Show what is published, what could run now and what waits for what, from storage alone."""
-    from ftjobs.status import states
+def status(
+    job: Job,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live, until every stage is published.")] = False,
+    overrides: Set = None,
+    store: Store = "runs",
+    as_json: AsJson = False,
+) -> None:
+    """Show what is published, running, failed, ready to run or waiting, from storage alone."""
+    from ftjobs.status import describe, states
 
     runs, storage = _open(job, overrides, store)
     found = states(runs, storage)
     if as_json:
         print(json.dumps(found, indent=1))
         return
-    rows = [[row["stage"], row["seed"], row["state"], ", ".join(row["waits_for"]), row["result"]] for row in found]
-    _print_table(["stage", "seed", "state", "waits for", "result"], rows)
+
+    def table(found: list[dict[str, Any]]) -> Table:
+        rows = [[row["stage"], row["seed"], row["state"], describe(row)] for row in found]
+        return _table(["stage", "seed", "state", ""], rows)
+
+    if not watch:
+        _print_table(table(found))
+        return
+    from rich.live import Live
+
+    with Live(table(found), auto_refresh=False) as live:
+        while any(row["state"] != "published" for row in found):
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            found = states(runs, storage)
+            live.update(table(found), refresh=True)
 
 
 @app.command()
@@ -182,7 +206,7 @@ def ls(
         print(json.dumps([_describe(manifest, storage) for manifest in found], indent=1))
         return
     rows = [list(_describe(manifest, storage).values()) for manifest in found]
-    _print_table(["pipeline", "stage", "seed", "kind", "identity", "bytes", "accuracy", "where"], rows)
+    _print_table(_table(["pipeline", "stage", "seed", "kind", "identity", "bytes", "accuracy", "where"], rows))
 
 
 @app.command()
@@ -238,14 +262,21 @@ def _describe(manifest: Manifest, storage: Storage) -> dict[str, Any]:
     }
 
 
-def _print_table(header: list[str], rows: list[list[Any]]) -> None:
-    """Aligned columns; nothing is cut where the output is no terminal."""
-    from rich.console import Console
+def _table(header: list[str], rows: list[list[Any]]) -> Table:
+    """Aligned columns."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*header, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(Text(_cell(value)) for value in row))
+    return table
+
+
+def _print_table(table: Table) -> None:
+    """Print a table; nothing is cut where the output is no terminal."""
+    from rich.console import Console
+
     Console(width=None if sys.stdout.isatty() else 1_000, highlight=False, markup=False).print(table)
 
 

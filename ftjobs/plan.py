@@ -16,12 +16,13 @@ from typing import Any
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles
-from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Job
+from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Job, Tracking
 
 #: Raise a kind's number when its code starts to give other results for the same settings.
 STAGE_VERSIONS = {"prepare": 1, "adapt": 1, "classify": 1, "report": 1}
 #: `prepare` and `report` run once for all seeds; this stands where a seed would.
 NO_SEED = 0
+NO_TRACKING = Tracking()
 
 
 class Prepare(Fields):
@@ -50,6 +51,8 @@ class StageRun:
     settings: Prepare | Adapt | Classify | Report
     identity: str
     inputs: dict[str, StageRun] = field(default_factory=dict)
+    tracking: Tracking = NO_TRACKING
+    """Where the run is logged; changes no result, so it is no part of the identity."""
 
     @property
     def key(self) -> str:
@@ -78,7 +81,7 @@ def plan(job: Job) -> list[StageRun]:
     runs: dict[tuple[str, int], StageRun] = {}
     for name in _in_order(job):
         settings = job.stage(name)
-        content = settings.model_dump(exclude={"encoder", "kind"})
+        content = settings.model_dump(exclude={"encoder", "kind", "save_every"})
         for seed in job.seeds:
             source = prepare if settings.encoder is None else runs[settings.encoder, seed]
             inputs = {"prepare": prepare, "encoder": source}
@@ -141,7 +144,7 @@ def _stage_run(
     }
     canonical = json.dumps(decides, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     identity = hashlib.sha256(canonical.encode()).hexdigest()
-    return StageRun(job.name, stage, kind, seed, settings, identity, inputs)
+    return StageRun(job.name, stage, kind, seed, settings, identity, inputs, job.tracking)
 
 
 def _prepare_content(settings: Prepare) -> dict[str, Any]:

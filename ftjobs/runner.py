@@ -8,16 +8,21 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
+from ftjobs.jobfile.fields import TrainingFields
+from ftjobs.life import Life
 from ftjobs.plan import StageRun
 from ftjobs.progress import LOG
+from ftjobs.resume import Keeper, Superseded
 from ftjobs.status import summary
 from ftjobs.storage import Storage
+from ftjobs.tracking import tracker
 
 #: Libraries whose versions can change a result, or how a checkpoint loads.
 _LIBRARIES = ("ftjobs", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
@@ -49,18 +54,45 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
         return published
     needed = {role: artifacts.require(storage, read) for role, read in run.inputs.items()}
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, Life(storage, run) as life:
         work = Path(folder)
-        fetched = {key: artifacts.fetch(storage, manifest, work) for key, manifest in _unique(needed).items()}
-        inputs = {role: fetched[manifest.key] for role, manifest in needed.items()}
-        output = work / "output"
-        output.mkdir()
-        stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{run.kind}").run
-        metrics = stage(run.settings, run.seed, inputs, output)
-        _add_total_time(output, time.perf_counter() - started)
-        manifest = artifacts.publish(storage, run, output, metrics, environment())
+        keeper = _keeper(run, storage, work, life)
+        with closing(keeper) if keeper else nullcontext():
+            try:
+                output, metrics = _produce(run, storage, needed, work, keeper)
+                _add_total_time(output, time.perf_counter() - started)
+                manifest = artifacts.publish(storage, run, output, metrics, environment())
+            except Superseded:
+                LOG.info("%s: another attempt has published it meanwhile", run.title)
+                manifest = artifacts.require(storage, run)
+            if keeper:
+                keeper.clear()
     LOG.info("%s: published in %.1f s, %s", run.title, time.perf_counter() - started, summary(manifest))
     return manifest
+
+
+def _produce(
+    run: StageRun, storage: Storage, needed: dict[str, Manifest], work: Path, keeper: Keeper | None
+) -> tuple[Path, dict[str, Any]]:
+    """Fetch the inputs and run the stage on them; returns the folder it filled and its metrics."""
+    fetched = {key: artifacts.fetch(storage, manifest, work) for key, manifest in _unique(needed).items()}
+    inputs = {role: fetched[manifest.key] for role, manifest in needed.items()}
+    output = work / "output"
+    output.mkdir()
+    stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{run.kind}").run
+    if keeper is None:
+        return output, stage(run.settings, run.seed, inputs, output)
+    from ftjobs.training.session import Session
+
+    with tracker(run) as log:
+        return output, stage(run.settings, run.seed, inputs, output, Session(keeper, log))
+
+
+def _keeper(run: StageRun, storage: Storage, work: Path, life: Life) -> Keeper | None:
+    """Training state is kept of the stages that train."""
+    if not isinstance(run.settings, TrainingFields):
+        return None
+    return Keeper(storage, run, run.settings.save_every, work, life)
 
 
 def environment() -> dict[str, str]:

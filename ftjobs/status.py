@@ -7,18 +7,26 @@ from typing import Any
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.fields import Adapt, Classify, Data
+from ftjobs.life import signs
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
 
 
 def states(runs: list[StageRun], storage: Storage) -> list[dict[str, Any]]:
-    """Per stage and seed: `published`, `ready` (all it reads is published) or `waiting`, and what it waits for."""
+    """Per stage and seed: how it is, and what it waits for or what came of it.
+
+    `state` is `published`; `running`, with `step`, `total` and `age` (seconds since its last sign of life); `failed`,
+    with its `error`; `ready`, where all it reads is published; or `waiting`.
+    """
     manifests = {run.key: artifacts.find(storage, run) for run in runs}
     found = []
     for run in runs:
         missing = sorted({read.title for read in run.inputs.values() if manifests[read.key] is None})
         manifest = manifests[run.key]
-        state = "published" if manifest else "waiting" if missing else "ready"
+        sign = {"state": "none"} if manifest else signs(storage, run)
+        state = "published" if manifest else sign.pop("state")
+        if state == "none":
+            state = "waiting" if missing else "ready"
         found.append(
             {
                 "stage": run.stage,
@@ -27,9 +35,25 @@ def states(runs: list[StageRun], storage: Storage) -> list[dict[str, Any]]:
                 "waits_for": missing if state == "waiting" else [],
                 "identity": run.identity[:12],
                 "result": summary(manifest) if manifest else None,
+                **({} if manifest else {key: value for key, value in sign.items() if key != "state"}),
             }
         )
     return found
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One of the `states` in words: its result, how far it is, what it waits for, or why it failed."""
+    match row["state"]:
+        case "published":
+            return str(row["result"])
+        case "running":
+            steps = f"step {row['step']:,} of {row['total']:,}, " if row["total"] else ""
+            return f"{steps}last sign of life {row['age']:.0f} s ago"
+        case "failed":
+            return str(row["error"]).splitlines()[0]
+        case "waiting":
+            return f"for {', '.join(row['waits_for'])}"
+    return "-"
 
 
 def work(run: StageRun, prepared: Manifest | None) -> str:

@@ -160,7 +160,7 @@ def test_a_stage_that_does_not_exist(
 def test_an_encoder_that_cannot_predict_masked_tokens(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing but what was published before the failing stage is left."""
+    """Noticed after the first stage: what that one published stays, and `status` can say why the second failed."""
     config = json.loads((folder / "encoder/tokenizer_config.json").read_text())
     (folder / "encoder/tokenizer_config.json").write_text(json.dumps({**config, "mask_token": None}))
     (folder / "job.yaml").write_text(json.dumps(job_fields(folder / "encoder")))
@@ -169,4 +169,6 @@ def test_an_encoder_that_cannot_predict_masked_tokens(
     assert errors == [
         "error: objective: mlm needs a mask token, and the encoder's tokenizer has none; choose another encoder"
     ]
-    assert [path.name for path in (folder / "store/toy").iterdir()] == ["prepare"]
+    written = [path.relative_to(folder / "store/toy").as_posix() for path in (folder / "store").rglob("*.json")]
+    assert [path.split("/")[0] for path in written if path.endswith("manifest.json")] == ["prepare"]
+    assert [path.split("/")[-1] for path in written if path.startswith("adapt/")] == ["failed.json"]  # for `status`

@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ftjobs"
 #: Each may import those before it, and its own package.
 LAYERS = [
-    *("__init__", "errors", "progress", "jobfile", "plan", "storage", "artifacts", "status", "data", "models", "metrics"),
-    *("statistics", "tracking", "training", "stages", "runner", "kubernetes", "cli"),
+    *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "artifacts", "life", "resume", "status"),
+    *("data", "models", "metrics"),
+    *("statistics", "device", "tracking", "training", "stages", "runner", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
 SLOW = ("torch", "transformers", "datasets", "boto3", "wandb")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")

@@ -147,6 +147,9 @@ class TrainingFields(Fields):
     """Optimizer steps over which the learning rate rises from 0."""
     max_length: Annotated[int, Field(ge=4, le=65_536)] = 512
     """Longest input in tokens, never more than the encoder takes; longer texts are cut and counted."""
+    save_every: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smh]$")] = "5m"
+    """Save training state this often: a time such as `30s`, `5m` or `1h`, or a number of optimizer steps. A killed
+    stage goes on from there. It does not change results, so it is no part of a stage's identity."""
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """`auto`: bf16 on hardware that has it, fp16 on older GPUs, else fp32. Evaluation is always fp32."""
 

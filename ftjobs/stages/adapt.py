@@ -11,19 +11,21 @@ from accelerate.utils import set_seed
 from ftjobs.data import prepared
 from ftjobs.data.batching import MaskedExamples
 from ftjobs.data.tokenization import tokenize
+from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints, heads
 from ftjobs.progress import LOG
 from ftjobs.training import evaluation
-from ftjobs.training.loop import train, training_device
+from ftjobs.training.loop import train
 from ftjobs.training.objectives import MaskedLM
+from ftjobs.training.session import Session
 
 #: Held-out texts are masked by this seed in every stage, so that their losses can be compared.
 _EVALUATION_SEED = 0
 
 
-def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
+def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, session: Session) -> dict[str, Any]:
     """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`.
 
     Writes `model/` (the encoder with every weight of its input, and its masked-LM head), `metrics.json` and
@@ -76,6 +78,9 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path) -> di
         loss=objective.loss,
         evaluate=lambda: evaluation.masked_lm(model, objective, held_out),
         score=lambda metrics: -metrics["loss"],
+        keeper=session.keeper,
+        on_step=session.log_step,
+        on_epoch=session.log_epoch,
         title="adapt",
     )
     heads.save(model.cpu(), tokenizer, output / "model", beyond)

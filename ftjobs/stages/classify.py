@@ -17,16 +17,18 @@ from ftjobs import metrics as measure
 from ftjobs.data import prepared
 from ftjobs.data.batching import LabelledExamples
 from ftjobs.data.tokenization import tokenize
+from ftjobs.device import training_device
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import checkpoints, heads
 from ftjobs.progress import LOG
 from ftjobs.training import evaluation, features
 from ftjobs.training.features import FeatureExamples
-from ftjobs.training.loop import train, training_device
+from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
+from ftjobs.training.session import Session
 
 
-def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
+def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, session: Session) -> dict[str, Any]:
     """Train a classifier on the data of `inputs["prepare"]`, from the encoder of `inputs["encoder"]`.
 
     Writes `model/` (the best epoch), `metrics.json` (every epoch, on every held-out split), `predictions.parquet`
@@ -77,6 +79,9 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path) ->
             evaluate=evaluate,
             score=score,
             training_mode=training_mode,
+            keeper=session.keeper,
+            on_step=session.log_step,
+            on_epoch=session.log_epoch,
             title="classify",
         )
     # From the model that is published, whole, and not from what the loop saw of it.

@@ -5,22 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import nn
 
+from ftjobs import signals
 from ftjobs.data.batching import Batch, epoch_order, steps_per_epoch, windows
+from ftjobs.device import on_cpu, training_device
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
-from ftjobs.progress import track
+from ftjobs.progress import LOG, track
 from ftjobs.training.optimization import adamw, precision, schedule
+from ftjobs.training.state import Position, StateKeeper, TrainingState, capture, restore
 
 
 class Examples(Protocol):
@@ -39,10 +44,10 @@ class Trained:
     device: str
     mixed_precision: str
     processes: int
-    epochs: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]]
     """Per epoch: `epoch` (from 1), `train_loss` (mean per item), and the evaluation's metrics."""
-    best_epoch: int = 0
-    seconds: float = 0.0
+    best_epoch: int
+    seconds: float
     """Wall time in training steps, evaluation excluded."""
 
     def timing(self, examples: int) -> dict[str, Any]:
@@ -67,6 +72,8 @@ def train(
     score: Callable[[dict[str, float]], float],
     training_mode: Callable[[], None] | None = None,
     on_step: Callable[[int, torch.Tensor, float], None] | None = None,
+    on_epoch: Callable[[int, dict[str, Any]], None] | None = None,
+    keeper: StateKeeper | None = None,
     title: str = "training",
 ) -> Trained:
     """Train `model` in place, evaluate after every epoch, and leave it with the weights of the best one.
@@ -84,51 +91,63 @@ def train(
         score: higher is better; the first best epoch wins.
         training_mode: puts the model into training mode before every epoch; `model.train` unless given.
         on_step: called after each optimizer step with its number (from 1), mean loss (on the device) and learning rate.
+        on_epoch: called after each evaluation with the step and the epoch's record, as in `Trained.epochs`.
+        keeper: where training state is kept, and found again by a new attempt.
         title: what the progress display calls it.
 
     Raises:
         FtjobsError: the training loss or the score is not finite.
+        Stopped: SIGTERM; training state is saved.
     """
     accelerator = _accelerator(settings)
     stepper = _Stepper(accelerator, model, examples, settings, loss)
     set_seed(seed, device_specific=accelerator.num_processes > 1)  # each process its own dropout
-    result = Trained(str(accelerator.device.type), accelerator.mixed_precision, accelerator.num_processes)
-    best: dict[str, torch.Tensor] = {}
-    best_score = -math.inf
-    step = 0
-    so_far = ""
-    with track(title, settings.epochs * stepper.steps_per_epoch) as advance:
-        for epoch in range(1, settings.epochs + 1):
-            started = perf_counter()
-            (training_mode or model.train)()
-            losses = torch.zeros((), device=accelerator.device)  # stays on the device: no wait for it inside an epoch
-            items = 0
-            for window in stepper.windows(epoch_order(len(examples), seed, epoch)):
-                mean_loss, step_items, rate = stepper.step(window, epoch)
-                losses += mean_loss * step_items
-                items += step_items
-                step += 1
-                if on_step:
-                    on_step(step, mean_loss, rate)
-                advance(1, f"epoch {epoch} of {settings.epochs}{so_far}")
-            train_loss = float(losses) / max(items, 1)
-            result.seconds += perf_counter() - started
-            if not math.isfinite(train_loss):
-                raise FtjobsError(f"{title}: the loss is {train_loss} in epoch {epoch}; lower the learning rate")
-            if accelerator.is_main_process:
+    total = settings.epochs * stepper.steps_per_epoch
+    at, best = stepper.resume(keeper.newest() if keeper else None)
+
+    def save(wait: bool) -> None:
+        if keeper and accelerator.is_main_process:
+            keeper.save(stepper.capture(at, best).write, at.step, total, wait=wait)
+
+    try:
+        with track(title, total) as advance:
+            advance(at.step, "")
+            while at.epoch <= settings.epochs:
+                (training_mode or model.train)()
+                for mean_loss, rate in stepper.epoch(at, seed):
+                    if on_step:
+                        on_step(at.step, mean_loss, rate)
+                    advance(1, f"epoch {at.epoch} of {settings.epochs}{_so_far(at)}")
+                    if keeper and keeper.due(at.step, total):
+                        save(wait=False)
+                if not math.isfinite(train_loss := stepper.mean_loss(at)):
+                    raise FtjobsError(f"{title}: the loss is {train_loss} in epoch {at.epoch}; lower the learning rate")
                 with stepper.full_precision():
-                    metrics = evaluate()
-                result.epochs.append({"epoch": epoch, "train_loss": train_loss, **metrics})
-                if math.isnan(score(metrics)):
-                    raise FtjobsError(f"{title}: the evaluation loss is nan in epoch {epoch}; lower the learning rate")
-                if score(metrics) > best_score:
-                    best_score, result.best_epoch = score(metrics), epoch
-                    best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-            so_far = f", loss {train_loss:.4f}, best epoch {result.best_epoch}"
-            accelerator.wait_for_everyone()
+                    metrics = evaluate() if accelerator.is_main_process else {}
+                with signals.deferred():  # either the epoch is over or it is not
+                    value = score(metrics) if accelerator.is_main_process else -math.inf
+                    if math.isnan(value):
+                        raise FtjobsError(f"{title}: the score is nan in epoch {at.epoch}; lower the learning rate")
+                    if value > at.best_score:
+                        at.best_score, at.best_epoch = value, at.epoch
+                        best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+                    at.epochs.append({"epoch": at.epoch, "train_loss": train_loss, **metrics})
+                    at.epoch, at.steps_in_epoch, at.items, at.losses = at.epoch + 1, 0, 0, 0.0
+                if on_epoch:
+                    on_epoch(at.step, at.epochs[-1])
+                accelerator.wait_for_everyone()
+    except signals.Stopped:
+        save(wait=True)
+        raise
     stepper.unwrap()
     model.load_state_dict(best, strict=False)
-    return result
+    device, processes = str(accelerator.device.type), accelerator.num_processes
+    return Trained(device, accelerator.mixed_precision, processes, at.epochs, at.best_epoch, at.seconds)
+
+
+def _so_far(at: Position) -> str:
+    """What the progress display says about the epochs that are over."""
+    return f", loss {at.epochs[-1]['train_loss']:.4f}, best epoch {at.best_epoch}" if at.epochs else ""
 
 
 class _Stepper:
@@ -145,21 +164,37 @@ class _Stepper:
         self.accelerator, self.examples, self.settings, self.loss = accelerator, examples, settings, loss
         optimizer = adamw(model, settings)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.losses = torch.zeros(())
         per_device = settings.per_device_batch_size * settings.gradient_accumulation_steps
         self.steps_per_epoch = steps_per_epoch(len(examples), per_device * accelerator.num_processes)
         # Not prepared: accelerate would advance it once per process, and the rate would fall that many times faster.
         self.rates = schedule(optimizer, settings, settings.epochs * self.steps_per_epoch)
 
-    def windows(self, order: np.ndarray) -> Iterator[list[np.ndarray]]:
-        """The forward passes of this process, step by step."""
+    def epoch(self, at: Position, seed: int) -> Iterator[tuple[torch.Tensor, float]]:
+        """Take the remaining steps of an epoch, moving `at` along. Yields each step's mean loss and learning rate."""
         accelerator, settings = self.accelerator, self.settings
-        return windows(
-            order,
+        self.losses = torch.tensor(at.losses, device=accelerator.device)  # stays there: no wait for it in an epoch
+        steps = windows(
+            epoch_order(len(self.examples), seed, at.epoch),
             settings.per_device_batch_size,
             settings.gradient_accumulation_steps,
             accelerator.process_index,
             accelerator.num_processes,
         )
+        for window in islice(steps, at.steps_in_epoch, None):
+            started = perf_counter()
+            with signals.deferred():
+                mean_loss, items, rate = self.step(window, at.epoch)
+                self.losses += mean_loss * items
+                at.items += items
+                at.step += 1
+                at.steps_in_epoch += 1
+                at.seconds += perf_counter() - started
+            yield mean_loss, rate
+
+    def mean_loss(self, at: Position) -> float:
+        """Mean loss per item of the epoch so far."""
+        return float(self.losses) / max(at.items, 1)
 
     def step(self, window: list[np.ndarray], epoch: int) -> tuple[torch.Tensor, int, float]:
         """One step over the passes of `window`: its mean loss (on the device), its items, its learning rate."""
@@ -188,13 +223,33 @@ class _Stepper:
     def full_precision(self) -> Iterator[None]:
         """Within the block the bare model computes in fp32: accelerate's autocast, an attribute in the way of the
         class's `forward`, is lifted. So metrics are those that anyone gets who loads the checkpoint."""
-        bare = self.accelerator.unwrap_model(self.model)
+        bare = self._bare
         autocast = bare.__dict__.pop("forward", None)
         try:
             yield
         finally:
             if autocast is not None:
                 bare.forward = autocast
+
+    def capture(self, at: Position, best: dict[str, torch.Tensor]) -> TrainingState:
+        """A copy of all that training has changed."""
+        if at.items:
+            at.losses = float(self.losses)
+        return capture(self._bare, self.optimizer, self.rates, self.accelerator.scaler, at, best)
+
+    def resume(self, saved: Path | None) -> tuple[Position, dict[str, torch.Tensor]]:
+        """Put a saved state back, if there is one. Returns where training is, and the weights of the best epoch."""
+        if saved is None:
+            return Position(), {}
+        state = TrainingState.read(saved)
+        at, best = restore(state, self._bare, self.optimizer, self.rates, self.accelerator.scaler)
+        LOG.info("resuming after step %d of %d", at.step, self.settings.epochs * self.steps_per_epoch)
+        return at, best
+
+    @property
+    def _bare(self) -> nn.Module:
+        bare: nn.Module = self.accelerator.unwrap_model(self.model)
+        return bare
 
     def unwrap(self) -> None:
         """Give the model its own `forward` back."""
@@ -206,17 +261,7 @@ class _Stepper:
         return int(self.accelerator.reduce(torch.tensor(items, device=self.accelerator.device), "sum"))
 
 
-def training_device() -> torch.device:
-    """The device that training uses on this machine: its accelerator, or the CPU."""
-    device: torch.device = PartialState(cpu=_on_cpu()).device
-    return device
-
-
-def _on_cpu() -> bool:
-    return not torch.accelerator.is_available()
-
-
 def _accelerator(settings: TrainingFields) -> Accelerator:
     """An accelerator in the precision of this stage."""
     AcceleratorState._reset_state()  # one process may run stages of different precision in turn
-    return Accelerator(cpu=_on_cpu(), mixed_precision=precision(settings.mixed_precision, training_device()))
+    return Accelerator(cpu=on_cpu(), mixed_precision=precision(settings.mixed_precision, training_device()))

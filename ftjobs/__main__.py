@@ -1,0 +1,23 @@
+"""`python -m ftjobs`, and the `ftjobs` command: SIGTERM is handled before anything slow is imported."""
+
+from __future__ import annotations
+
+import sys
+
+from ftjobs import signals
+
+
+def main() -> None:
+    """Run the command line; exit code 143 after SIGTERM."""
+    try:
+        signals.install()
+        from ftjobs import cli
+
+        cli.main()
+    except signals.Stopped:
+        print("stopped by SIGTERM", file=sys.stderr)
+        sys.exit(signals.EXIT_CODE)
+
+
+if __name__ == "__main__":
+    main()

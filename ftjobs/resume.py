@@ -1,0 +1,160 @@
+"""Training state in storage: what a killed stage leaves behind, and a new attempt goes on from.
+
+`<artifact>/state/<step>-<attempt>/` holds the files of one state, and `whole.json`, put last, says that they are all
+there. Older states are removed once a newer one is whole, so there is always one to resume from; two attempts that
+run at once never write to the same place. All of it is removed when the artifact is published.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from ftjobs import artifacts
+from ftjobs.artifacts import FileEntry
+from ftjobs.errors import FtjobsError
+from ftjobs.jobfile.fields import Fields
+from ftjobs.jobfile.localfiles import digest
+from ftjobs.life import Life
+from ftjobs.plan import StageRun
+from ftjobs.progress import LOG
+from ftjobs.storage import Storage
+
+_WHOLE = "whole.json"
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Superseded(Exception):
+    """Another attempt at the same stage was faster; what it published is the result of this one too."""
+
+
+class State(Fields):
+    """The marker of a whole state."""
+
+    version: Literal[1] = 1
+    step: int
+    total: int
+    files: list[FileEntry]
+
+
+class Keeper:
+    """Keeps the training state of one stage in storage: saves in the background, finds the newest to resume from."""
+
+    def __init__(self, storage: Storage, run: StageRun, every: str | int, work: Path, life: Life | None = None) -> None:
+        """
+        Args:
+            storage: where states are kept.
+            run: the stage.
+            every: `30s`, `5m`, `1h`, or a number of steps.
+            work: local folder for copies on their way to storage and back.
+            life: told how far training is.
+        """
+        self.storage, self.run = storage, run
+        self.prefix, self.title = f"{run.key}/state", run.title
+        self.every_steps = every if isinstance(every, int) else None
+        self.every_seconds = None if isinstance(every, int) else int(every[:-1]) * _UNITS[every[-1]]
+        self.work, self.life = work, life
+        self.attempt = secrets.token_hex(4)  # a name only
+        self.saved_at, self.saved_step = time.monotonic(), 0
+        self._uploads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="training-state")
+        self._last: Future[None] | None = None
+
+    def newest(self) -> Path | None:
+        """A local folder with the newest whole state; what is broken is passed over."""
+        while names := sorted(self._whole(), reverse=True):
+            for name in names:
+                folder = self._fetch(name)
+                if folder is not None:
+                    return folder
+            if sorted(self._whole(), reverse=True) == names:
+                break  # none is usable; otherwise another attempt has put a newer one in their place meanwhile
+        return None
+
+    def due(self, step: int, total: int) -> bool:
+        """Whether `every` has passed since the last save; never right before the end."""
+        if self.life:
+            self.life.step, self.life.total = step, total
+        if step >= total:
+            return False
+        if self.every_steps is not None:
+            return step % self.every_steps == 0
+        return self.every_seconds is not None and time.monotonic() - self.saved_at >= self.every_seconds
+
+    def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
+        """Store the state that `write` puts into a folder, in the background unless `wait`.
+
+        One save at a time: this one first waits for the last. A save that fails is logged; training goes on.
+
+        Raises:
+            Superseded: another attempt has published the artifact meanwhile.
+        """
+        self._finish()
+        if not wait and artifacts.find(self.storage, self.run) is not None:
+            raise Superseded
+        if step > self.saved_step:
+            self.saved_at, self.saved_step = time.monotonic(), step
+            self._last = self._uploads.submit(self._store, write, step, total)
+        if wait:
+            self._finish()
+
+    def clear(self) -> None:
+        """Remove all states of the stage: it is published."""
+        self._finish()
+        for key, *_ in list(self.storage.list(self.prefix)):
+            self.storage.delete(key)
+
+    def close(self) -> None:
+        """Let the save that is under way end."""
+        self._uploads.shutdown(wait=True)
+
+    def _fetch(self, name: str) -> Path | None:
+        folder = Path(tempfile.mkdtemp(prefix="state-", dir=self.work))
+        try:
+            marker = State.model_validate_json(self.storage.read(f"{self.prefix}/{name}/{_WHOLE}"))
+            for file in marker.files:
+                self.storage.get(f"{self.prefix}/{name}/{file.path}", folder / file.path)
+                if digest(folder / file.path) != file.sha256:
+                    raise ValueError(f"{file.path} has another sha256 than its marker says")
+        except (KeyError, ValueError) as error:
+            LOG.warning("%s: training state %s is not usable (%s); trying an older one", self.title, name, error)
+            shutil.rmtree(folder)
+            return None
+        self.saved_step = marker.step
+        return folder
+
+    def _finish(self) -> None:
+        if self._last is not None:
+            try:
+                self._last.result()
+            except (FtjobsError, OSError) as error:
+                LOG.warning("%s: training state was not saved: %s", self.title, error)
+            self._last = None
+
+    def _store(self, write: Callable[[Path], None], step: int, total: int) -> None:
+        name = f"{step:012d}-{self.attempt}"
+        with tempfile.TemporaryDirectory(prefix="state-", dir=self.work) as temporary:
+            folder = Path(temporary)
+            write(folder)
+            files = [
+                FileEntry(path=path.name, size=path.stat().st_size, sha256=digest(path))
+                for path in sorted(folder.iterdir())
+            ]
+            for file in files:
+                self.storage.put(folder / file.path, f"{self.prefix}/{name}/{file.path}")
+            marker = State(step=step, total=total, files=files).model_dump_json().encode()
+            self.storage.put_if_absent(marker, f"{self.prefix}/{name}/{_WHOLE}")
+        for key, *_ in list(self.storage.list(self.prefix)):
+            found = re.match(r"(\d+)-", key.removeprefix(f"{self.prefix}/"))
+            if found and int(found[1]) < step:
+                self.storage.delete(key)
+
+    def _whole(self) -> list[str]:
+        names = [key.removeprefix(f"{self.prefix}/").split("/") for key, *_ in self.storage.list(self.prefix)]
+        return [parts[0] for parts in names if parts[1:] == [_WHOLE] and re.fullmatch(r"\d+-[0-9a-f]+", parts[0])]

@@ -1,0 +1,57 @@
+"""SIGTERM: how Kubernetes, a spot market and `docker stop` ask a process to end.
+
+The first one raises `Stopped` where the program is, or at the end of a section that must not be cut, such as an
+optimizer step. The second ends the process at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT_CODE = 143  # 128 + SIGTERM, as shells say it
+
+
+class Stopped(BaseException):
+    """The process was asked to end. No Exception, so that no handler of errors keeps it from ending."""
+
+
+class _Request:
+    """Whether the process was asked to end, and whether it may do so right now."""
+
+    pending = False
+    deferred = 0
+
+
+def install() -> None:
+    """Handle SIGTERM from now on. As PID 1 a process without a handler would ignore it."""
+    signal.signal(signal.SIGTERM, _handle)
+
+
+def check() -> None:
+    """Raise `Stopped` if the process was asked to end."""
+    if _Request.pending:
+        raise Stopped
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """A section that SIGTERM does not cut; `Stopped` is raised at its end."""
+    _Request.deferred += 1
+    try:
+        yield
+    finally:
+        _Request.deferred -= 1
+    if not _Request.deferred:
+        check()
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if _Request.pending:
+        os._exit(EXIT_CODE)
+    _Request.pending = True
+    if not _Request.deferred:
+        raise Stopped

@@ -1,0 +1,135 @@
+"""Training state: all that a killed training run needs to go on as if nothing had happened.
+
+Weights and optimizer moments, learning-rate schedule, random generators of every library, position in the data order,
+and the best epoch so far. Tensors are stored as safetensors, everything else as JSON: reading a state runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+_TENSORS, _VALUES = "state.safetensors", "state.json"
+
+
+class StateKeeper(Protocol):
+    """Where a stage leaves its training state; the runner puts storage behind it."""
+
+    def newest(self) -> Path | None:
+        """A folder with the newest whole state of this stage, None if there is none."""
+
+    def due(self, step: int, total: int) -> bool:
+        """Whether it is time to save; called after every optimizer step."""
+
+    def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
+        """Have `write` fill a folder and keep it. Returns at once unless `wait`; the next save waits for this one."""
+
+
+@dataclass
+class Position:
+    """How far training is, and what it has seen."""
+
+    epoch: int = 1
+    steps_in_epoch: int = 0
+    step: int = 0
+    losses: float = 0.0
+    """Sum over the items of this epoch."""
+    items: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_score: float = float("-inf")
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class TrainingState:
+    """A copy of everything that training changes, apart from the objects it was taken from."""
+
+    tensors: dict[str, torch.Tensor]
+    values: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Write the state to an existing folder."""
+        save_file(self.tensors, folder / _TENSORS)
+        (folder / _VALUES).write_text(json.dumps(self.values))
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainingState:
+        """Read what `write` wrote."""
+        return cls(load_file(folder / _TENSORS), json.loads((folder / _VALUES).read_text()))
+
+    def part(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors under `name/`, without it."""
+        prefix = f"{name}/"
+        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+
+def capture(
+    model: nn.Module,
+    optimizer: Any,
+    rates: LRScheduler,
+    scaler: Any,
+    position: Position,
+    best: dict[str, torch.Tensor],
+) -> TrainingState:
+    """Copy the state of training to host memory, so that training may go on while the copy is stored."""
+    tensors = {f"model/{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    tensors |= {f"best/{name}": value for name, value in best.items()}
+    optimizer_state = optimizer.state_dict()
+    for index, moments in optimizer_state["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
+    tensors["random/torch"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random/cuda"] = torch.cuda.get_rng_state()
+    _, numpy_keys, *numpy_rest = np.random.get_state()
+    tensors["random/numpy"] = torch.from_numpy(np.asarray(numpy_keys).astype(np.int64))
+    schedule = rates.state_dict()
+    values = {
+        "position": asdict(position),
+        "learning_rates": [group["lr"] for group in optimizer_state["param_groups"]],
+        "schedule": {name: schedule[name] for name in ("last_epoch", "_step_count", "_last_lr")},
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "random": {"python": random.getstate(), "numpy": numpy_rest},
+    }
+    return TrainingState({name: value.to("cpu", copy=True).contiguous() for name, value in tensors.items()}, values)
+
+
+@torch.no_grad()
+def restore(
+    state: TrainingState, model: nn.Module, optimizer: Any, rates: LRScheduler, scaler: Any
+) -> tuple[Position, dict[str, torch.Tensor]]:
+    """Put a state back into the objects it was captured from, built anew. Returns the position and the best weights."""
+    parameters = dict(model.named_parameters())
+    for name, value in state.part("model").items():
+        parameters[name].copy_(value)
+    device = next(iter(parameters.values())).device
+    fresh = optimizer.state_dict()
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in state.part("optimizer").items():
+        index, _, moment = name.partition("/")
+        moments.setdefault(int(index), {})[moment] = value
+    for group, rate in zip(fresh["param_groups"], state.values["learning_rates"], strict=True):
+        group["lr"] = rate
+    optimizer.load_state_dict({"state": moments, "param_groups": fresh["param_groups"]})
+    rates.load_state_dict({**rates.state_dict(), **state.values["schedule"]})
+    if scaler is not None and state.values["scaler"] is not None:
+        scaler.load_state_dict(state.values["scaler"])
+    torch.set_rng_state(state.tensors["random/torch"])
+    if torch.cuda.is_available() and "random/cuda" in state.tensors:
+        torch.cuda.set_rng_state(state.tensors["random/cuda"])
+    version, keys, gauss = state.values["random"]["python"]
+    random.setstate((version, tuple(keys), gauss))
+    keys = state.tensors["random/numpy"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, *state.values["random"]["numpy"]))
+    best = {name: value.to(device) for name, value in state.part("best").items()}
+    return Position(**state.values["position"]), best

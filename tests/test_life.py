@@ -1,0 +1,116 @@
+"""What `status` can tell of a stage that runs, failed, or vanished, from storage alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftjobs import life
+from ftjobs.errors import FtjobsError, UserError
+from ftjobs.jobfile.read import read
+from ftjobs.life import Life
+from ftjobs.plan import StageRun, plan, select
+from ftjobs.status import describe, states
+from ftjobs.storage import Storage, open_storage
+
+JOB = Path(__file__).parent.parent / "jobs/quickstart.yaml"
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return open_storage(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def runs() -> list[StageRun]:
+    return plan(read(JOB))
+
+
+def row(runs: list[StageRun], storage: Storage, stage: str) -> dict[str, Any]:
+    return next(found for found in states(runs, storage) if found["stage"] == stage)
+
+
+def keys(storage: Storage) -> list[str]:
+    return [stored[0] for stored in storage.list("")]
+
+
+def test_a_running_stage_says_how_far_it_is(
+    runs: list[StageRun], storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life, "_SECONDS_BETWEEN_SIGNS", 0.01)
+    now = [5000.0]
+    monkeypatch.setattr(life.time, "time", lambda: now[0])
+    with Life(storage, select(runs, "head", 2)) as alive:
+        alive.step, alive.total = 1200, 2840
+        while True:
+            found = next(one for one in states(runs, storage) if one["stage"] == "head" and one["seed"] == 2)
+            if found.get("step"):
+                break
+        now[0] += 30.0
+        assert found["state"] == "running"
+        assert (found["step"], found["total"]) == (1200, 2840)
+        assert describe({**found, "age": 30.0}) == "step 1,200 of 2,840, last sign of life 30 s ago"
+    assert row(runs, storage, "head")["state"] == "waiting"
+    assert keys(storage) == []
+
+
+def test_a_vanished_machine_leaves_its_last_sign(
+    runs: list[StageRun], storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = select(runs, "adapt", 1)
+    monkeypatch.setattr(life.time, "time", lambda: 1000.0)
+    Life(storage, run)._sign()
+    monkeypatch.setattr(life.time, "time", lambda: 4600.0)
+    assert describe(row(runs, storage, "adapt")) == "last sign of life 3600 s ago"
+
+
+def test_a_failed_stage_says_why_until_it_is_tried_again(runs: list[StageRun], storage: Storage) -> None:
+    run = select(runs, "adapt", 1)
+    with pytest.raises(FtjobsError), Life(storage, run):
+        raise FtjobsError("the loss is nan")
+    found = row(runs, storage, "adapt")
+    assert found["state"] == "failed"
+    assert describe(found) == "the loss is nan"
+    with pytest.raises(ZeroDivisionError), Life(storage, run):
+        _ = 1 / 0
+    assert row(runs, storage, "adapt")["error"] == "ZeroDivisionError: division by zero"
+    with Life(storage, run):
+        pass
+    assert row(runs, storage, "adapt")["state"] == "waiting"
+    assert keys(storage) == []
+
+
+def test_being_stopped_is_no_failure(runs: list[StageRun], storage: Storage) -> None:
+    with pytest.raises(KeyboardInterrupt), Life(storage, select(runs, "adapt", 1)):
+        raise KeyboardInterrupt
+    assert row(runs, storage, "adapt")["state"] == "waiting"
+
+
+def test_bad_input_leaves_nothing_in_the_store(runs: list[StageRun], storage: Storage, tmp_path: Path) -> None:
+    with pytest.raises(UserError), Life(storage, runs[0]):
+        raise UserError("no such column")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"at": "x"}', '{"at": null}'])
+def test_a_broken_sign_is_no_sign(runs: list[StageRun], storage: Storage, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "store" / runs[0].key / "running.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    assert row(runs, storage, "prepare")["state"] == "ready"
+
+
+def test_a_store_that_does_not_answer_does_not_stop_the_stage(
+    runs: list[StageRun], storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise FtjobsError("down")
+
+    monkeypatch.setattr(storage, "put", fails)
+    monkeypatch.setattr(storage, "delete", fails)
+    with Life(storage, select(runs, "adapt", 1)):
+        done = json.dumps("work")
+    assert done

@@ -1,0 +1,312 @@
+"""Training that is killed and goes on ends in the bytes of training that was not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ftjobs import resume, runner
+from ftjobs.data.batching import LabelledExamples
+from ftjobs.jobfile.fields import Classify
+from ftjobs.jobfile.read import read
+from ftjobs.models import heads
+from ftjobs.plan import plan, select
+from ftjobs.resume import Keeper
+from ftjobs.storage import open_storage
+from ftjobs.training.loop import train
+from ftjobs.training.objectives import classification_loss
+from tests.stages.test_pipeline import files_of, job_fields, write_rows
+from tests.training.test_trainer_parity import SEED, random_tokens
+
+
+class Killed(Exception):
+    """Stands for the loss of the machine: nothing runs after it."""
+
+
+class FolderKeeper:
+    """Keeps every state in a folder of its own and dies right after saving the state of step `kill_at`."""
+
+    def __init__(self, folder: Path, every: int, kill_at: int | None = None) -> None:
+        self.folder, self.every, self.kill_at = folder, every, kill_at
+
+    def newest(self) -> Path | None:
+        return max(self.folder.iterdir(), default=None)
+
+    def due(self, step: int, total: int) -> bool:
+        return step % self.every == 0
+
+    def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
+        (self.folder / f"{step:06d}").mkdir(exist_ok=True)
+        write(self.folder / f"{step:06d}")
+        if step == self.kill_at:
+            raise Killed
+
+
+def train_classifier(
+    folder: Path, keeper: FolderKeeper | None, resumed_at: int = 0, **fields: Any
+) -> tuple[dict[str, bytes], Any, list]:
+    """Four epochs of seven steps with dropout; weights, metrics per epoch, and losses per step."""
+    torch.manual_seed(0)
+    model, _ = heads.load_classifier(folder, ["a", "b"])
+    tokens = random_tokens(52, model.config.vocab_size)
+    examples = LabelledExamples(tokens, np.random.default_rng(1).integers(0, 2, size=len(tokens)), pad_token_id=0)
+    accuracies = {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.9}
+    losses: list[tuple[int, float]] = []
+    settings = Classify(**{"epochs": 4, "learning_rate": 1e-3, "warmup_steps": 5, **fields})
+
+    def evaluate() -> dict[str, float]:
+        last_step = losses[-1][0] if losses else resumed_at
+        return {"accuracy": accuracies[last_step // 7]}
+
+    trained = train(
+        model,
+        examples,
+        settings,
+        seed=SEED,
+        loss=classification_loss,
+        evaluate=evaluate,
+        score=lambda metrics: metrics["accuracy"],
+        on_step=lambda step, loss, rate: losses.append((step, float(loss))),
+        keeper=keeper,
+    )
+    weights = {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+    return weights, (trained.epochs, trained.best_epoch), losses
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("kill_at", [1, 6, 7, 8, 13, 14, 20, 27])
+def test_killed_anywhere_it_ends_in_the_same_bytes(
+    make_encoder: Callable[..., Path], tmp_path: Path, kill_at: int, precision: str
+) -> None:
+    """Also where an epoch ends (7, 14), after the best epoch (20), and right before the end (27); dropout is on."""
+    encoder = make_encoder("bert")
+    whole = train_classifier(encoder, None, mixed_precision=precision)
+    with pytest.raises(Killed):
+        train_classifier(encoder, FolderKeeper(tmp_path, 1, kill_at), mixed_precision=precision)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), kill_at, mixed_precision=precision)
+    assert resumed[0] == whole[0]
+    assert resumed[1] == whole[1]
+    assert resumed[2] == whole[2][kill_at:]  # no step is done twice
+
+
+def test_states_hold_tensors_and_json_only(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train_classifier(make_encoder("bert"), FolderKeeper(tmp_path, 3, 3))
+    assert {path.name for path in (tmp_path / "000003").iterdir()} == {"state.safetensors", "state.json"}
+
+
+# ---------------------------------------------------------------- through storage
+
+
+@pytest.fixture
+def job(make_encoder: Callable[..., Path], tmp_path: Path) -> Path:
+    """A job whose stages save training state at every step."""
+    write_rows(tmp_path / "rows.csv")
+    fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
+    for kind in ("adapt", "classify"):
+        fields["defaults"][kind] = {**fields["defaults"][kind], "save_every": 1}
+    (tmp_path / "job.yaml").write_text(json.dumps(fields))
+    return tmp_path / "job.yaml"
+
+
+def test_how_often_to_save_is_no_part_of_the_identity(job: Path) -> None:
+    identities = [
+        [run.identity for run in plan(read(job, [f"defaults.classify.save_every={every}"]))] for every in (7, "90s")
+    ]
+    assert identities[0] == identities[1]
+
+
+def test_a_stage_resumes_from_storage_and_leaves_no_state_behind(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = plan(read(job))
+    whole = open_storage(str(tmp_path / "whole"))
+    runner.run_all(runs, whole)
+    storage = open_storage(str(tmp_path / "killed"))
+    runner.run_stage(runs[0], storage)
+    store = Keeper._store
+
+    def dies_at_step_9(self: Keeper, write: Callable, step: int, total: int) -> None:
+        store(self, write, step, total)
+        if step == 9:
+            raise Killed
+
+    logging.getLogger("ftjobs").propagate = True
+    for title in ("adapt", "behavioural", "head"):
+        run = select(runs, title)
+        with monkeypatch.context() as broken, pytest.raises(Killed):
+            broken.setattr(Keeper, "_store", dies_at_step_9)
+            runner.run_stage(run, storage)
+        states = {key.split("/state/")[1].split("/")[0] for key, *_ in storage.list(f"{run.key}/state")}
+        assert [name.split("-")[0] for name in states] == ["000000000009"]  # older ones are gone
+        with caplog.at_level(logging.INFO, logger="ftjobs"):
+            manifest = runner.run_stage(run, storage)
+        assert "resuming after step 9 of" in caplog.text
+        caplog.clear()
+        assert not list(storage.list(f"{run.key}/state"))
+        name = "model/model.safetensors"
+        other = select(plan(read(job)), title)
+        expected = files_of(whole, runner.artifacts.require(whole, other))[name]
+        assert files_of(storage, manifest)[name] == expected
+
+
+def test_broken_states_are_passed_over(job: Path, tmp_path: Path) -> None:
+    run = select(plan(read(job)), "behavioural")
+    storage = open_storage(str(tmp_path / "store"))
+
+    def keeper() -> Keeper:
+        work = tmp_path / "work"
+        work.mkdir(exist_ok=True)
+        return Keeper(storage, run, 1, work)
+
+    def write(text: str) -> Callable[[Path], None]:
+        return lambda folder: (folder / "state.json").write_text(text) and None
+
+    first = keeper()
+    first.save(write("one"), 1, 9, wait=True)
+    kept = tmp_path / "kept"
+    shutil.copytree(tmp_path / "store" / run.key / "state", kept)
+    first.save(write("two"), 2, 9, wait=True)
+    shutil.copytree(kept, tmp_path / "store" / run.key / "state", dirs_exist_ok=True)
+    found = keeper().newest()
+    assert found is not None
+    assert (found / "state.json").read_text() == "two"
+    newest = max((tmp_path / "store" / run.key / "state").iterdir())
+    for spoil in (
+        lambda: (newest / "state.json").write_text("tw0"),
+        lambda: (newest / "state.json").unlink(),
+        lambda: (newest / "whole.json").write_text("{"),
+        lambda: (newest / "whole.json").unlink(),
+    ):
+        spoil()
+        found = keeper().newest()
+        assert found is not None
+        assert (found / "state.json").read_text() == "one"
+    shutil.rmtree(tmp_path / "store" / run.key / "state")
+    assert keeper().newest() is None
+
+
+def test_a_save_that_fails_does_not_stop_training(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Keeper, "_store", fails)
+    runs = plan(read(job))
+    storage = open_storage(str(tmp_path / "store"))
+    logging.getLogger("ftjobs").propagate = True
+    with caplog.at_level(logging.WARNING, logger="ftjobs"):
+        runner.run_stage(runs[0], storage)
+        runner.run_stage(select(runs, "behavioural"), storage)
+    assert "training state was not saved: no space left" in caplog.text
+
+
+def test_saves_fall_due_by_time_or_by_steps(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = select(plan(read(job)), "behavioural")
+    storage = open_storage(str(tmp_path / "store"))
+    now = [1000.0]
+    monkeypatch.setattr(resume.time, "monotonic", lambda: now[0])
+    by_steps, by_time = Keeper(storage, run, 10, tmp_path), Keeper(storage, run, "2m", tmp_path)
+    assert [step for step in range(1, 31) if by_steps.due(step, 30)] == [10, 20]
+    assert not by_time.due(1, 30)
+    now[0] += 119.0
+    assert not by_time.due(2, 30)
+    now[0] += 1.0
+    assert by_time.due(3, 30)
+    assert not by_time.due(30, 30)
+
+
+def test_an_attempt_that_was_overtaken_takes_what_the_other_published(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = plan(read(job))
+    storage, other = open_storage(str(tmp_path / "store")), open_storage(str(tmp_path / "other"))
+    runner.run_all(runs[:2], other)
+    runner.run_stage(runs[0], storage)
+    run, store = runs[1], Keeper._store
+
+    def other_publishes_at_step_5(self: Keeper, write: Callable, step: int, total: int) -> None:
+        store(self, write, step, total)
+        if step == 5:
+            shutil.copytree(tmp_path / "other" / run.key, tmp_path / "store" / run.key, dirs_exist_ok=True)
+
+    monkeypatch.setattr(Keeper, "_store", other_publishes_at_step_5)
+    manifest = runner.run_stage(run, storage)
+    assert manifest == runner.artifacts.require(other, run)
+    left = {stored[0].removeprefix(f"{run.key}/").split("/")[0] for stored in storage.list(run.key)}
+    assert left == {"attempts", "manifest.json"}
+
+
+# ---------------------------------------------------------------- signals
+
+SLOW = ["--set", "defaults.classify.epochs=4000", "--set", "defaults.adapt.epochs=4000"]
+
+
+def start(job: Path, store: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ftjobs", "run", str(job), "--store", str(store), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def stop(process: subprocess.Popen[str]) -> str:
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 143, output
+    assert "Traceback" not in output
+    assert output.splitlines()[-1] == "stopped by SIGTERM"
+    return output
+
+
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("it never came to that")
+
+
+def test_sigterm_while_training_saves_state_and_the_next_attempt_goes_on(job: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    process = start(job, store, *SLOW, "--set", "defaults.adapt.save_every=1h")
+    wait_for(lambda: "adapting on" in (process.stdout.readline() or ""), process)
+    time.sleep(1.0)
+    stop(process)
+    markers = list(store.rglob("state/*/whole.json"))
+    assert len(markers) == 1  # one state, and a whole one, although none had fallen due
+    step = json.loads(markers[0].read_text())["step"]
+    assert step > 0
+    process = start(job, store, *SLOW)
+    line = ""
+    while "resuming" not in line:
+        line = process.stdout.readline()
+        assert line, "it ended"
+    assert f"resuming after step {step} of" in line
+    stop(process)
+
+
+@pytest.mark.parametrize("delay", [0.15, 0.6, 1.5, 3.0])
+def test_sigterm_at_any_moment_ends_with_143_and_leaves_no_half_artifact(
+    job: Path, tmp_path: Path, delay: float
+) -> None:
+    process = start(job, tmp_path / "store", *SLOW)
+    time.sleep(delay)
+    stop(process)
+    published = list((tmp_path / "store").rglob("manifest.json"))
+    assert len(published) <= 1
