@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ftjobs import signals
@@ -15,8 +16,9 @@ def main() -> None:
 
         cli.main()
     except signals.Stopped:
-        print("stopped by SIGTERM", file=sys.stderr)
-        sys.exit(signals.EXIT_CODE)
+        print("stopped by SIGTERM", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(signals.EXIT_CODE)  # not sys.exit: it would wait for threads, and one may wait for a store
 
 
 if __name__ == "__main__":

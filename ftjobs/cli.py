@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjobs.errors import FtjobsError, UserError
+from ftjobs.errors import CorruptArtifact, FtjobsError, UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,8 +39,9 @@ Set = Annotated[
 ]
 Store = Annotated[
     str,
-    typer.Option("--store", envvar="FTJOBS_STORE", metavar="FOLDER", help="Where artifacts are published."),
+    typer.Option("--store", envvar="FTJOBS_STORE", metavar="FOLDER|s3://…", help="Where artifacts are published."),
 ]
+OneJob = Annotated[Path | None, typer.Argument(metavar="[JOB]", help="Only this job's pipeline.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Which seed, where the job has several.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 StageName = Annotated[str, typer.Argument(metavar="STAGE", help="Name of the stage.", show_default=False)]
@@ -186,7 +187,7 @@ def report(
 
 @app.command()
 def ls(
-    job: Annotated[Path | None, typer.Argument(metavar="[JOB]", help="Only this job's pipeline.")] = None,
+    job: OneJob = None,
     overrides: Set = None,
     store: Store = "runs",
     as_json: AsJson = False,
@@ -211,22 +212,71 @@ def ls(
 
 @app.command()
 def pull(
-    job: Job,
-    name: StageName,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="JOB STAGE DIR | ARTIFACT-URI DIR",
+            help="A stage of a job, or an address that `ls` prints; and a new folder.",
+            show_default=False,
+        ),
+    ],
     seed: Seed = None,
     everything: Annotated[bool, typer.Option("--all", help="Metrics and predictions too, not only the model.")] = False,
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:
-    """Fetch a stage's checkpoint into a new folder that `from_pretrained` loads."""
+    """Fetch a stage's checkpoint into a new folder that `from_pretrained` loads; goes on where a pull was cut short."""
     from ftjobs import artifacts
     from ftjobs.plan import select
+    from ftjobs.progress import log_to_stderr
 
-    runs, storage = _open(job, overrides, store)
-    manifest = artifacts.require(storage, select(runs, name, seed))
-    artifacts.pull(storage, manifest, directory, everything=everything)
-    print(directory)
+    log_to_stderr()
+    if len(what) == 3:
+        runs, storage = _open(Path(what[0]), overrides, store)
+        manifest = artifacts.require(storage, select(runs, what[1], seed))
+    elif len(what) == 2:
+        storage, manifest = artifacts.at(what[0])
+    else:
+        raise UserError(f"pull {' '.join(what)}: give JOB STAGE DIR, or ARTIFACT-URI DIR")
+    artifacts.pull(storage, manifest, Path(what[-1]), everything=everything)
+    print(what[-1])
+
+
+@app.command()
+def verify(job: OneJob = None, overrides: Set = None, store: Store = "runs") -> None:
+    """Read again what is published and compare it with its sha256; name every file that is not right."""
+    from ftjobs import artifacts
+    from ftjobs.progress import log_to_stderr
+
+    log_to_stderr()
+    pipeline, wanted, storage = _part_of_store(job, overrides, store)
+    found = [key for key in artifacts.published(storage, pipeline) if wanted is None or key in wanted]
+    problems = [problem for key in found for problem in artifacts.verify(storage, key)]
+    if problems:
+        raise CorruptArtifact(problems)
+    print(f"{len(found)} artifacts, all right")
+
+
+@app.command()
+def gc(
+    job: OneJob = None,
+    older_than: Annotated[str, typer.Option("--older-than", metavar="AGE", help="30m, 24h, 7d")] = "24h",
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it, instead of only saying what would go.")] = False,
+    overrides: Set = None,
+    store: Store = "runs",
+) -> None:
+    """List, or with --delete remove, what nobody will read: dead attempts, and training state of published stages."""
+    from ftjobs import artifacts
+
+    age = artifacts.age(older_than)
+    pipeline, _, storage = _part_of_store(job, overrides, store)
+    rows = []
+    for found in list(artifacts.dead(storage, age, pipeline)):
+        gone = delete and artifacts.remove(storage, found)
+        state = "removed" if gone else "kept: published meanwhile" if delete else "would go"
+        when = found.modified.astimezone().isoformat(" ", "minutes")
+        rows.append([found.what, len(found.files), found.size, when, state, storage.uri(found.folder)])
+    _print_table(_table(["what", "files", "bytes", "last written", "state", "where"], rows))
 
 
 @app.command()
@@ -247,6 +297,18 @@ def _open(job: Path, overrides: list[str] | None, store: str) -> tuple[list[Stag
         raise UserError(f"{job}: is a folder; give the job file in it")
     storage = open_storage(store)
     return plan_stages(read(job, overrides or [])), storage
+
+
+def _part_of_store(
+    job: Path | None, overrides: list[str] | None, store: str
+) -> tuple[str | None, set[str] | None, Storage]:
+    """The store, and if there is a job its pipeline and the keys of its artifacts."""
+    from ftjobs.storage import open_storage
+
+    if job is None:
+        return None, None, open_storage(store)
+    runs, storage = _open(job, overrides, store)
+    return runs[0].pipeline, {run.key for run in runs}, storage
 
 
 def _describe(manifest: Manifest, storage: Storage) -> dict[str, Any]:

@@ -15,21 +15,30 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def track(title: str, total: int) -> Iterator[Advance]:
-    """Show the progress of a piece of work of `total` units while the block runs."""
+def track(title: str, total: int, *, in_bytes: bool = False) -> Iterator[Advance]:
+    """Show the progress of a piece of work of `total` units, or bytes, while the block runs."""
     if sys.stderr.isatty():
-        with _bar(title, total) as advance:
+        with _bar(title, total, in_bytes) as advance:
             yield advance
     else:
-        yield _lines(title, total)
+        yield _lines(title, total, in_bytes)
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Advance]:
+def _bar(title: str, total: int, in_bytes: bool) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    amount = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, note="")
 
@@ -39,7 +48,7 @@ def _bar(title: str, total: int) -> Iterator[Advance]:
         yield advance
 
 
-def _lines(title: str, total: int) -> Advance:
+def _lines(title: str, total: int, in_bytes: bool) -> Advance:
     done, last = 0, time.monotonic()
 
     def advance(units: int, note: str) -> None:
@@ -47,7 +56,8 @@ def _lines(title: str, total: int) -> Advance:
         done += units
         if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            LOG.info("%s: %d of %d%s", title, done, total, f", {note}" if note else "")
+            amount = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if in_bytes else f"{done} of {total}"
+            LOG.info("%s: %s%s", title, amount, f", {note}" if note else "")
 
     return advance
 

@@ -13,12 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ftjobs import artifacts
+from ftjobs import artifacts, signals
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.life import Life
-from ftjobs.plan import StageRun
+from ftjobs.plan import Prepare, StageRun
 from ftjobs.progress import LOG
+from ftjobs.remote import local_copies
 from ftjobs.resume import Keeper, Superseded
 from ftjobs.status import summary
 from ftjobs.storage import Storage
@@ -53,6 +54,8 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
     if published is not None:
         return published
     needed = {role: artifacts.require(storage, read) for role, read in run.inputs.items()}
+    storage.check_writable()
+    signals.on_stop(storage.hurry)  # a store that is down must not keep a process that was asked to end
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, Life(storage, run) as life:
         work = Path(folder)
@@ -81,7 +84,8 @@ def _produce(
     output.mkdir()
     stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{run.kind}").run
     if keeper is None:
-        return output, stage(run.settings, run.seed, inputs, output)
+        settings = local_copies(run.settings, work) if isinstance(run.settings, Prepare) else run.settings
+        return output, stage(settings, run.seed, inputs, output)
     from ftjobs.training.session import Session
 
     with tracker(run) as log:

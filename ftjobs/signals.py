@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,11 +24,17 @@ class _Request:
 
     pending = False
     deferred = 0
+    callback: Callable[[], None] | None = None
 
 
 def install() -> None:
     """Handle SIGTERM from now on. As PID 1 a process without a handler would ignore it."""
     signal.signal(signal.SIGTERM, _handle)
+
+
+def on_stop(callback: Callable[[], None]) -> None:
+    """Have `callback` called, in place of an earlier one, when the process is asked to end."""
+    _Request.callback = callback
 
 
 def check() -> None:
@@ -53,5 +59,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _Request.pending:
         os._exit(EXIT_CODE)
     _Request.pending = True
+    if _Request.callback:
+        _Request.callback()
     if not _Request.deferred:
         raise Stopped

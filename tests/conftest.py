@@ -12,6 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub 
 import pytest
 
 from tests.hub_stand_in import hub  # noqa: F401 (a fixture)
+from tests.s3_server import s3, s3_server  # noqa: F401 (fixtures)
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 WORDS = (

@@ -1,8 +1,7 @@
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Lock
 
 import pytest
 
@@ -11,7 +10,8 @@ from ftjobs.artifacts import Manifest
 from ftjobs.errors import CorruptArtifact, FtjobsError, InputsNotPublished, UserError
 from ftjobs.jobfile.fields import Job
 from ftjobs.plan import StageRun, plan, select
-from ftjobs.storage import LocalStorage
+from ftjobs.storage import LocalStorage, Storage, open_storage
+from tests.s3_server import BUCKET
 
 FILES = {
     "metrics.json": b'{"accuracy": 0.5}',
@@ -29,9 +29,12 @@ class RemoteStorage(LocalStorage):
         return None
 
 
-@pytest.fixture(params=[LocalStorage, RemoteStorage])
-def storage(request, tmp_path) -> LocalStorage:
-    return request.param(tmp_path / "store")
+@pytest.fixture(params=["local", "remote", "s3"])
+def storage(request, tmp_path) -> Storage:
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+        return open_storage(f"s3://{BUCKET}/{tmp_path.name}")
+    return {"local": LocalStorage, "remote": RemoteStorage}[request.param](tmp_path / "store")
 
 
 @pytest.fixture
@@ -70,7 +73,16 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def publish(storage: LocalStorage, run: StageRun, output: Path) -> Manifest:
+def keys(storage: Storage) -> list[str]:
+    return [entry.key for entry in storage.list("")]
+
+
+def store(storage: Storage, key: str, data: bytes, folder: Path) -> None:
+    (folder / "to-store").write_bytes(data)
+    storage.put(folder / "to-store", key)
+
+
+def publish(storage: Storage, run: StageRun, output: Path) -> Manifest:
     return artifacts.publish(storage, run, output, {"accuracy": 0.5}, {"python": "3"})
 
 
@@ -93,7 +105,7 @@ class TestPublishing:
     def test_the_layout_in_storage(self, storage, head, output):
         manifest = publish(storage, head, output)
         assert manifest.key == head.key == f"small/head/seed-42/{head.identity[:12]}"
-        assert [key for key, _ in storage.list("")] == sorted(
+        assert keys(storage) == sorted(
             [f"{head.key}/manifest.json", *(f"{head.key}/attempts/{manifest.attempt}/{path}" for path in FILES)]
         )
 
@@ -118,28 +130,32 @@ class TestPublishing:
         with ThreadPoolExecutor(8) as pool:
             manifests = list(pool.map(publish_at_once, outputs))
         assert all(manifest == manifests[0] for manifest in manifests)
-        assert [key for key, _ in storage.list("") if key.endswith("manifest.json")] == [f"{head.key}/manifest.json"]
+        assert [key for key in keys(storage) if key.endswith("manifest.json")] == [f"{head.key}/manifest.json"]
         fetched = content(artifacts.fetch(storage, manifests[0], tmp_path / "work"))
         assert fetched in [content(folder) for folder in outputs]
         assert len(list(storage.list(""))) == len(FILES) + 1
 
     @pytest.mark.parametrize("after", range(len(FILES) + 1))
     def test_an_interrupted_one_is_seen_by_nobody(self, storage, head, output, tmp_path, monkeypatch, after):
-        put = type(storage).put
+        put, done, lock = type(storage).put, 0, Lock()
 
-        def put_some(self: LocalStorage, path: Path, key: str) -> None:
-            if len(list(self.list(""))) == after:
-                raise KeyboardInterrupt
-            put(self, path, key)
+        def put_some(self: Storage, path: Path, key: str, *rest: object) -> str:
+            nonlocal done
+            with lock:
+                if done == after:
+                    raise KeyboardInterrupt
+                digest = put(self, path, key)
+                done += 1
+                return digest
 
-        def no_more(self: LocalStorage, data: bytes, key: str) -> bool:
+        def no_more(self: Storage, data: bytes, key: str) -> bool:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
-            broken.setattr(LocalStorage, "put", put_some)
-            broken.setattr(LocalStorage, "put_if_absent", no_more)
+            broken.setattr(type(storage), "put", put_some)
+            broken.setattr(type(storage), "put_if_absent", no_more)
             publish(storage, head, output)
-        assert len(list(storage.list(""))) == after
+        assert len(keys(storage)) == after
         assert artifacts.find(storage, head) is None
         assert list(artifacts.listing(storage)) == []
         with pytest.raises(InputsNotPublished):
@@ -148,10 +164,13 @@ class TestPublishing:
         assert content(artifacts.fetch(storage, manifest, tmp_path / "work")) == FILES
 
     def test_a_file_that_the_store_cut_is_not_published(self, storage, head, output, monkeypatch):
-        def cut(self: LocalStorage, path: Path, key: str) -> None:
-            self.put_if_absent(path.read_bytes()[:-1], key)
+        put = type(storage).put
 
-        monkeypatch.setattr(LocalStorage, "put", cut)
+        def cut(self: Storage, path: Path, key: str, *rest: object) -> str:
+            path.write_bytes(path.read_bytes()[:-1])
+            return put(self, path, key)
+
+        monkeypatch.setattr(type(storage), "put", cut)
         with pytest.raises(CorruptArtifact, match="not stored whole; run the stage again"):
             publish(storage, head, output)
         assert artifacts.find(storage, head) is None
@@ -215,14 +234,9 @@ class TestPull:
             artifacts.pull(storage, manifest, tmp_path / "file" / "model")
 
 
-def stored(storage: LocalStorage, manifest: Manifest, path: str) -> Path:
-    return storage.root / manifest.folder / path
-
-
-def flip_a_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+def flip_a_bit(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
 @pytest.mark.parametrize("path", ["model/model.safetensors", "model/config.json"])
@@ -230,16 +244,24 @@ def flip_a_bit(path: Path) -> None:
     ("damage", "message"),
     [
         (flip_a_bit, "has another sha256 than its manifest says"),
-        (Path.unlink, "is missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "bytes instead of"),
-        (lambda path: path.write_bytes(path.read_bytes() + b"x"), "bytes instead of"),
-        (lambda path: path.write_bytes(b""), "has 0 bytes instead of"),
+        (None, "is missing"),
+        (lambda data: data[:-1], "bytes instead of"),
+        (lambda data: data + b"x", "bytes instead of"),
+        (lambda data: b"", "has 0 bytes instead of"),
     ],
     ids=["flipped", "missing", "cut", "longer", "empty"],
 )
 def test_a_damaged_file_is_refused_by_name(storage, head, output, tmp_path, path, damage, message):
     manifest = publish(storage, head, output)
-    damage(stored(storage, manifest, path))
+    key = f"{manifest.folder}/{path}"
+    damaged = damage and damage(storage.read(key))
+    storage.delete(key)
+    if damaged is not None:
+        store(storage, key, damaged, tmp_path)
+    assert [len(artifacts.verify(storage, manifest.key)), message in artifacts.verify(storage, manifest.key)[0]] == [
+        1,
+        True,
+    ]
     for use in (
         lambda: artifacts.fetch(storage, manifest, tmp_path / "work"),
         lambda: artifacts.pull(storage, manifest, tmp_path / "pulled" / "model"),
@@ -261,33 +283,47 @@ def test_one_text_of_an_artifact(storage, head, output):
         artifacts.read_text(storage, manifest, "report.md")
 
 
+class StoredManifest:
+    """To read and change what is stored."""
+
+    def __init__(self, storage: Storage, key: str, folder: Path) -> None:
+        self.storage, self.key, self.folder = storage, key, folder
+
+    def read(self) -> bytes:
+        return self.storage.read(self.key)
+
+    def write(self, data: bytes) -> None:
+        store(self.storage, self.key, data, self.folder)
+
+
 class TestManifests:
     """Whatever stands in a manifest, nothing outside the artifact is read or written."""
 
     @pytest.fixture
-    def manifest(self, storage, head, output) -> Path:
+    def manifest(self, storage, head, output, tmp_path) -> "StoredManifest":
         publish(storage, head, output)
-        return storage.root / head.key / "manifest.json"
+        return StoredManifest(storage, f"{head.key}/manifest.json", tmp_path)
 
-    def refused(self, storage: LocalStorage, head: StageRun) -> str:
+    def refused(self, storage: Storage, head: StageRun, output: Path) -> str:
         messages = []
         for use in (
             lambda: artifacts.find(storage, head),
             lambda: artifacts.require(storage, head),
             lambda: list(artifacts.listing(storage)),
-            lambda: publish(storage, head, storage.root.parent / "output"),
+            lambda: publish(storage, head, output),
         ):
             with pytest.raises(CorruptArtifact) as caught:
                 use()
             messages.append(str(caught.value))
         assert len(set(messages)) == 1
         assert messages[0].startswith(f"{storage.uri(head.key)}/manifest.json: ")
+        assert artifacts.verify(storage, head.key) == messages[:1]
         return messages[0]
 
     @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}", b'{"version": 1}'])
-    def test_not_a_manifest(self, storage, head, manifest, text):
-        manifest.write_bytes(text)
-        assert "no valid manifest" in self.refused(storage, head)
+    def test_not_a_manifest(self, storage, head, manifest, output, text):
+        manifest.write(text)
+        assert "no valid manifest" in self.refused(storage, head, output)
 
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -302,21 +338,21 @@ class TestManifests:
             ("later", True),
         ],
     )
-    def test_a_later_version_or_odd_fields(self, storage, head, manifest, field, value):
-        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {field: value}))
-        assert f"no valid manifest ({field}: " in self.refused(storage, head)
+    def test_a_later_version_or_odd_fields(self, storage, head, manifest, output, field, value):
+        manifest.write(json.dumps(json.loads(manifest.read()) | {field: value}).encode())
+        assert f"no valid manifest ({field}: " in self.refused(storage, head, output)
 
     @pytest.mark.parametrize(
         ("field", "value"),
         [("pipeline", "../other"), ("stage", "../../x"), ("seed", 43), ("pipeline", "/etc"), ("identity", "0" * 64)],
     )
-    def test_of_another_artifact(self, storage, head, manifest, field, value):
-        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {field: value}))
-        assert "is the manifest of" in self.refused(storage, head)
+    def test_of_another_artifact(self, storage, head, manifest, output, field, value):
+        manifest.write(json.dumps(json.loads(manifest.read()) | {field: value}).encode())
+        assert "is the manifest of" in self.refused(storage, head, output)
 
     def test_of_another_identity_with_the_same_beginning(self, storage, head, manifest):
         other = head.identity[:12] + "0" * 52
-        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"identity": other}))
+        manifest.write(json.dumps(json.loads(manifest.read()) | {"identity": other}).encode())
         with pytest.raises(CorruptArtifact, match=f"belongs to identity {other}, not {head.identity}"):
             artifacts.find(storage, head)
 
@@ -327,22 +363,23 @@ class TestManifests:
             *("model//etc/passwd", "//x", "model/", "a\\b", "a\0b"),
         ],
     )
-    def test_paths_that_lead_out(self, storage, head, manifest, path):
-        data = json.loads(manifest.read_text())
+    def test_paths_that_lead_out(self, storage, head, manifest, output, path):
+        data = json.loads(manifest.read())
         data["files"][1]["path"] = path
-        manifest.write_text(json.dumps(data))
-        assert "does not stay inside the artifact" in self.refused(storage, head)
+        manifest.write(json.dumps(data).encode())
+        assert "does not stay inside the artifact" in self.refused(storage, head, output)
 
     @pytest.mark.parametrize(("field", "value"), [("size", -1), ("size", "3"), ("sha256", "x"), ("sha256", None)])
-    def test_odd_entries(self, storage, head, manifest, field, value):
-        data = json.loads(manifest.read_text())
+    def test_odd_entries(self, storage, head, manifest, output, field, value):
+        data = json.loads(manifest.read())
         data["files"][0][field] = value
-        manifest.write_text(json.dumps(data))
-        assert f"no valid manifest (files.0.{field}: " in self.refused(storage, head)
+        manifest.write(json.dumps(data).encode())
+        assert f"no valid manifest (files.0.{field}: " in self.refused(storage, head, output)
 
     def test_a_store_may_be_moved_as_a_whole(self, storage, head, manifest, tmp_path):
-        shutil.move(storage.root, tmp_path / "moved")
-        moved = type(storage)(tmp_path / "moved")
+        moved = LocalStorage(tmp_path / "moved")
+        for key in keys(storage):
+            storage.get(key, tmp_path / "moved" / key)
         found = artifacts.require(moved, head)
         assert content(artifacts.fetch(moved, found, tmp_path / "work")) == FILES
 

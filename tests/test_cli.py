@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,7 +155,7 @@ class TestExitCodes:
             (["plan", "x" * 5000], "x" * 5000 + ": cannot read the job file: File name too long"),
             (["plan", "."], ".: is a folder; give the job file in it"),
             (["plan", "job.yaml", "--set", "data.source=a.csv"], "data.source: there is no file or folder 'a.csv'"),
-            (["plan", "job.yaml", "--store", "s3://b/p"], "--store s3://b/p: only folders can be a store"),
+            (["plan", "job.yaml", "--store", "gs://b/p"], "--store gs://b/p: no such kind of store"),
             (["ls", "--store", "job.yaml"], "--store job.yaml: job.yaml is a file"),
             (["ls", "--store", "job.yaml/below"], "--store job.yaml/below: job.yaml is a file"),
             (["ls", "--store", "~nobody-here/x"], "--store ~nobody-here/x: there is no such user"),
@@ -399,6 +400,79 @@ class TestPull:
         assert found.exit_code == 2
         assert found.errors == ["there exists already; give a folder that does not"]
         assert list(Path("there").iterdir()) == []
+
+    def test_by_address(self, ftjobs):
+        (manifest,) = [one for one in publish("head") if one.seed == 2]
+        for number, address in enumerate(
+            (f"runs/{manifest.folder}", f"./runs/{manifest.key}/", str(Path("runs", manifest.key).absolute()))
+        ):
+            assert ftjobs("pull", address, f"new-{number}").exit_code == 0
+            assert sorted(path.name for path in Path(f"new-{number}").iterdir()) == ["config.json", "tokenizer.json"]
+
+    @pytest.mark.parametrize("address", ["runs/x", "nonsense", "runs/p/s/seed-1/0123456789ab", "job.yaml"])
+    def test_no_address(self, ftjobs, address):
+        found = ftjobs("pull", address, "new")
+        assert found.exit_code == 2
+        assert found.errors[0].startswith(f"{address}: ")
+        assert "ftjobs ls" in found.errors[0]
+
+
+class TestVerify:
+    def test_all_right(self, ftjobs):
+        manifests = publish("head")
+        assert ftjobs("verify") == Result(0, f"{len(manifests)} artifacts, all right\n", "")
+        assert ftjobs("verify", "job.yaml").exit_code == 0
+
+    def test_every_file_that_is_not(self, ftjobs):
+        first, second, *_ = publish("head")
+        (Path("runs", first.folder, first.files[0].path)).write_text("other")
+        (Path("runs", first.folder, "extra")).write_text("x")
+        (Path("runs", second.folder, second.files[0].path)).unlink()
+        found = ftjobs("verify")
+        assert found.exit_code == 1
+        assert sorted(error.partition(" ")[0] for error in found.errors) == sorted(
+            f"runs/{path}"
+            for path in (
+                f"{first.folder}/{first.files[0].path}",
+                f"{first.folder}/extra",
+                f"{second.folder}/{second.files[0].path}",
+            )
+        )
+
+
+class TestGc:
+    @pytest.fixture
+    def dead(self, ftjobs) -> Path:
+        """An attempt of an artifact that another attempt published, two days old."""
+        manifest = publish("head")[0]
+        file = Path("runs", manifest.key, "attempts", "0123", "model", "config.json")
+        file.parent.mkdir(parents=True)
+        file.write_text("{}")
+        os.utime(file, (time.time() - 2 * 86400,) * 2)
+        return file
+
+    def test_says_what_would_go(self, ftjobs, dead):
+        found = ftjobs("gc")
+        assert found.exit_code == 0
+        (row,) = table(found.stdout)[1:]
+        assert row[:3] == ["attempt", "1", "2"]
+        assert row[4:] == ["would go", str(dead.parents[1])]
+        assert dead.exists()
+
+    def test_removes_it_when_told_to(self, ftjobs, dead):
+        before = ftjobs("verify").stdout
+        assert "removed" in ftjobs("gc", "job.yaml", "--delete").stdout
+        assert not dead.exists()
+        assert ftjobs("verify").stdout == before
+
+    def test_not_what_is_younger(self, ftjobs, dead):
+        assert table(ftjobs("gc", "--older-than", "3d", "--delete").stdout)[1:] == []
+        assert dead.exists()
+
+    def test_an_age_that_is_none(self, ftjobs):
+        assert ftjobs("gc", "--older-than", "long").errors == [
+            "--older-than long: is no age; give a whole number with a unit, such as 30m, 24h or 7d"
+        ]
 
 
 class TestReport:

@@ -124,15 +124,11 @@ def train(
                     raise FtjobsError(f"{title}: the loss is {train_loss} in epoch {at.epoch}; lower the learning rate")
                 with stepper.full_precision():
                     metrics = evaluate() if accelerator.is_main_process else {}
+                if math.isnan(value := score(metrics) if accelerator.is_main_process else -math.inf):
+                    raise FtjobsError(f"{title}: the score is nan in epoch {at.epoch}; lower the learning rate")
                 with signals.deferred():  # either the epoch is over or it is not
-                    value = score(metrics) if accelerator.is_main_process else -math.inf
-                    if math.isnan(value):
-                        raise FtjobsError(f"{title}: the score is nan in epoch {at.epoch}; lower the learning rate")
-                    if value > at.best_score:
-                        at.best_score, at.best_epoch = value, at.epoch
+                    if at.end_epoch({"epoch": at.epoch, "train_loss": train_loss, **metrics}, value):
                         best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-                    at.epochs.append({"epoch": at.epoch, "train_loss": train_loss, **metrics})
-                    at.epoch, at.steps_in_epoch, at.items, at.losses = at.epoch + 1, 0, 0, 0.0
                 if on_epoch:
                     on_epoch(at.step, at.epochs[-1])
                 accelerator.wait_for_everyone()

@@ -50,6 +50,15 @@ class Position:
     best_score: float = float("-inf")
     epochs: list[dict[str, Any]] = field(default_factory=list)
 
+    def end_epoch(self, record: dict[str, Any], score: float) -> bool:
+        """Go to the next epoch; returns whether the one that ended is the best so far."""
+        is_best = score > self.best_score
+        if is_best:
+            self.best_score, self.best_epoch = score, self.epoch
+        self.epochs.append(record)
+        self.epoch, self.steps_in_epoch, self.items, self.losses = self.epoch + 1, 0, 0, 0.0
+        return is_best
+
 
 @dataclass
 class TrainingState:

@@ -1,0 +1,115 @@
+"""Looking after a store: is what is stored still right, and what may be removed?"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from ftjobs.artifacts.manifest import KEY, MANIFEST, FileEntry, Manifest, read_manifest
+from ftjobs.artifacts.transfers import difference, extras
+from ftjobs.errors import CorruptArtifact, UserError
+from ftjobs.storage import Storage, Stored, in_parallel
+
+
+def verify(storage: Storage, key: str) -> list[str]:
+    """Read everything of a published artifact again; what is wrong with it, one line for each file.
+
+    Args:
+        storage: the store.
+        key: of the artifact: it has a manifest, be it a broken one.
+    """
+    try:
+        manifest = read_manifest(storage, f"{key}/{MANIFEST}")
+    except CorruptArtifact as error:
+        return error.problems
+
+    def check(file: FileEntry) -> str | None:
+        how = _stored_difference(storage, manifest, file)
+        return how and f"{storage.uri(f'{manifest.folder}/{file.path}')} {how}"
+
+    found = [problem for problem in in_parallel(storage, check, manifest.files) if problem]
+    return found + [f"{storage.uri(key)} is not in the manifest" for key in extras(storage, manifest)]
+
+
+def _stored_difference(storage: Storage, manifest: Manifest, file: FileEntry) -> str | None:
+    key = f"{manifest.folder}/{file.path}"
+    local = storage.local_path(key)
+    if local is not None:
+        return difference(local, file)
+    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder:
+        try:
+            storage.get(key, Path(folder, "file"))
+        except KeyError:
+            return "is missing"
+        return difference(Path(folder, "file"), file)
+
+
+class Dead(NamedTuple):
+    """Something in storage that nobody will read."""
+
+    what: str
+    """`attempt` or `training state`."""
+    folder: str
+    """Its key."""
+    files: list[Stored]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def modified(self) -> datetime:
+        """When the youngest of its files was written."""
+        return max(file.modified for file in self.files)
+
+
+def dead(storage: Storage, older_than: timedelta, pipeline: str | None = None) -> Iterator[Dead]:
+    """Attempts that no manifest names, and training states of published stages, untouched for longer than that."""
+    pattern = re.compile(rf"(?P<key>{KEY})/(?P<folder>attempts/[^/]+|state/[^/]+)/.+")
+    folders: dict[tuple[str, str], list[Stored]] = defaultdict(list)
+    for entry in storage.list(pipeline or ""):
+        if match := pattern.fullmatch(entry.key):
+            folders[match["key"], match["folder"]].append(entry)
+    latest = datetime.now(UTC) - older_than
+    for (key, folder), files in folders.items():
+        found = Dead("attempt" if folder.startswith("attempts/") else "training state", f"{key}/{folder}", files)
+        if found.modified < latest and not _is_needed(storage, key, found):
+            yield found
+
+
+def remove(storage: Storage, found: Dead) -> bool:
+    """Delete all files of something dead; False if it is needed by now, for it was published after all."""
+    if _is_needed(storage, found.folder.rsplit("/", 2)[0], found):
+        return False
+    in_parallel(storage, storage.delete, [file.key for file in found.files])
+    return True
+
+
+def _is_needed(storage: Storage, key: str, found: Dead) -> bool:
+    """Asked of the manifest as it is now, and with nothing removed where it cannot be read."""
+    try:
+        manifest = read_manifest(storage, f"{key}/{MANIFEST}")
+    except KeyError:
+        return found.what == "training state"  # its stage may go on from it
+    except CorruptArtifact:
+        return True
+    return found.folder == manifest.folder
+
+
+def age(text: str) -> timedelta:
+    """`90s`, `30m`, `24h` or `7d` as a time span.
+
+    Raises:
+        UserError: anything else.
+    """
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if match is None:
+        raise UserError(f"--older-than {text}: is no age; give a whole number with a unit, such as 30m, 24h or 7d")
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    return timedelta(**{units[match[2]]: int(match[1])})

@@ -1,0 +1,69 @@
+"""Data and encoders that a job names in object storage, copied to local files for the stage that reads them.
+
+The bucket that a job's data lies in need not be the one that its artifacts go to.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import hashlib
+from pathlib import Path
+
+from ftjobs.errors import UserError
+from ftjobs.jobfile.fields import Data, Encoder
+from ftjobs.plan import Prepare
+from ftjobs.progress import LOG
+from ftjobs.storage import Storage, open_storage
+
+_SCHEME = "s3://"
+
+
+def local_copies(settings: Prepare, work: Path) -> Prepare:
+    """The settings with every `s3://` address replaced by a local copy of what lies there.
+
+    Raises:
+        UserError: nothing lies there, or it may not be read.
+        FtjobsError: the store does not answer.
+    """
+    source = settings.data.source
+    if isinstance(source, dict):
+        copied: str | dict[str, str] = {
+            split: _local(one, f"data.source.{split}", work) for split, one in source.items()
+        }
+    else:
+        copied = _local(source, "data.source", work)
+    data = Data.model_validate({**settings.data.model_dump(exclude_unset=True), "source": copied})
+    encoder = settings.encoder
+    if encoder.model is not None:
+        encoder = Encoder(model=_local(encoder.model, "encoder.model", work), revision=encoder.revision)
+    return Prepare(encoder=encoder, data=data)
+
+
+def _local(address: str, field: str, work: Path) -> str:
+    """Where the copy of `address` lies: a file for an object, a folder for a prefix or a pattern."""
+    if not address.startswith(_SCHEME):
+        return address
+    bucket, _, path = address.removeprefix(_SCHEME).rstrip("/").partition("/")
+    storage = open_storage(f"{_SCHEME}{bucket}")
+    copies = work / "remote" / hashlib.sha256(address.encode()).hexdigest()[:12]
+    LOG.info("%s: fetching %s", field, address)
+    if glob.has_magic(path):
+        folder = path[: min(path.index(character) for character in "*?[" if character in path)].rpartition("/")[0]
+        keys = [key for key, *_ in storage.list(folder) if fnmatch.fnmatch(key, path)]
+        return _copy(storage, keys, folder, copies, field, address)
+    try:
+        name = path.rpartition("/")[2]
+        storage.get(path, copies / name)
+        return str(copies / name)
+    except KeyError:
+        keys = [key for key, *_ in storage.list(path)]
+        return _copy(storage, keys, path, copies, field, address)
+
+
+def _copy(storage: Storage, keys: list[str], folder: str, copies: Path, field: str, address: str) -> str:
+    if not keys:
+        raise UserError(f"{field}: nothing lies at {address}; correct the address (an object, a prefix, or a pattern)")
+    for key in keys:
+        storage.get(key, copies / key.removeprefix(folder).lstrip("/"))
+    return str(copies)

@@ -1,0 +1,93 @@
+"""What publishing and pulling a checkpoint cost: `python -m tests.benchmarks.storage [ROUNDS]`.
+
+A 440 MB checkpoint (bert-base's size) goes to a SeaweedFS server on this machine and back, by ftjobs (hashes and all)
+and by plain `boto3.upload_file` and `download_file`, in turn (A B, B A, …). Each transfer is a process of its own, so that its peak
+memory can be told; seconds are those of the transfer, without imports.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.s3_server import BUCKET, environment, running_server
+
+SIZE = 440_000_000
+#: Each says its seconds, and by how many MB its memory rose above what it was before the transfer.
+_FRAME = r"""
+import json, os, re, sys, time
+from pathlib import Path
+folder, name = Path(sys.argv[1]), sys.argv[2]
+{prepare}
+memory = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+before, started = memory(), time.perf_counter()
+{transfer}
+print(json.dumps([time.perf_counter() - started, memory() - before]))
+"""
+_PREPARE_FTJOBS = f"""
+from ftjobs import artifacts
+from ftjobs.jobfile.fields import Job
+from ftjobs.plan import plan, select
+from ftjobs.storage import open_storage
+data = {{"source": "me/pairs", "text": "q", "label": "l"}}
+stages = {{"head": {{"kind": "classify"}}}}
+job = {{"name": name, "encoder": {{"model": "me/encoder"}}, "data": data, "stages": stages}}
+run = select(plan(Job.model_validate(job)), "head")
+storage = open_storage("s3://{BUCKET}/bench")
+storage.check_writable()
+"""
+_PREPARE_BOTO3 = f"""
+import boto3
+client = boto3.client("s3")
+client.put_object(Bucket="{BUCKET}", Key="ready", Body=b"")
+"""
+_MODEL = "output/model/model.safetensors"
+SCRIPTS = {
+    ("publish", "ftjobs"): (_PREPARE_FTJOBS, "artifacts.publish(storage, run, folder / 'output', {}, {})"),
+    ("publish", "boto3"): (_PREPARE_BOTO3, f"client.upload_file(str(folder / '{_MODEL}'), '{BUCKET}', name)"),
+    ("pull", "ftjobs"): (
+        _PREPARE_FTJOBS,
+        "artifacts.pull(storage, artifacts.require(storage, run), folder / name)",
+    ),
+    ("pull", "boto3"): (_PREPARE_BOTO3, f"client.download_file('{BUCKET}', name, str(folder / name))"),
+}
+
+
+def main(rounds: int) -> None:
+    """Run every transfer `rounds` times, in turn, and print the table."""
+    with tempfile.TemporaryDirectory(prefix="ftjobs-bench-") as temporary:
+        folder = Path(temporary)
+        (folder / _MODEL).parent.mkdir(parents=True)
+        (folder / _MODEL).write_bytes(os.urandom(SIZE))
+        server = running_server(folder / "server")
+        settings = os.environ | environment(next(server).url)
+        results: dict[tuple[str, str], list[tuple[float, float]]] = {case: [] for case in SCRIPTS}
+        for number in range(rounds):
+            tools = ("ftjobs", "boto3") if number % 2 else ("boto3", "ftjobs")
+            for verb, tool in [(verb, tool) for verb in ("publish", "pull") for tool in tools]:
+                prepare, transfer = SCRIPTS[verb, tool]
+                script = _FRAME.format(prepare=prepare, transfer=transfer)
+                command = [sys.executable, "-c", script, str(folder), f"round-{number}-{tool}"]
+                os.sync()  # what the last one wrote is not to slow down this one
+                found = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
+                seconds, memory = json.loads(found.stdout)
+                results[verb, tool].append((seconds, memory))
+                print(f"{verb:8} {tool:7} {seconds:6.2f} s {memory:6.0f} MB", file=sys.stderr)
+        server.close()
+    for verb in ("publish", "pull"):
+        ours, theirs = ([seconds for seconds, _ in results[verb, tool]] for tool in ("ftjobs", "boto3"))
+        ratio = statistics.median(ours) / statistics.median(theirs)
+        print(
+            f"{verb}: ftjobs {statistics.median(ours):.2f} s, boto3 {statistics.median(theirs):.2f} s (medians of "
+            f"{rounds}), ratio {ratio:.2f}, of the best {min(ours) / min(theirs):.2f}; "
+            f"peak memory {max(memory for _, memory in results[verb, 'ftjobs']):.0f} MB above idle"
+        )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
