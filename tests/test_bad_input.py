@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ftjobs import cli
+from ftjobs import cli, runner
+from tests.s3_server import BUCKET, READER_ACCESS_KEY, READER_SECRET_KEY, S3Server
 from tests.stages.test_pipeline import job_fields, write_rows
 
 
@@ -172,3 +173,37 @@ def test_an_encoder_that_cannot_predict_masked_tokens(
     written = [path.relative_to(folder / "store/toy").as_posix() for path in (folder / "store").rglob("*.json")]
     assert [path.split("/")[0] for path in written if path.endswith("manifest.json")] == ["prepare"]
     assert [path.split("/")[-1] for path in written if path.startswith("adapt/")] == ["failed.json"]  # for `status`
+
+
+@pytest.mark.parametrize(
+    ("variables", "store", "expected"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, BUCKET, ["AWS_SECRET_ACCESS_KEY"]),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, BUCKET, ["AWS_ACCESS_KEY_ID"]),
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, BUCKET, ["no credentials", "AWS_ACCESS_KEY_ID"]),
+        ({}, "no-such-bucket", ["no such bucket"]),
+        (
+            {"AWS_ACCESS_KEY_ID": READER_ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": READER_SECRET_KEY},
+            BUCKET,
+            ["not allowed", "s3:PutObject"],
+        ),
+    ],
+)
+def test_object_storage_that_may_not_be_used(
+    folder: Path,
+    s3: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str | None],
+    store: str,
+    expected: list[str],
+) -> None:
+    """Noticed before any work: nothing is read, prepared or trained."""
+    for name, value in variables.items():
+        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+    monkeypatch.setattr(runner, "_produce", lambda *_: pytest.fail("a stage was run"))
+    (folder / "job.yaml").write_text(json.dumps(job_fields(folder / "encoder")))
+    code, errors = run(monkeypatch, capsys, "run", str(folder / "job.yaml"), "--store", f"s3://{store}/{folder.name}")
+    assert code == 2
+    assert len(errors) == 1, errors
+    assert all(part in errors[0] for part in expected), errors

@@ -19,9 +19,10 @@ from ftjobs import artifacts
 from ftjobs.jobfile.read import read
 from ftjobs.plan import StageRun, plan
 from ftjobs.storage import Storage, open_storage
+from tests.s3_server import BUCKET
 from tests.stages.test_pipeline import job_fields, write_rows
 
-KILLS = 30
+KILLS = 15  # on each kind of store
 
 
 def start(job: Path, store: str, log: Path) -> subprocess.Popen[bytes]:
@@ -61,6 +62,15 @@ class Reader(threading.Thread):
                 self.wrong.append(repr(error))
 
 
+def await_moment(process: subprocess.Popen[bytes], log: Path, moments: random.Random) -> None:
+    """Wait until a random moment: in the imports, as a stage loads its inputs, or well into its training and after."""
+    started = time.monotonic()
+    sign, longest = moments.choice([(b"", 3.0), (b": running", 4.0), (b"adapting on", 4.0), (b"newly init", 4.0)])
+    while sign not in log.read_bytes() and process.poll() is None and time.monotonic() - started < 20.0:
+        time.sleep(0.02)
+    time.sleep(moments.uniform(0.0, longest))
+
+
 def published_models(storage: Storage, runs: list[StageRun], folder: Path) -> dict[str, bytes]:
     found = {}
     for run in runs:
@@ -91,7 +101,10 @@ def test_two_at_once_end_well_and_publish_once(make_encoder: Callable[..., Path]
 
 
 @pytest.mark.slow
-def test_thirty_kills_change_nothing(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_kills_change_nothing(
+    make_encoder: Callable[..., Path], tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
     write_rows(tmp_path / "rows.csv")
     fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
     fields["defaults"] = {
@@ -101,7 +114,10 @@ def test_thirty_kills_change_nothing(make_encoder: Callable[..., Path], tmp_path
     job = tmp_path / "job.yaml"
     job.write_text(json.dumps(fields))
     runs = plan(read(job))
-    whole, killed = open_storage(str(tmp_path / "whole")), open_storage(str(tmp_path / "killed"))
+    if kind == "s3":
+        request.getfixturevalue("s3")
+    store = f"s3://{BUCKET}/{tmp_path.name}" if kind == "s3" else str(tmp_path / "killed")
+    whole, killed = open_storage(str(tmp_path / "whole")), open_storage(store)
     assert start(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
 
     moments = random.Random(11)
@@ -111,20 +127,11 @@ def test_thirty_kills_change_nothing(make_encoder: Callable[..., Path], tmp_path
     while True:
         before = whole_states(killed, runs)
         log = tmp_path / f"attempt-{kills}.log"
-        process = start(job, str(tmp_path / "killed"), log)
+        process = start(job, store, log)
         if kills == KILLS:
             assert process.wait() == 0, log.read_text()
         else:
-            # From the first import to well into whichever stage is next; the signs of life tell when that begins.
-            quick = moments.random() < 0.25
-            deadline = time.monotonic() + (moments.uniform(0.1, 3.0) if quick else 60.0)
-            while not quick and process.poll() is None and time.monotonic() < deadline:
-                if b": running" in log.read_bytes():
-                    time.sleep(moments.uniform(0.0, 4.0))
-                    break
-                time.sleep(0.02)
-            while quick and time.monotonic() < deadline:
-                time.sleep(0.02)
+            await_moment(process, log, moments)
             process.kill()
             process.wait()
         for match in re.finditer(r"\] (.+): running\n(?:.*\n)*?.*resuming after step (\d+) of", log.read_text()):
