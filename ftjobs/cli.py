@@ -194,15 +194,9 @@ def ls(
 ) -> None:
     """List what is published: every pipeline in the store, or one job's."""
     from ftjobs import artifacts
-    from ftjobs.storage import open_storage
 
-    if job is not None:
-        runs, storage = _open(job, overrides, store)
-        wanted = {one.identity for one in runs}
-        found = [manifest for manifest in artifacts.listing(storage, runs[0].pipeline) if manifest.identity in wanted]
-    else:
-        storage = open_storage(store)
-        found = list(artifacts.listing(storage))
+    pipeline, wanted, storage = _part_of_store(job, overrides, store)
+    found = [one for one in artifacts.listing(storage, pipeline) if wanted is None or one.key in wanted]
     if as_json:
         print(json.dumps([_describe(manifest, storage) for manifest in found], indent=1))
         return

@@ -57,7 +57,7 @@ class StageRun:
     @property
     def key(self) -> str:
         """Where the artifact lives in storage, without a slash at the end."""
-        return f"{self.pipeline}/{self.stage}/seed-{self.seed}/{self.identity[:12]}"
+        return artifact_key(self.pipeline, self.stage, self.seed, self.identity)
 
     @property
     def has_seed(self) -> bool:
@@ -68,6 +68,11 @@ class StageRun:
     def title(self) -> str:
         """The stage as messages name it: `head seed 42`, or `prepare` for stages without seeds."""
         return f"{self.stage} seed {self.seed}" if self.has_seed else self.stage
+
+
+def artifact_key(pipeline: str, stage: str, seed: int, identity: str) -> str:
+    """Where an artifact lives in storage."""
+    return f"{pipeline}/{stage}/seed-{seed}/{identity[:12]}"
 
 
 def plan(job: Job) -> list[StageRun]:

@@ -21,7 +21,6 @@ from ftjobs import artifacts
 from ftjobs.artifacts import FileEntry
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import Fields
-from ftjobs.jobfile.localfiles import digest
 from ftjobs.life import Life
 from ftjobs.plan import StageRun
 from ftjobs.progress import LOG
@@ -119,8 +118,7 @@ class Keeper:
         try:
             marker = State.model_validate_json(self.storage.read(f"{self.prefix}/{name}/{_WHOLE}"))
             for file in marker.files:
-                self.storage.get(f"{self.prefix}/{name}/{file.path}", folder / file.path)
-                if digest(folder / file.path) != file.sha256:
+                if self.storage.get(f"{self.prefix}/{name}/{file.path}", folder / file.path) != file.sha256:
                     raise ValueError(f"{file.path} has another sha256 than its marker says")
         except (KeyError, ValueError) as error:
             LOG.warning("%s: training state %s is not usable (%s); trying an older one", self.title, name, error)
@@ -142,12 +140,10 @@ class Keeper:
         with tempfile.TemporaryDirectory(prefix="state-", dir=self.work) as temporary:
             folder = Path(temporary)
             write(folder)
-            files = [
-                FileEntry(path=path.name, size=path.stat().st_size, sha256=digest(path))
-                for path in sorted(folder.iterdir())
-            ]
-            for file in files:
-                self.storage.put(folder / file.path, f"{self.prefix}/{name}/{file.path}")
+            files = []
+            for path in sorted(folder.iterdir()):
+                sha256 = self.storage.put(path, f"{self.prefix}/{name}/{path.name}")
+                files.append(FileEntry(path=path.name, size=path.stat().st_size, sha256=sha256))
             marker = State(step=step, total=total, files=files).model_dump_json().encode()
             self.storage.put_if_absent(marker, f"{self.prefix}/{name}/{_WHOLE}")
         for key, *_ in list(self.storage.list(self.prefix)):

@@ -78,7 +78,10 @@ def _produce(
     run: StageRun, storage: Storage, needed: dict[str, Manifest], work: Path, keeper: Keeper | None
 ) -> tuple[Path, dict[str, Any]]:
     """Fetch the inputs and run the stage on them; returns the folder it filled and its metrics."""
-    fetched = {key: artifacts.fetch(storage, manifest, work) for key, manifest in _unique(needed).items()}
+    reads_models = run.kind != "report"  # it reads the figures of every stage and seed, and of no model a byte
+    fetched = {
+        key: artifacts.fetch(storage, manifest, work, model=reads_models) for key, manifest in _unique(needed).items()
+    }
     inputs = {role: fetched[manifest.key] for role, manifest in needed.items()}
     output = work / "output"
     output.mkdir()

@@ -9,7 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -24,19 +24,10 @@ from ftjobs.errors import CorruptArtifact, FtjobsError
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage, connection, open_storage
 from tests import fault_proxy
-from tests.fault_proxy import Answer, Proxy, Request, times
+from tests.fault_proxy import Answer, Request, times
 from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY
 from tests.test_artifacts import FILES, MODEL, content, head, keys, publish, runs, storage, store, written  # noqa: F401
-from tests.test_s3 import cut_answer, flipped, ignoring_conditions, lost_answer, truncated
-
-
-@pytest.fixture
-def proxy(s3, monkeypatch) -> Iterator[Proxy]:
-    monkeypatch.setattr(connection, "SHORTEST_WAIT", 0.01)
-    monkeypatch.setattr(connection, "PATIENCE", 10.0)
-    with fault_proxy.proxy(s3.url) as running:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", running.url)
-        yield running
+from tests.test_s3 import cut_answer, flipped, ignoring_conditions, lost_answer, proxy, truncated  # noqa: F401
 
 
 @pytest.fixture

@@ -16,15 +16,19 @@ from ftjobs.errors import CorruptArtifact, FtjobsError, UserError
 from ftjobs.storage import Storage
 
 
-def fetch(storage: Storage, manifest: Manifest, work: Path) -> Path:
-    """A local folder with the artifact's files, every sha256 checked; copied into `work` unless the store is local."""
+def fetch(storage: Storage, manifest: Manifest, work: Path, *, model: bool = True) -> Path:
+    """A local folder with the artifact's files, every sha256 checked; copied into `work` unless the store is local.
+
+    Without `model` the checkpoint, which is nearly all of an artifact's bytes, is neither copied nor checked.
+    """
+    files = [file for file in manifest.files if model or not file.path.startswith("model/")]
     folder = storage.local_path(manifest.folder)
     if folder is None:
         folder = work / manifest.folder
         copied = folder
-        copy_files(storage, manifest, manifest.files, lambda file: copied / file.path)
+        copy_files(storage, manifest, files, lambda file: copied / file.path)
     else:
-        check_files(storage, manifest, folder)
+        check_files(storage, manifest, files, folder)
     return folder
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from ftjobs.errors import CorruptArtifact, InputsNotPublished, UserError
 from ftjobs.jobfile.fields import Fields
-from ftjobs.plan import StageRun
+from ftjobs.plan import StageRun, artifact_key
 from ftjobs.storage import Storage, open_storage
 
 MANIFEST = "manifest.json"
@@ -61,7 +61,7 @@ class Manifest(Fields):
     @property
     def key(self) -> str:
         """Where the artifact lives in storage."""
-        return f"{self.pipeline}/{self.stage}/seed-{self.seed}/{self.identity[:12]}"
+        return artifact_key(self.pipeline, self.stage, self.seed, self.identity)
 
     @property
     def folder(self) -> str:
@@ -126,6 +126,12 @@ def published(storage: Storage, pipeline: str | None = None) -> list[str]:
 
 
 def read_manifest(storage: Storage, key: str) -> Manifest:
+    """The manifest stored under `key`.
+
+    Raises:
+        KeyError: there is none.
+        CorruptArtifact: it is not valid, of a later version, or that of another artifact.
+    """
     data = storage.read(key)
     try:
         manifest = Manifest.model_validate_json(data)

@@ -59,15 +59,15 @@ def copy_file(storage: Storage, manifest: Manifest, file: FileEntry, path: Path,
     raise corrupt(uri, how)
 
 
-def check_files(storage: Storage, manifest: Manifest, folder: Path) -> None:
-    """Check the files of an artifact where they lie, in a local store."""
+def check_files(storage: Storage, manifest: Manifest, files: Sequence[FileEntry], folder: Path) -> None:
+    """Check files of an artifact where they lie, in a local store."""
     refuse_extras(storage, manifest)
 
     def check(file: FileEntry) -> None:
         if how := difference(folder / file.path, file):
             raise corrupt(storage.uri(f"{manifest.folder}/{file.path}"), how)
 
-    in_parallel(storage, check, manifest.files)
+    in_parallel(storage, check, files)
 
 
 def difference(path: Path, file: FileEntry) -> str | None:

@@ -174,6 +174,7 @@ def _explained(data: Data, revision: str, error: BaseException) -> FtjobsError:
 
 
 def causes(error: BaseException | None) -> list[BaseException]:
+    """An error and everything that led to it, the error itself first."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)

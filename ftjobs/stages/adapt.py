@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +95,5 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "best": trained.epochs[trained.best_epoch - 1],
         "last": trained.epochs[-1],
     }
-    (output / "metrics.json").write_text(json.dumps({**metrics, "epochs": trained.epochs}, indent=1) + "\n")
-    (output / "timing.json").write_text(json.dumps(trained.timing(len(examples)), indent=1) + "\n")
+    trained.write(output, metrics, len(examples))
     return metrics

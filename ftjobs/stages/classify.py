@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -96,8 +95,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         "newly_initialised": new,
         "truncated": truncated,
     }
-    (output / "metrics.json").write_text(json.dumps({**metrics, "epochs": trained.epochs}, indent=1) + "\n")
-    (output / "timing.json").write_text(json.dumps(trained.timing(len(texts["train"])), indent=1) + "\n")
+    trained.write(output, metrics, len(texts["train"]))
     return metrics
 
 

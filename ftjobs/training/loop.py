@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -49,6 +50,11 @@ class Trained:
     best_epoch: int
     seconds: float
     """Wall time in training steps, evaluation excluded."""
+
+    def write(self, folder: Path, metrics: dict[str, Any], examples: int) -> None:
+        """Write `metrics.json` (the stage's metrics and every epoch) and `timing.json` to a folder."""
+        (folder / "metrics.json").write_text(json.dumps({**metrics, "epochs": self.epochs}, indent=1) + "\n")
+        (folder / "timing.json").write_text(json.dumps(self.timing(examples), indent=1) + "\n")
 
     def timing(self, examples: int) -> dict[str, Any]:
         """How long training took, and on what. Measured, so kept apart from what must be reproducible."""
