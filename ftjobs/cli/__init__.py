@@ -1,0 +1,30 @@
+"""The commands. Results go to stdout, progress and logs to stderr; an error is one line per problem and an exit code.
+
+Whatever is slow to import is imported inside the command that needs it, so that help, plan and status are instant.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ftjobs.cli import pipeline, store  # noqa: F401 (each adds its commands to the app)
+from ftjobs.cli.app import app
+from ftjobs.errors import FtjobsError
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Entry point: run a command and turn an error into its line and exit code."""
+    try:
+        app()
+    except FtjobsError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has gone, as in `ftjobs ls | head`
+        sys.stdout = None
+        sys.exit(0)
+    except OSError as error:
+        print(f"error: {error.filename or 'this machine'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,149 @@
+"""Commands on one job: run it, see how it is, read its report."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ftjobs.cli.app import AsJson, Job, Seed, Set, StageName, Store, app, open_job
+from ftjobs.cli.tables import aligned, print_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SECONDS_BETWEEN_LOOKS = 2.0
+
+
+@app.command()
+def run(job: Job, overrides: Set = None, store: Store = "runs") -> None:
+    """Run every stage on this machine, in order, skipping what is published; print the results table."""
+    from ftjobs.progress import log_to_stderr
+
+    runs, storage = open_job(job, overrides, store)
+    log_to_stderr()
+    from ftjobs import artifacts, runner
+
+    report = runner.run_all(runs, storage)[-1]
+    print(artifacts.read_text(storage, report, "report.md"), end="")
+    print(f"\nreport: {storage.uri(report.folder)}", file=sys.stderr)
+    print(f"checkpoints: ftjobs pull {job} STAGE DIR --store {store}", file=sys.stderr)
+
+
+@app.command()
+def stage(job: Job, name: StageName, seed: Seed = None, overrides: Set = None, store: Store = "runs") -> None:
+    """Run one stage: what a container runs. The stages it reads must be published. Prints its metrics as JSON."""
+    from ftjobs.plan import select
+    from ftjobs.progress import log_to_stderr
+
+    runs, storage = open_job(job, overrides, store)
+    chosen = select(runs, name, seed)
+    log_to_stderr()
+    from ftjobs import runner
+
+    print(json.dumps(runner.run_stage(chosen, storage).metrics))
+
+
+@app.command()
+def plan(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJson = False) -> None:
+    """Show the stages, what each reads, which are published, what would run, and how much work that is."""
+    from ftjobs import artifacts
+    from ftjobs.status import work
+
+    runs, storage = open_job(job, overrides, store)
+    prepared = artifacts.find(storage, runs[0])
+    rows: list[dict[str, Any]] = []
+    for one in runs:
+        published = artifacts.find(storage, one) is not None
+        rows.append(
+            {
+                "stage": one.stage,
+                "seed": one.seed if one.has_seed else None,
+                "kind": one.kind,
+                "reads": sorted({read.title for read in one.inputs.values()}) if one.kind != "report" else ["all"],
+                "identity": one.identity[:12],
+                "published": published,
+                "work": None if published else work(one, prepared),
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    cells = [
+        [
+            *(row["stage"], row["seed"], row["kind"], ", ".join(row["reads"]), row["identity"]),
+            *("published" if row["published"] else "would run", row["work"]),
+        ]
+        for row in rows
+    ]
+    print_table(aligned(["stage", "seed", "kind", "reads", "identity", "state", "work"], cells))
+
+
+@app.command()
+def status(
+    job: Job,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live, until every stage is published.")] = False,
+    overrides: Set = None,
+    store: Store = "runs",
+    as_json: AsJson = False,
+) -> None:
+    """Show what is published, running, failed, ready to run or waiting, from storage alone."""
+    from ftjobs.status import describe, states
+
+    runs, storage = open_job(job, overrides, store)
+    found = states(runs, storage)
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+
+    def table(found: list[dict[str, Any]]) -> Table:
+        rows = [[row["stage"], row["seed"], row["state"], describe(row)] for row in found]
+        return aligned(["stage", "seed", "state", ""], rows)
+
+    if not watch:
+        print_table(table(found))
+        return
+    from rich.live import Live
+
+    with Live(table(found), auto_refresh=False) as live:
+        while any(row["state"] != "published" for row in found):
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            found = states(runs, storage)
+            live.update(table(found), refresh=True)
+
+
+@app.command()
+def report(
+    job: Job,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Also write the report's files here.")
+    ] = None,
+    overrides: Set = None,
+    store: Store = "runs",
+) -> None:
+    """Print the report of a pipeline whose stages are published, and write its files with --out."""
+    from ftjobs import artifacts
+    from ftjobs.progress import log_to_stderr
+
+    runs, storage = open_job(job, overrides, store)
+    manifest = artifacts.find(storage, runs[-1])
+    if manifest is None:
+        log_to_stderr()
+        from ftjobs import runner
+
+        manifest = runner.run_stage(runs[-1], storage)
+    if out is not None:
+        artifacts.pull(storage, manifest, out)
+    print(artifacts.read_text(storage, manifest, "report.md"), end="")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of job files, for editors."""
+    from ftjobs.jobfile.fields import Job as JobFile
+
+    print(json.dumps(JobFile.model_json_schema(), indent=1))
