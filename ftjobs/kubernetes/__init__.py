@@ -1,0 +1,1 @@
+"""A pipeline on a Kubernetes cluster: manifests, applying them, and releasing stages as their inputs are published."""
