@@ -8,7 +8,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 from ftjobs import artifacts, signals
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.fields import TrainingFields
+from ftjobs.launching import Task, run_together
 from ftjobs.life import Life
+from ftjobs.machines import ALONE, Machines
 from ftjobs.plan import Prepare, StageRun
 from ftjobs.progress import LOG
 from ftjobs.remote import local_copies
@@ -43,7 +45,7 @@ def run_all(runs: list[StageRun], storage: Storage) -> list[Manifest]:
     return manifests
 
 
-def run_stage(run: StageRun, storage: Storage) -> Manifest:
+def run_stage(run: StageRun, storage: Storage, machines: Machines = ALONE) -> Manifest:
     """Run one stage and publish it; a published one is left as it is.
 
     Raises:
@@ -62,7 +64,7 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
         keeper = _keeper(run, storage, work, life)
         with closing(keeper) if keeper else nullcontext():
             try:
-                output, metrics = _produce(run, storage, needed, work, keeper)
+                output, metrics = _produce(run, storage, needed, work, keeper, machines, life)
                 _add_total_time(output, time.perf_counter() - started)
                 manifest = artifacts.publish(storage, run, output, metrics, environment())
             except Superseded:
@@ -74,8 +76,32 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
     return manifest
 
 
+def assist(run: StageRun, storage: Storage, machines: Machines) -> None:
+    """Run this machine's share of a stage that another machine publishes.
+
+    Raises:
+        InputsNotPublished: a stage that it reads has not published.
+        UserError, FtjobsError: the stage failed.
+    """
+    if artifacts.find(storage, run) is not None:
+        return
+    needed = {role: artifacts.require(storage, read) for role, read in run.inputs.items()}
+    signals.on_stop(storage.hurry)
+    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, suppress(Superseded):
+        work = Path(folder)
+        keeper = _keeper(run, storage, work, None)
+        with closing(keeper) if keeper else nullcontext():
+            _produce(run, storage, needed, work, keeper, machines, None)
+
+
 def _produce(
-    run: StageRun, storage: Storage, needed: dict[str, Manifest], work: Path, keeper: Keeper | None
+    run: StageRun,
+    storage: Storage,
+    needed: dict[str, Manifest],
+    work: Path,
+    keeper: Keeper | None,
+    machines: Machines,
+    life: Life | None,
 ) -> tuple[Path, dict[str, Any]]:
     """Fetch the inputs and run the stage on them; returns the folder it filled and its metrics."""
     reads_models = run.kind != "report"  # it reads the figures of every stage and seed, and of no model a byte
@@ -85,6 +111,9 @@ def _produce(
     inputs = {role: fetched[manifest.key] for role, manifest in needed.items()}
     output = work / "output"
     output.mkdir()
+    if keeper is not None and not machines.alone:
+        task = Task(run, storage.uri(""), inputs, output, work, keeper.newest())
+        return output, run_together(task, machines, life)
     stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{run.kind}").run
     if keeper is None:
         settings = local_copies(run.settings, work) if isinstance(run.settings, Prepare) else run.settings
@@ -95,7 +124,7 @@ def _produce(
         return output, stage(run.settings, run.seed, inputs, output, Session(keeper, log))
 
 
-def _keeper(run: StageRun, storage: Storage, work: Path, life: Life) -> Keeper | None:
+def _keeper(run: StageRun, storage: Storage, work: Path, life: Life | None) -> Keeper | None:
     """Training state is kept of the stages that train."""
     if not isinstance(run.settings, TrainingFields):
         return None

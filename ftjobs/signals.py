@@ -37,6 +37,11 @@ def on_stop(callback: Callable[[], None]) -> None:
     _Request.callback = callback
 
 
+def requested() -> bool:
+    """Whether the process was asked to end."""
+    return _Request.pending
+
+
 def check() -> None:
     """Raise `Stopped` if the process was asked to end."""
     if _Request.pending:

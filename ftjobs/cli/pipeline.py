@@ -35,17 +35,35 @@ def run(job: Job, overrides: Set = None, store: Store = "runs") -> None:
 
 
 @app.command()
-def stage(job: Job, name: StageName, seed: Seed = None, overrides: Set = None, store: Store = "runs") -> None:
+def stage(
+    job: Job,
+    name: StageName,
+    seed: Seed = None,
+    processes: Annotated[
+        int, typer.Option("--num-processes", help="Processes, one per GPU, on all machines together.")
+    ] = 1,
+    machine_count: Annotated[int, typer.Option("--num-machines", help="Machines that run the stage together.")] = 1,
+    machine_rank: Annotated[int, typer.Option("--machine-rank", help="Which of them this is, from 0.")] = 0,
+    address: Annotated[str | None, typer.Option("--main-address", help="Host name of the machine of rank 0.")] = None,
+    port: Annotated[int, typer.Option("--main-port", help="A free port on it.")] = 29500,
+    overrides: Set = None,
+    store: Store = "runs",
+) -> None:
     """Run one stage: what a container runs. The stages it reads must be published. Prints its metrics as JSON."""
+    from ftjobs.machines import Machines
     from ftjobs.plan import select
     from ftjobs.progress import log_to_stderr
 
+    machines = Machines(processes, machine_count, machine_rank, address, port)
     runs, storage = open_job(job, overrides, store)
     chosen = select(runs, name, seed)
     log_to_stderr()
     from ftjobs import runner
 
-    print(json.dumps(runner.run_stage(chosen, storage).metrics))
+    if machines.is_main:
+        print(json.dumps(runner.run_stage(chosen, storage, machines).metrics))
+    else:
+        runner.assist(chosen, storage, machines)
 
 
 @app.command()

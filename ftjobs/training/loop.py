@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
 from torch import nn
 
 from ftjobs import signals
@@ -26,6 +25,7 @@ from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.progress import LOG, track
 from ftjobs.training.optimization import adamw, precision, schedule
+from ftjobs.training.processes import Processes
 from ftjobs.training.state import Position, StateKeeper, TrainingState, capture, restore
 
 
@@ -107,7 +107,6 @@ def train(
     """
     accelerator = _accelerator(settings)
     stepper = _Stepper(accelerator, model, examples, settings, loss)
-    set_seed(seed, device_specific=accelerator.num_processes > 1)  # each process its own dropout
     total = settings.epochs * stepper.steps_per_epoch
     at, best = stepper.resume(keeper.newest() if keeper else None)
 
@@ -129,15 +128,14 @@ def train(
                 if not math.isfinite(train_loss := stepper.mean_loss(at)):
                     raise FtjobsError(f"{title}: the loss is {train_loss} in epoch {at.epoch}; lower the learning rate")
                 with stepper.full_precision():
-                    metrics = evaluate() if accelerator.is_main_process else {}
-                if math.isnan(value := score(metrics) if accelerator.is_main_process else -math.inf):
+                    metrics = stepper.processes.from_main(evaluate() if accelerator.is_main_process else None)
+                if math.isnan(value := score(metrics)):
                     raise FtjobsError(f"{title}: the score is nan in epoch {at.epoch}; lower the learning rate")
                 with signals.deferred():  # either the epoch is over or it is not
                     if at.end_epoch({"epoch": at.epoch, "train_loss": train_loss, **metrics}, value):
                         best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
                 if on_epoch:
                     on_epoch(at.step, at.epochs[-1])
-                accelerator.wait_for_everyone()
     except signals.Stopped:
         save(wait=True)
         raise
@@ -166,6 +164,7 @@ class _Stepper:
         self.accelerator, self.examples, self.settings, self.loss = accelerator, examples, settings, loss
         optimizer = adamw(model, settings)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.processes = Processes(accelerator)
         self.losses = torch.zeros(())
         per_device = settings.per_device_batch_size * settings.gradient_accumulation_steps
         self.steps_per_epoch = steps_per_epoch(len(examples), per_device * accelerator.num_processes)
@@ -173,36 +172,44 @@ class _Stepper:
         self.rates = schedule(optimizer, settings, settings.epochs * self.steps_per_epoch)
 
     def epoch(self, at: Position, seed: int) -> Iterator[tuple[torch.Tensor, float]]:
-        """Take the remaining steps of an epoch, moving `at` along. Yields each step's mean loss and learning rate."""
-        accelerator, settings = self.accelerator, self.settings
-        self.losses = torch.tensor(at.losses, device=accelerator.device)  # stays there: no wait for it in an epoch
+        """Take the remaining steps of an epoch, moving `at` along. Yields each step's mean loss and learning rate.
+
+        Several processes stop together, before a step: one that stopped alone would leave the others waiting for it.
+        """
+        processes, settings = self.processes, self.settings
+        self.losses = torch.tensor(at.losses, device=self.accelerator.device)  # stays there: no wait in an epoch
         steps = windows(
             epoch_order(len(self.examples), seed, at.epoch),
             settings.per_device_batch_size,
             settings.gradient_accumulation_steps,
-            accelerator.process_index,
-            accelerator.num_processes,
+            processes.rank,
+            processes.count,
         )
-        for window in islice(steps, at.steps_in_epoch, None):
-            started = perf_counter()
-            with signals.deferred():
-                mean_loss, items, rate = self.step(window, at.epoch)
-                self.losses += mean_loss * items
-                at.items += items
-                at.step += 1
-                at.steps_in_epoch += 1
-                at.seconds += perf_counter() - started
-            yield mean_loss, rate
+        with signals.deferred() if processes.count > 1 else nullcontext():
+            for window in islice(steps, at.steps_in_epoch, None):
+                started = perf_counter()
+                with signals.deferred():
+                    batches = [self.examples.batch(indices, at.epoch) for indices in window]
+                    own_items = sum(len(batch.labels) for batch in batches)
+                    items, stop = processes.before_step(own_items, signals.requested())
+                    if stop:
+                        raise signals.Stopped
+                    _seed_step(seed, at.step, processes.rank)
+                    mean_loss, rate = self.step(batches, items)
+                    self.losses += mean_loss * items
+                    at.items += items
+                    at.step += 1
+                    at.steps_in_epoch += 1
+                    at.seconds += perf_counter() - started
+                yield mean_loss, rate
 
     def mean_loss(self, at: Position) -> float:
         """Mean loss per item of the epoch so far."""
         return float(self.losses) / max(at.items, 1)
 
-    def step(self, window: list[np.ndarray], epoch: int) -> tuple[torch.Tensor, int, float]:
-        """One step over the passes of `window`: its mean loss (on the device), its items, its learning rate."""
+    def step(self, batches: list[Batch], items: int) -> tuple[torch.Tensor, float]:
+        """One step over forward passes with `items` in all processes: mean loss (on the device), learning rate."""
         accelerator = self.accelerator
-        batches = [self.examples.batch(indices, epoch) for indices in window]
-        items = self._over_processes(sum(len(batch.labels) for batch in batches))
         mean_loss = torch.zeros((), device=accelerator.device)
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1  # only then do processes exchange gradients
@@ -219,7 +226,7 @@ class _Stepper:
         self.optimizer.zero_grad()
         if accelerator.num_processes > 1:
             mean_loss = accelerator.reduce(mean_loss, "sum")
-        return mean_loss, items, rate
+        return mean_loss, rate
 
     @contextmanager
     def full_precision(self) -> Iterator[None]:
@@ -257,10 +264,10 @@ class _Stepper:
         """Give the model its own `forward` back."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
 
-    def _over_processes(self, items: int) -> int:
-        if self.accelerator.num_processes == 1:
-            return items
-        return int(self.accelerator.reduce(torch.tensor(items, device=self.accelerator.device), "sum"))
+
+def _seed_step(seed: int, step: int, process: int) -> None:
+    """Make the dropout of a step a function of seed, step and process: a resumed run has no generators to restore."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint32)[0]))
 
 
 def _accelerator(settings: TrainingFields) -> Accelerator:

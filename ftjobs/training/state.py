@@ -1,19 +1,18 @@
 """Training state: all that a killed training run needs to go on as if nothing had happened.
 
-Weights and optimizer moments, learning-rate schedule, random generators of every library, position in the data order,
-and the best epoch so far. Tensors are stored as safetensors, everything else as JSON: reading a state runs no code.
+Weights and optimizer moments, learning-rate schedule, position in the data order, and the best epoch so far. Random
+numbers need no state: order, masks and dropout are functions of seed, epoch and step. Tensors are stored as
+safetensors, everything else as JSON: reading a state runs no code.
 """
 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -97,18 +96,12 @@ def capture(
     optimizer_state = optimizer.state_dict()
     for index, moments in optimizer_state["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in moments.items()}
-    tensors["random/torch"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random/cuda"] = torch.cuda.get_rng_state()
-    _, numpy_keys, *numpy_rest = np.random.get_state()
-    tensors["random/numpy"] = torch.from_numpy(np.asarray(numpy_keys).astype(np.int64))
     schedule = rates.state_dict()
     values = {
         "position": asdict(position),
         "learning_rates": [group["lr"] for group in optimizer_state["param_groups"]],
         "schedule": {name: schedule[name] for name in ("last_epoch", "_step_count", "_last_lr")},
         "scaler": scaler.state_dict() if scaler is not None else None,
-        "random": {"python": random.getstate(), "numpy": numpy_rest},
     }
     return TrainingState({name: value.to("cpu", copy=True).contiguous() for name, value in tensors.items()}, values)
 
@@ -133,12 +126,5 @@ def restore(
     rates.load_state_dict({**rates.state_dict(), **state.values["schedule"]})
     if scaler is not None and state.values["scaler"] is not None:
         scaler.load_state_dict(state.values["scaler"])
-    torch.set_rng_state(state.tensors["random/torch"])
-    if torch.cuda.is_available() and "random/cuda" in state.tensors:
-        torch.cuda.set_rng_state(state.tensors["random/cuda"])
-    version, keys, gauss = state.values["random"]["python"]
-    random.setstate((version, tuple(keys), gauss))
-    keys = state.tensors["random/numpy"].numpy().astype(np.uint32)
-    np.random.set_state(("MT19937", keys, *state.values["random"]["numpy"]))
     best = {name: value.to(device) for name, value in state.part("best").items()}
     return Position(**state.values["position"]), best

@@ -1,0 +1,117 @@
+"""One stage on several processes: accelerate's launcher starts workers, and the first one's output counts.
+
+This process has fetched the inputs and the newest training state before, and publishes afterwards. So a worker has
+folders, and only the first touches storage, to save training state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftjobs.errors import FtjobsError, UserError
+from ftjobs.life import Life
+from ftjobs.machines import Machines
+from ftjobs.plan import StageRun
+from ftjobs.resume import Superseded
+
+SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_TO_END = 60.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker is told."""
+
+    run: StageRun
+    store: str
+    inputs: dict[str, Path]
+    output: Path
+    work: Path
+    newest: Path | None
+    """Folder of the training state to go on from."""
+
+    @property
+    def result(self) -> Path:
+        """Where the first worker leaves the stage's metrics, or a worker its error."""
+        return self.work / "result.json"
+
+    @property
+    def progress(self) -> Path:
+        """Where the first worker says how far it is."""
+        return self.work / "progress.json"
+
+
+def run_together(task: Task, machines: Machines, life: Life | None) -> dict[str, Any]:
+    """Run a stage on this machine's share of the processes; returns its metrics, none on machines other than the first.
+
+    Raises:
+        Superseded: another attempt has published the artifact meanwhile.
+        UserError, FtjobsError: of a worker.
+        Stopped: SIGTERM; the workers have ended, training state is saved.
+    """
+    path = task.work / "task"
+    path.write_bytes(pickle.dumps(task))  # our own, in a folder that only we can write to
+    launcher = subprocess.Popen(_command(machines, path), env=_environment())
+    try:
+        while launcher.poll() is None:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            if life is not None:
+                with suppress(OSError, ValueError):  # not written yet, or being written
+                    life.step, life.total = json.loads(task.progress.read_text())
+    finally:
+        if launcher.poll() is None:
+            _end(launcher)
+    return _result(task, machines, launcher.returncode)
+
+
+def _command(machines: Machines, task: Path) -> list[str]:
+    several = ["--num_machines", str(machines.machines), "--machine_rank", str(machines.rank)]
+    if machines.machines > 1:
+        several += ["--main_process_ip", str(machines.address), "--main_process_port", str(machines.port)]
+        several += ["--same_network", "--rdzv_backend", "static"]
+    else:
+        several += ["--main_process_port", "0"]  # any free one
+    counts = ["--multi_gpu", "--num_processes", str(machines.processes), "--mixed_precision", "no"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *counts, *several]
+    return [*command, "--dynamo_backend", "no", "--module", "ftjobs.worker", str(task)]
+
+
+def _environment() -> dict[str, str]:
+    import torch
+
+    cpu = {} if torch.accelerator.is_available() else {"ACCELERATE_USE_CPU": "true"}
+    return os.environ | cpu | {"ACCELERATE_CONFIG_FILE": os.devnull}
+
+
+def _end(launcher: subprocess.Popen[bytes]) -> None:
+    launcher.terminate()
+    try:
+        launcher.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        launcher.kill()
+        launcher.wait()
+
+
+def _result(task: Task, machines: Machines, returncode: int) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(task.result.read_text())
+    except FileNotFoundError:
+        if returncode == 0 and not machines.is_main:
+            return {}
+        raise FtjobsError(f"{task.run.title}: a worker ended without a result (exit code {returncode})") from None
+    if found.get("superseded"):
+        raise Superseded
+    if "problems" in found:
+        kind = UserError if found["exit_code"] == UserError.exit_code else FtjobsError
+        raise kind(found["problems"])
+    metrics: dict[str, Any] = found["metrics"]
+    return metrics

@@ -1,0 +1,99 @@
+"""What each of several processes does for one stage: run it, on its share of every step. See `launching`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pickle
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from ftjobs import signals
+from ftjobs.errors import FtjobsError
+from ftjobs.jobfile.fields import TrainingFields
+from ftjobs.launching import SECONDS_BETWEEN_LOOKS, Task
+from ftjobs.progress import log_to_stderr
+from ftjobs.resume import Keeper, Superseded
+from ftjobs.storage import open_storage
+from ftjobs.tracking import nowhere, tracker
+
+
+class _SharedProgress:
+    """How far training is, for the process that started the workers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._told = path, 0.0
+
+    def at(self, step: int, total: int) -> None:
+        if time.monotonic() - self._told >= SECONDS_BETWEEN_LOOKS:
+            self._told = time.monotonic()
+            self.path.write_text(json.dumps([step, total]))
+
+
+class _WorkersKeeper:
+    """Goes on from the state that all workers were handed; only the first worker saves."""
+
+    def __init__(self, task: Task, keeper: Keeper | None) -> None:
+        self.task, self.keeper = task, keeper
+        self._progress = _SharedProgress(task.progress)
+
+    def newest(self) -> Path | None:
+        return self.task.newest
+
+    def due(self, step: int, total: int) -> bool:
+        if self.keeper is None:
+            return False
+        self._progress.at(step, total)
+        return self.keeper.due(step, total)
+
+    def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
+        if self.keeper is not None:
+            self.keeper.save(write, step, total, wait=wait)
+
+
+def work(task: Task, rank: int) -> None:
+    """Run the stage as the worker of a rank; the first leaves its output where the task says, others nowhere."""
+    from ftjobs.training.session import Session
+
+    settings = task.run.settings
+    assert isinstance(settings, TrainingFields), "only stages that train run on several processes"
+    stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{task.run.kind}").run
+    if rank:
+        with tempfile.TemporaryDirectory(dir=task.work) as unused:
+            keeper = _WorkersKeeper(task, None)
+            stage(settings, task.run.seed, task.inputs, Path(unused), Session(keeper, nowhere))
+        return
+    log_to_stderr()
+    storage = open_storage(task.store)
+    signals.on_stop(storage.hurry)
+    with closing(Keeper(storage, task.run, settings.save_every, task.work)) as saving, tracker(task.run) as log:
+        metrics = stage(settings, task.run.seed, task.inputs, task.output, Session(_WorkersKeeper(task, saving), log))
+    task.result.write_text(json.dumps({"metrics": metrics}))
+
+
+def main() -> None:
+    """Entry point of a worker, started by the launcher."""
+    signals.install()
+    rank = int(os.environ["RANK"])
+    task: Task = pickle.loads(Path(sys.argv[1]).read_bytes())
+    try:
+        work(task, rank)
+    except Superseded:
+        task.result.write_text(json.dumps({"superseded": True}))
+        os._exit(1)
+    except FtjobsError as error:
+        if rank == 0 or not task.result.exists():
+            task.result.write_text(json.dumps({"problems": error.problems, "exit_code": error.exit_code}))
+        os._exit(error.exit_code)  # not sys.exit: another worker may wait for this one's gradients
+    except signals.Stopped:
+        os._exit(signals.EXIT_CODE)
+
+
+if __name__ == "__main__":
+    main()

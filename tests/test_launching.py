@@ -1,0 +1,121 @@
+"""One stage on several processes and machines: one result, stopped together, resumed in the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftjobs import artifacts
+from ftjobs.errors import UserError
+from ftjobs.jobfile.read import read
+from ftjobs.machines import Machines
+from ftjobs.plan import plan, select
+from ftjobs.runner import run_stage
+from ftjobs.storage import open_storage
+from tests.s3_server import free_ports
+from tests.stages.test_pipeline import job_fields, write_rows
+
+TWO = ["--num-processes", "2"]
+
+
+@pytest.fixture
+def job(make_encoder: Callable[..., Path], tmp_path: Path) -> Path:
+    write_rows(tmp_path / "rows.csv")
+    fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
+    training = {"epochs": 20, "learning_rate": 1e-3, "per_device_batch_size": 4, "save_every": 7}
+    fields["defaults"] = {"adapt": training, "classify": training}
+    (tmp_path / "job.yaml").write_text(json.dumps(fields))
+    return tmp_path / "job.yaml"
+
+
+def prepared(job: Path, store: Path) -> Path:
+    run_stage(plan(read(job))[0], open_storage(str(store)))
+    return store
+
+
+def start(job: Path, store: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "ftjobs", "stage", str(job), "adapt", "--store", str(store), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    output, log = process.communicate(timeout=240)
+    return process.returncode, output, log
+
+
+def model(job: Path, store: Path) -> bytes:
+    storage = open_storage(str(store))
+    manifest = artifacts.require(storage, select(plan(read(job)), "adapt"))
+    return (store / manifest.folder / "model/model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_go_on_to_the_same_bytes(job: Path, tmp_path: Path) -> None:
+    whole, stopped = prepared(job, tmp_path / "whole"), prepared(job, tmp_path / "stopped")
+    code, output, log = ended(start(job, whole, *TWO))
+    assert code == 0, log
+    assert json.loads(output)["best"]["loss"] < json.loads(output)["before"]["loss"]
+
+    process = start(job, stopped, *TWO)
+    while not list(stopped.rglob("state/*/whole.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    code, _, log = ended(process)
+    assert code == 143, log
+    assert log.splitlines()[-1] == "stopped by SIGTERM"
+    step = max(json.loads(path.read_text())["step"] for path in stopped.rglob("state/*/whole.json"))
+    code, _, log = ended(start(job, stopped, *TWO))
+    assert code == 0, log
+    assert f"resuming after step {step} of" in log
+    assert model(job, stopped) == model(job, whole)
+    assert not list(stopped.rglob("state/*"))
+
+
+@pytest.mark.slow
+def test_two_machines_make_what_two_processes_make(job: Path, tmp_path: Path) -> None:
+    alone, both = prepared(job, tmp_path / "alone"), prepared(job, tmp_path / "both")
+    code, _, log = ended(start(job, alone, *TWO))
+    assert code == 0, log
+    address = ["--num-machines", "2", "--main-address", "127.0.0.1", "--main-port", str(free_ports(1)[0])]
+    machines = [start(job, both, *TWO, *address, "--machine-rank", str(rank)) for rank in (1, 0)]
+    (second, nothing, second_log), (first, metrics, first_log) = (ended(process) for process in machines)
+    assert (first, second) == (0, 0), first_log + second_log
+    assert nothing == ""
+    assert "best_epoch" in json.loads(metrics)
+    assert model(job, both) == model(job, alone)
+
+
+@pytest.mark.slow
+def test_what_a_worker_refuses_is_said_in_one_line(job: Path, tmp_path: Path) -> None:
+    overrides = ["--set", "stages.adapt.mixed_precision=fp16"]
+    process = start(job, prepared(job, tmp_path / "store"), *TWO, *overrides)
+    code, output, log = ended(process)
+    assert code == 2, log
+    assert output == ""
+    assert log.splitlines()[-1].startswith("error: mixed_precision: fp16 needs a GPU")
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"processes": 3, "machines": 2}, "a multiple of the number of machines"),
+        ({"processes": 0}, "--num-processes 0"),
+        ({"processes": 2, "machines": 2, "rank": 2, "address": "here"}, "--machine-rank 2: is none of the 2 machines"),
+        ({"processes": 2, "machines": 2}, "need --main-address"),
+    ],
+)
+def test_numbers_that_do_not_fit(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Machines(**fields)
