@@ -88,6 +88,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "texts": len(examples),
         "tokens": len(examples.tokens.input_ids),
         "truncated": examples.tokens.truncated,
+        "max_length": limit,
         "newly_initialised": new,
         "evaluated_on": data.selection_split,
         "evaluation_texts_also_trained_on": settings.corpus == "all",

@@ -95,6 +95,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         "last": trained.epochs[-1]["test"],
         "newly_initialised": new,
         "truncated": truncated,
+        "max_length": limit,
     }
     trained.write(output, metrics, len(texts["train"]))
     return metrics
