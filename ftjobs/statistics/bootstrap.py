@@ -6,8 +6,8 @@ import numpy as np
 
 from ftjobs.statistics.components import mean_squares
 
-DRAWS = 20_000
-"""Two-sided p-values near 0.05 are then within 0.003 (95 %) of what infinitely many draws would give."""
+DRAWS = 10_000
+"""Two-sided p-values near 0.05 are then within 0.006 (95 %) of what infinitely many draws would give."""
 
 
 def means(values: np.ndarray, extra: tuple[float, ...], *, seed: int, draws: int = DRAWS) -> np.ndarray:
@@ -20,7 +20,7 @@ def means(values: np.ndarray, extra: tuple[float, ...], *, seed: int, draws: int
     Bootstrap, chapter 6). An example enters through its mean over seeds, which takes few different values, so a
     resample is one multinomial draw of how often each of them occurs: the same distribution at a cost and in memory
     that do not grow with N. `extra` values join the examples, so that a few right or wrong ones, or none, do not pass
-    for certainty: see `_joining`.
+    for certainty: see `joining`.
 
     *Seeds* by a normal draw, its variance drawn from what S seeds say about it: mean square between seeds times
     (S - 1) / chi-square(S - 1), less the residual, at least 0 (generalized pivotal quantity: Weerahandi 1993, JASA 88,
@@ -39,7 +39,7 @@ def means(values: np.ndarray, extra: tuple[float, ...], *, seed: int, draws: int
     seeds, examples = values.shape
     rng = np.random.default_rng(seed)
     sums, counts = np.unique(values.sum(axis=0), return_counts=True)  # sums of whole numbers: exact, so equal is equal
-    support = np.concatenate([sums / seeds, _joining(values, extra)])
+    support = np.concatenate([sums / seeds, joining(values, extra)])
     weights = np.concatenate([counts, np.ones(len(extra))])
     total = examples + len(extra)
     drawn: np.ndarray = rng.multinomial(total, weights / total, size=draws) @ support / total
@@ -51,7 +51,7 @@ def means(values: np.ndarray, extra: tuple[float, ...], *, seed: int, draws: int
     return drawn
 
 
-def _joining(values: np.ndarray, extra: tuple[float, ...]) -> np.ndarray:
+def joining(values: np.ndarray, extra: tuple[float, ...]) -> np.ndarray:
     """The extra values, scaled to what one example counts for: float (len(extra),).
 
     With one seed, or seeds that all agree, they join as they are. Where seeds err independently, N examples under S

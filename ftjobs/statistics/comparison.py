@@ -46,9 +46,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     from scipy.stats import binomtest
 
     if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(
-            f"two classifiers on the same examples must be two arrays (N,), not {first.shape}, {second.shape}"
-        )
+        raise ValueError(f"pairs on the same examples must be two arrays (N,), not {first.shape} and {second.shape}")
     first, second = first.astype(bool), second.astype(bool)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     apart = only_first + only_second
@@ -100,7 +98,8 @@ def differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     if first.shape != second.shape:
         raise ValueError(f"pairs need the same seeds and examples on both sides, not {first.shape} and {second.shape}")
-    return grid(first) - grid(second)
+    paired: np.ndarray = grid(first) - grid(second)
+    return paired
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -118,10 +117,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def verdict(
     comparison: Comparison, adjusted_p: float, margin: float, alpha: float = 0.05
 ) -> Literal["supported", "contradicted", "undecided"]:
-    """What the test says of "first > second by margin": decided where p, corrected for many hypotheses, is at most alpha.
+    """What the test says of "first > second by margin": decided where the corrected p is at most alpha.
 
-    A two-sided test at alpha with the direction read from the estimate claims each wrong direction with chance alpha / 2
-    at most (Kaiser 1960, Psychological Review 67, 160-167).
+    A two-sided test at alpha whose direction is read from the estimate claims each wrong direction with chance
+    alpha / 2 at most (Kaiser 1960, Psychological Review 67, 160-167).
     """
     if adjusted_p > alpha or comparison.difference == margin:
         return "undecided"

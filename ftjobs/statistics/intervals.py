@@ -33,7 +33,7 @@ def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> Int
 
 
 def mean_interval(right: np.ndarray, *, seed: int, confidence: float = 0.95, draws: int = bootstrap.DRAWS) -> Interval:
-    """Interval of the accuracy that a method has over seeds and test examples: percentiles of the hierarchical bootstrap.
+    """Interval of the accuracy of a method over seeds and test examples, by the hierarchical bootstrap's percentiles.
 
     With one seed it is that of this trained model, not of the method. Two right and two wrong examples join the
     observed ones (Agresti & Coull 1998, American Statistician 52, 119-126), without which all right would give [1, 1].
