@@ -5,6 +5,7 @@ made of the run's settings, inputs and metrics alone: the same job gives the sam
 """
 
 from ftjobs.cards.facts import Facts
-from ftjobs.cards.writing import CARD, write
+from ftjobs.cards.text import for_hub
+from ftjobs.cards.writing import write
 
-__all__ = ["CARD", "Facts", "write"]
+__all__ = ["Facts", "for_hub", "write"]

@@ -25,7 +25,9 @@ def card_data(made: Made) -> ModelCardData:
         tags=["ftjobs", *(["domain-adaptation"] if made.run.kind == "adapt" else [])],
         model_name=made.name,
         eval_results=results or None,
-        **made.base,
+        license=made.base.get("license"),
+        license_name=made.base.get("license_name"),
+        license_link=made.base.get("license_link"),
     )
 
 

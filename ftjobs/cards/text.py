@@ -16,6 +16,8 @@ _LIBRARIES = ("ftjobs", "transformers", "torch", "tokenizers", "python")
 #: Settings that change no result, or stand elsewhere in the card.
 _NO_HYPERPARAMETERS = {"encoder", "kind", "save_every"}
 _MOST_CLASSES = 30
+#: The line that says which model to load; it is another one on the hub.
+HERE = 'model = "."  # this folder'
 
 
 def body(made: Made) -> str:
@@ -27,6 +29,11 @@ def body(made: Made) -> str:
         sections += ["## Training data", _data(made), "## Training", _training(made)]
     sections += ["## Lineage", _lineage(made)]
     return "\n\n".join(sections) + "\n"
+
+
+def for_hub(card: str, repo: str) -> str:
+    """The text of a card as it is right on the hub, where the model is loaded by the repository's name."""
+    return card.replace(f"\n{HERE}\n", f'\nmodel = "{repo}"\n', 1)
 
 
 def _summary(made: Made) -> str:
@@ -68,23 +75,25 @@ def _usage(made: Made) -> str:
         lines = [
             "from transformers import pipeline",
             "",
-            'classifier = pipeline("text-classification", model=".")  # this folder, or its name on the hub',
+            HERE,
+            'classifier = pipeline("text-classification", model=model)',
             f"print(classifier({example}, truncation=True, max_length={made.metrics['max_length']}))",
         ]
     elif made.run.kind == "adapt":
         lines = [
             "from transformers import pipeline",
             "",
-            'fill_mask = pipeline("fill-mask", model=".")  # this folder, or its name on the hub',
+            HERE,
+            'fill_mask = pipeline("fill-mask", model=model)',
             'print(fill_mask(f"A text with a {fill_mask.tokenizer.mask_token} in it."))',
         ]
     else:
         lines = [
             "from transformers import AutoModel, AutoTokenizer",
             "",
-            'model = AutoModel.from_pretrained(".")  # this folder, or its name on the hub',
-            'tokenizer = AutoTokenizer.from_pretrained(".")',
-            'print(model(**tokenizer("A text.", return_tensors="pt")).last_hidden_state.shape)',
+            HERE,
+            "encoder, tokenizer = AutoModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)",
+            'print(encoder(**tokenizer("A text.", return_tensors="pt")).last_hidden_state.shape)',
         ]
     return fenced("\n".join(lines), "python")
 
