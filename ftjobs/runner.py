@@ -62,7 +62,7 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
         keeper = _keeper(run, storage, work, life)
         with closing(keeper) if keeper else nullcontext():
             try:
-                output, metrics = _produce(run, storage, needed, work, keeper)
+                output, metrics = _produce(run, storage, needed, work, keeper, life)
                 _add_total_time(output, time.perf_counter() - started)
                 manifest = artifacts.publish(storage, run, output, metrics, environment())
             except Superseded:
@@ -75,7 +75,7 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
 
 
 def _produce(
-    run: StageRun, storage: Storage, needed: dict[str, Manifest], work: Path, keeper: Keeper | None
+    run: StageRun, storage: Storage, needed: dict[str, Manifest], work: Path, keeper: Keeper | None, life: Life
 ) -> tuple[Path, dict[str, Any]]:
     """Fetch the inputs and run the stage on them; returns the folder it filled and its metrics."""
     reads_models = run.kind != "report"  # it reads the figures of every stage and seed, and of no model a byte
@@ -93,7 +93,12 @@ def _produce(
         from ftjobs.training.session import Session
 
         with tracker(run) as log:
-            metrics = stage(run.settings, run.seed, inputs, output, Session(keeper, log))
+
+            def tell(found: dict[str, Any], step: int) -> None:
+                life.hear(found)
+                log(found, step)
+
+            metrics = stage(run.settings, run.seed, inputs, output, Session(keeper, tell))
     if (output / "model").is_dir():
         from ftjobs import cards
 

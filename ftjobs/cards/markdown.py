@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ftjobs.errors import one_line
+
 _LONGEST = 120
 #: Neither markup in a code span, nor in a table, nor in HTML.
 _PLAIN = re.compile(r"[\w .,:;/+='()@%!?#*\[\]{}~^$-]+")
@@ -15,7 +17,7 @@ def code(text: str) -> str:
     What could end a code span or a table's cell is written as character references, which Markdown never takes for
     markup (CommonMark 0.31, section 2.5).
     """
-    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    line = one_line(text)
     if len(line) > _LONGEST:
         line = line[:_LONGEST] + "…"
     if _PLAIN.fullmatch(line) and line == line.strip():
