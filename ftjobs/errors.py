@@ -19,7 +19,7 @@ class FtjobsError(Exception):
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         given = [problems] if isinstance(problems, str) else problems
-        self.problems = [_one_line(problem) for problem in given]
+        self.problems = [one_line(problem) for problem in given]
         super().__init__("\n".join(self.problems))
 
 
@@ -41,5 +41,6 @@ class CorruptArtifact(FtjobsError):
     exit_code = 1
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A foreign string with line breaks and control characters escaped, so that no terminal obeys it."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

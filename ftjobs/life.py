@@ -6,14 +6,17 @@ the last attempt failed. Nothing is computed from either.
 
 from __future__ import annotations
 
-import json
+import math
 import tempfile
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.plan import StageRun
@@ -21,14 +24,42 @@ from ftjobs.storage import Storage
 
 RUNNING, FAILED = "running.json", "failed.json"
 _SECONDS_BETWEEN_SIGNS = 10.0
+#: The rate that a sign tells is that of the signs of about a minute.
+_SIGNS_FOR_RATE = 7
+
+
+class _Sign(BaseModel):
+    """What is in `running.json`. It may be of another version of ftjobs, so what is not known here is passed over."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    step: int = 0
+    total: int = 0
+    rate: float | None = None
+    elapsed: float = 0.0
+    figures: dict[str, float] = {}
+    at: float
+
+
+class _Failure(BaseModel):
+    """What is in `failed.json`."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    error: str
+    exit_code: int
+    at: float
 
 
 class Life:
-    """While the block runs, a sign of life every ten seconds; if it fails, why."""
+    """While the block runs, a sign of life every ten seconds, at first more often; if it fails, why."""
 
     def __init__(self, storage: Storage, run: StageRun) -> None:
         self.storage, self.run = storage, run
         self.step, self.total = 0, 0
+        self._figures: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._steps: deque[tuple[float, int]] = deque(maxlen=_SIGNS_FOR_RATE)
         self._ended = threading.Event()
         self._signs = threading.Thread(target=self._give_signs, name="signs-of-life", daemon=True)
 
@@ -47,23 +78,46 @@ class Life:
         if isinstance(error, Exception) and not told:
             code = error.exit_code if isinstance(error, FtjobsError) else 1
             message = str(error) if isinstance(error, FtjobsError) else f"{type(error).__name__}: {error}"
-            self._put(FAILED, {"error": message, "exit_code": code, "at": time.time()})
+            self._put(FAILED, _Failure(error=message, exit_code=code, at=time.time()))
+
+    def hear(self, metrics: dict[str, Any]) -> None:
+        """Take note of the newest figures of training, for the next sign."""
+        finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        self._figures = {**self._figures, **finite}  # a new one: the thread that gives signs may be reading the old
 
     def _give_signs(self) -> None:
         if self.run.kind != "prepare":  # the first stage fails at once if it fails by bad input
             self._delete(FAILED)
             self._sign()
-        while not self._ended.wait(_SECONDS_BETWEEN_SIGNS):
+        while not self._ended.wait(min(_SECONDS_BETWEEN_SIGNS, max(1.0, time.monotonic() - self._started))):
             self._delete(FAILED)
             self._sign()
 
     def _sign(self) -> None:
-        self._put(RUNNING, {"step": self.step, "total": self.total, "at": time.time()})
+        now, step = time.monotonic(), self.step
+        if step:  # steps are counted from the first seen, which after a resume is not 0
+            self._steps.append((now, step))
+        sign = _Sign(
+            step=step,
+            total=self.total,
+            rate=self._rate(),
+            elapsed=now - self._started,
+            figures=self._figures,
+            at=time.time(),
+        )
+        self._put(RUNNING, sign)
 
-    def _put(self, name: str, content: dict[str, Any]) -> None:
+    def _rate(self) -> float | None:
+        """Steps per second, None if there is nothing yet to tell it from."""
+        if len(self._steps) < 2:
+            return None
+        (before, first), (now, last) = self._steps[0], self._steps[-1]
+        return (last - first) / (now - before)
+
+    def _put(self, name: str, content: BaseModel) -> None:
         with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder:
             path = Path(folder, name)
-            path.write_text(json.dumps(content))
+            path.write_text(content.model_dump_json())
             with suppress(FtjobsError):  # a store that does not answer is noticed, and said, where it matters
                 self.storage.put(path, f"{self.run.key}/{name}")
 
@@ -76,15 +130,18 @@ def signs(storage: Storage, run: StageRun) -> dict[str, Any]:
     """What is known of attempts at a stage that is not published.
 
     Returns:
-        `state` (`running`, `failed` or `none`), and for a running one `step`, `total` and `age` (seconds since the
-        last sign of life), for a failed one `error` and `age`.
+        `state` (`running`, `failed` or `none`), and `age` (seconds since the last sign of life); for a running one
+        `step`, `total`, `rate` (steps per second, None if not known), `elapsed` (seconds since the attempt began) and
+        `figures` (its newest metrics by name); for a failed one `error`.
     """
-    for name, state in ((RUNNING, "running"), (FAILED, "failed")):
+    for name, kind in ((RUNNING, _Sign), (FAILED, _Failure)):
         try:
-            content = json.loads(storage.read(f"{run.key}/{name}"))
-            age = max(0.0, time.time() - float(content["at"]))
-        except (KeyError, ValueError, TypeError):
+            content = kind.model_validate_json(storage.read(f"{run.key}/{name}"))
+        except (KeyError, ValueError):
             continue
-        fields = ("step", "total") if state == "running" else ("error",)
-        return {"state": state, "age": round(age, 1), **{field: content.get(field) for field in fields}}
+        age = round(max(0.0, time.time() - content.at), 1)
+        if isinstance(content, _Failure):
+            return {"state": "failed", "age": age, "error": content.error}
+        said = content.model_dump(exclude={"at"})
+        return {"state": "running", **said, "age": age, "elapsed": round(content.elapsed + age, 1)}
     return {"state": "none"}

@@ -19,7 +19,7 @@ from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Job, Tracking
 
 #: Raise a kind's number when its code starts to give other results for the same settings.
-STAGE_VERSIONS = {"prepare": 1, "adapt": 2, "classify": 2, "report": 1}
+STAGE_VERSIONS = {"prepare": 2, "adapt": 2, "classify": 2, "report": 1}
 #: `prepare` and `report` run once for all seeds; this stands where a seed would.
 NO_SEED = 0
 NO_TRACKING = Tracking()

@@ -117,11 +117,22 @@ def _produce(
     stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{run.kind}").run
     if keeper is None:
         settings = local_copies(run.settings, work) if isinstance(run.settings, Prepare) else run.settings
-        return output, stage(settings, run.seed, inputs, output)
-    from ftjobs.training.session import Session
+        metrics = stage(settings, run.seed, inputs, output)
+    else:
+        from ftjobs.training.session import Session
 
-    with tracker(run) as log:
-        return output, stage(run.settings, run.seed, inputs, output, Session(keeper, log))
+        with tracker(run) as log:
+
+            def tell(found: dict[str, Any], step: int) -> None:
+                life.hear(found)
+                log(found, step)
+
+            metrics = stage(run.settings, run.seed, inputs, output, Session(keeper, tell))
+    if (output / "model").is_dir():
+        from ftjobs import cards
+
+        cards.write(run, inputs, output, metrics, environment())
+    return output, metrics
 
 
 def _keeper(run: StageRun, storage: Storage, work: Path, life: Life | None) -> Keeper | None:

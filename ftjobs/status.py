@@ -6,17 +6,22 @@ from typing import Any
 
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
+from ftjobs.errors import one_line
 from ftjobs.jobfile.fields import Adapt, Classify, Data
 from ftjobs.life import signs
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
 
+#: A machine that has not given a sign of life for this long has probably vanished; six signs are missing.
+_SECONDS_TO_SILENCE = 60.0
+
 
 def states(runs: list[StageRun], storage: Storage) -> list[dict[str, Any]]:
     """Per stage and seed: how it is, and what it waits for or what came of it.
 
-    `state` is `published`; `running`, with `step`, `total` and `age` (seconds since its last sign of life); `failed`,
-    with its `error`; `ready`, where all it reads is published; or `waiting`.
+    `state` is `published`, with its `result` in words and its `accuracy` or `perplexity`; `running`, with what its
+    last sign of life says (`life.signs`); `failed`, with its `error`; `ready`, where all it reads is published; or
+    `waiting`.
     """
     manifests = {run.key: artifacts.find(storage, run) for run in runs}
     found = []
@@ -35,6 +40,8 @@ def states(runs: list[StageRun], storage: Storage) -> list[dict[str, Any]]:
                 "waits_for": missing if state == "waiting" else [],
                 "identity": run.identity[:12],
                 "result": summary(manifest) if manifest else None,
+                "accuracy": manifest.metrics.get("accuracy") if manifest else None,
+                "perplexity": manifest.metrics.get("best", {}).get("perplexity") if manifest else None,
                 **({} if manifest else {key: value for key, value in sign.items() if key != "state"}),
             }
         )
@@ -50,10 +57,24 @@ def describe(row: dict[str, Any]) -> str:
             steps = f"step {row['step']:,} of {row['total']:,}, " if row["total"] else ""
             return f"{steps}last sign of life {row['age']:.0f} s ago"
         case "failed":
-            return str(row["error"]).splitlines()[0]
+            return one_line(row["error"].partition("\n")[0])
         case "waiting":
             return f"for {', '.join(row['waits_for'])}"
     return "-"
+
+
+def is_silent(row: dict[str, Any]) -> bool:
+    """Whether a running stage has not been heard of for a minute: its machine may have vanished."""
+    age: float = row["age"]
+    return age > _SECONDS_TO_SILENCE
+
+
+def remaining(row: dict[str, Any]) -> float | None:
+    """Seconds that a running stage's training steps still take at its rate; None if that is not known."""
+    if not row["rate"] or not row["total"] or is_silent(row):
+        return None
+    left: float = (row["total"] - row["step"]) / row["rate"] - row["age"]
+    return max(0.0, left)
 
 
 def work(run: StageRun, prepared: Manifest | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import threading
@@ -18,6 +20,20 @@ import pytest
 
 
 @dataclass
+class PushedTo:
+    """A repository that was made: the branches' commits, oldest first, as path -> bytes."""
+
+    name: str
+    private: bool
+    branches: dict[str, list[dict[str, bytes]]] = field(default_factory=lambda: {"main": [{".gitattributes": b"x"}]})
+    messages: list[str] = field(default_factory=list)
+
+    def sha(self, branch: str) -> str:
+        commits = self.branches[branch]
+        return hashlib.sha1(repr((branch, len(commits), sorted(commits[-1].items()))).encode()).hexdigest()
+
+
+@dataclass
 class Hub:
     """What the stand-in serves: commits of one repository (path -> bytes), and which commit each revision is.
 
@@ -30,6 +46,12 @@ class Hub:
     served: list[str] = field(default_factory=list)
     gated: bool = False
     failing: bool = False
+    pushed: dict[str, PushedTo] = field(default_factory=dict)
+    """Repositories that were made, by name."""
+    stored: dict[str, bytes] = field(default_factory=dict)
+    """Large files by sha256, as they were uploaded."""
+    tokens: dict[str, str] = field(default_factory=lambda: {"hf_writer": "me", "hf_reader": ""})
+    """Who may write where: token -> owner."""
 
     def add(self, revision: str, commit: str, files: dict[str, bytes]) -> None:
         self.revisions |= {revision: commit, commit: commit}
@@ -37,7 +59,10 @@ class Hub:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET and HEAD of repository info, trees and files, as huggingface_hub 2 asks for them."""
+    """GET and HEAD of repository info, trees and files, and all of a push, as huggingface_hub 2 asks for them.
+
+    Of the ways to upload a large file it knows the older one, git LFS; the hub's own also has xet.
+    """
 
     def do_GET(self):
         hub: Hub = self.server.hub
@@ -45,6 +70,12 @@ class Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if hub.failing:
             return self.answer(503, b"down", {})
+        info = re.fullmatch(r"/api/models/(?P<repo>[^/]+/[^/]+)/revision/(?P<at>.+)", path)
+        if info and info["repo"] in hub.pushed:
+            repo, branch = hub.pushed[info["repo"]], unquote(info["at"])
+            if branch not in repo.branches:
+                return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+            return self.json({"id": info["repo"], "sha": repo.sha(branch), "private": repo.private, "tags": []})
         repository = r"/(?:(?:api/)?datasets/(?P<data>me/pairs)|(?:api/models/)?(?P<model>me/bert))"
         match = re.fullmatch(rf"{repository}/(?P<what>revision|tree|resolve)/(?P<at>[^/]+)/?(?P<name>.*)", path)
         if match is None:
@@ -67,7 +98,88 @@ class Handler(BaseHTTPRequestHandler):
         self.server.hub.served.append(name)
         return self.answer(200, files[name], {"X-Repo-Commit": commit, "ETag": f'"{commit[:8]}-{len(files[name])}"'})
 
-    do_HEAD = do_POST = do_GET  # noqa: N815
+    do_HEAD = do_GET  # noqa: N815
+
+    def do_POST(self):
+        hub: Hub = self.server.hub
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = unquote(urlsplit(self.path).path)
+        if hub.failing:
+            return self.answer(503, b"down", {})
+        if path == "/api/validate-yaml":
+            bad = "license: nonsense" in json.loads(body)["content"]
+            found = {"errors": [{"message": "no license"}] if bad else [], "warnings": []}
+            return self.json(found, 400 if bad else 200)
+        owner = hub.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        if owner is None:
+            return self.answer(401, b"", {"X-Error-Message": "Invalid username or password."})
+        if path == "/api/repos/create":
+            return self.create(json.loads(body), owner)
+        match = re.fullmatch(
+            r"/(?:api/models/)?(?P<repo>[^/]+/[^/]+?)(?:\.git/info)?/(?P<what>[a-z]+)/(?P<at>.+)", path
+        )
+        if match is None or match["repo"] not in hub.pushed:
+            return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+        if match["repo"].split("/")[0] != owner:
+            return self.answer(403, b"", {})
+        act = {"branch": self.branch, "preupload": self.preupload, "lfs": self.batch, "commit": self.commit}
+        return act[match["what"]](hub.pushed[match["repo"]], match["at"], body)
+
+    def create(self, asked, owner):
+        hub: Hub = self.server.hub
+        if asked["organization"] != owner:
+            return self.answer(403, b"", {"X-Error-Message": "You don't have the rights to create a model there"})
+        name = f"{owner}/{asked['name']}"
+        known = name in hub.pushed
+        hub.pushed.setdefault(name, PushedTo(name, private=asked.get("visibility") == "private"))
+        return self.json({"url": f"{hub.url}/{name}"}, 409 if known else 200)
+
+    def branch(self, repo, name, body):
+        known = name in repo.branches
+        repo.branches.setdefault(name, [repo.branches["main"][-1]])
+        return self.json({}, 409 if known else 200)
+
+    def preupload(self, repo, branch, body):
+        if branch not in repo.branches:
+            return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        answers = []
+        for path in (file["path"] for file in json.loads(body)["files"]):
+            large, there, oid = path.endswith(".safetensors"), repo.branches[branch][-1].get(path), None
+            if there is not None:
+                git = hashlib.sha1(b"blob %d\0" % len(there) + there)
+                oid = (hashlib.sha256(there) if large else git).hexdigest()
+            mode = "lfs" if large else "regular"
+            answers.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        return self.json({"files": answers})
+
+    def batch(self, repo, what, body):
+        hub: Hub = self.server.hub
+        objects = []
+        for one in json.loads(body)["objects"]:
+            upload = {"upload": {"href": f"{hub.url}/upload/{one['oid']}"}}
+            objects.append(one if one["oid"] in hub.stored else {**one, "actions": upload})
+        return self.json({"transfer": "basic", "objects": objects})
+
+    def do_PUT(self):
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        oid = self.path.rsplit("/", 1)[1]
+        if hashlib.sha256(content).hexdigest() != oid:
+            return self.answer(400, b"", {})
+        self.server.hub.stored[oid] = content
+        return self.answer(200, b"", {})
+
+    def commit(self, repo, branch, body):
+        header, *operations = [json.loads(line) for line in body.splitlines()]
+        if header["value"].get("parentCommit", repo.sha(branch)) != repo.sha(branch):
+            return self.answer(412, b"", {"X-Error-Message": "A commit has happened since."})
+        files = dict(repo.branches[branch][-1])
+        for operation in operations:
+            value, large = operation["value"], operation["key"] == "lfsFile"
+            files[value["path"]] = self.server.hub.stored[value["oid"]] if large else base64.b64decode(value["content"])
+        repo.branches[branch].append(files)
+        repo.messages.append(header["value"]["summary"])
+        sha = repo.sha(branch)
+        return self.json({"commitUrl": f"{self.server.hub.url}/{repo.name}/commit/{sha}", "commitOid": sha})
 
     def tree(self, files, folder):
         prefix = f"{folder}/" if folder else ""
@@ -77,8 +189,8 @@ class Handler(BaseHTTPRequestHandler):
         entries += [{"type": "file", "path": name, "oid": "0", "size": len(files[name])} for name in below]
         return self.json(entries) if below else self.answer(404, b"", {"X-Error-Code": "EntryNotFound"})
 
-    def json(self, value):
-        self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def json(self, value, status=200):
+        self.answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def answer(self, status, body, headers):
         self.send_response(status)
@@ -111,6 +223,7 @@ def point_libraries_at(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", url)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache / "datasets")
     monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", cache / "downloads")

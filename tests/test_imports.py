@@ -16,7 +16,8 @@ PACKAGE = ROOT / "ftjobs"
 LAYERS = [
     *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "remote", "artifacts", "life", "resume", "status"),
     *("data", "models", "metrics"),
-    *("statistics", "device", "machines", "tracking", "training", "stages", "launching", "worker", "runner", "kubernetes", "cli", "__main__"),
+    *("statistics", "cards", "pushing", "device", "machines", "tracking", "training", "stages", "launching", "worker", "runner"),
+    *("kubernetes", "cli", "__main__"),
 ]  # fmt: skip
 SLOW = ("torch", "transformers", "datasets", "boto3", "wandb")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")
@@ -99,6 +100,7 @@ def later():
         ["plan", JOB],
         ["plan", JOB, "--json"],
         ["status", JOB],
+        ["push", "--help"],
         ["schema"],
         ["ls"],
         ["ls", JOB],

@@ -13,7 +13,7 @@ from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.read import read
 from ftjobs.life import Life
 from ftjobs.plan import StageRun, plan, select
-from ftjobs.status import describe, states
+from ftjobs.status import describe, is_silent, remaining, states
 from ftjobs.storage import Storage, open_storage
 
 JOB = Path(__file__).parent.parent / "jobs/quickstart.yaml"
@@ -57,6 +57,35 @@ def test_a_running_stage_says_how_far_it_is(
     assert keys(storage) == []
 
 
+def test_signs_tell_the_rate_and_the_newest_figures(
+    runs: list[StageRun], storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(life.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(life.time, "time", lambda: 1000.0 + now[0])
+    alive = Life(storage, select(runs, "adapt", 1))
+    alive.total = 1000
+
+    def sign(step: int, at: float) -> dict[str, Any]:
+        alive.step, now[0] = step, at
+        alive._sign()
+        return row(runs, storage, "adapt")
+
+    assert sign(0, 101.0)["rate"] is None
+    assert sign(500, 105.0)["rate"] is None  # resumed there: the first step seen is no rate yet
+    alive.hear({"train/loss": 0.75, "epoch": 3, "mlm/perplexity": float("inf")})
+    found = sign(520, 109.0)
+    assert (found["rate"], found["elapsed"]) == (5.0, 9.0)
+    assert found["figures"] == {"train/loss": 0.75, "epoch": 3.0}
+    assert remaining(found) == pytest.approx(480 / 5)
+    now[0] += 6.0
+    assert remaining(row(runs, storage, "adapt")) == pytest.approx(480 / 5 - 6)
+    now[0] += 60.0
+    silent = row(runs, storage, "adapt")
+    assert is_silent(silent)
+    assert remaining(silent) is None
+
+
 def test_a_vanished_machine_leaves_its_last_sign(
     runs: list[StageRun], storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +124,10 @@ def test_bad_input_leaves_nothing_in_the_store(runs: list[StageRun], storage: St
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"at": "x"}', '{"at": null}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"at": "x"}', '{"at": null}', '{"at": 1, "figures": {"a": "b"}}', '{"at": 1, "step": "2"}'],
+)
 def test_a_broken_sign_is_no_sign(runs: list[StageRun], storage: Storage, tmp_path: Path, content: str) -> None:
     path = tmp_path / "store" / runs[0].key / "running.json"
     path.parent.mkdir(parents=True)

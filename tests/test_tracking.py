@@ -70,7 +70,7 @@ def test_one_run_per_stage_and_seed(fields: dict[str, Any], fake: type[FakeTrack
         assert all(step % 10 == 0 for step in steps)
         assert [metrics["epoch"] for _, metrics in made.logged if "epoch" in metrics] == [1, 2]
     adapted, classified = (made.logged[-1][1] for made in fake.made)
-    assert {"eval/loss", "eval/perplexity", "eval/accuracy", "train/epoch_loss"} <= set(adapted)
+    assert {"mlm/loss", "mlm/perplexity", "mlm/accuracy", "train/epoch_loss"} <= set(adapted)
     assert {"eval/test/accuracy", "eval/test/f1", "eval/test/loss"} <= set(classified)
 
 
@@ -106,7 +106,7 @@ def test_without_a_key_runs_are_kept_for_later(
     kept = list((tmp_path / "wandb").glob(f"offline-run-*-{identity}/run-{identity}.wandb"))
     assert len(kept) == 1
     content = kept[0].read_bytes()
-    for expected in (b"trials", b"eval/perplexity", b"train/learning_rate"):
+    for expected in (b"trials", b"mlm/perplexity", b"train/learning_rate"):
         assert expected in content
 
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ftjobs.cli.app import AsJson, Job, Seed, Set, StageName, Store, app, open_job
 from ftjobs.cli.tables import aligned, print_table
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-_SECONDS_BETWEEN_LOOKS = 2.0
+_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
 @app.command()
@@ -104,7 +100,9 @@ def plan(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJson
 @app.command()
 def status(
     job: Job,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it live, until every stage is published.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it live, until all is published (exit code 0) or nothing goes on (1).")
+    ] = False,
     overrides: Set = None,
     store: Store = "runs",
     as_json: AsJson = False,
@@ -118,20 +116,18 @@ def status(
         print(json.dumps(found, indent=1))
         return
 
-    def table(found: list[dict[str, Any]]) -> Table:
-        rows = [[row["stage"], row["seed"], row["state"], describe(row)] for row in found]
-        return aligned(["stage", "seed", "state", ""], rows)
-
     if not watch:
-        print_table(table(found))
+        rows = [[row["stage"], row["seed"], row["state"], describe(row)] for row in found]
+        print_table(aligned(["stage", "seed", "state", ""], rows))
         return
-    from rich.live import Live
+    from rich.console import Console
 
-    with Live(table(found), auto_refresh=False) as live:
-        while any(row["state"] != "published" for row in found):
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-            found = states(runs, storage)
-            live.update(table(found), refresh=True)
+    from ftjobs.cli import watching
+
+    try:
+        watching.watch(runs[0].pipeline, lambda: states(runs, storage), Console(highlight=False, markup=False))
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 @app.command()

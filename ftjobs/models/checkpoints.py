@@ -18,7 +18,8 @@ from ftjobs.data.hub import causes, may_pass, reason
 from ftjobs.errors import FtjobsError, UserError
 
 WEIGHTS = "model.safetensors"
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+CARD = "README.md"
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", CARD]
 _PICKLED = "pytorch_model*.bin"
 #: Families whose position embeddings start behind the padding index, so that fewer than all of them can be used.
 _OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "mpnet"}
@@ -62,7 +63,8 @@ def download(model: str, revision: str) -> tuple[Path, str]:
 
 
 def copy_checkpoint(folder: Path, destination: Path) -> None:
-    """Copy a checkpoint's configuration, tokenizer and every weight to `destination`, as one safetensors file.
+    """Copy a checkpoint's configuration, tokenizer, model card if it has one, and every weight to `destination`, the
+    weights as one safetensors file.
 
     Raises:
         UserError: the folder is no readable encoder; says what is missing or broken.
@@ -81,6 +83,8 @@ def copy_checkpoint(folder: Path, destination: Path) -> None:
     else:
         write_weights(read_weights(folder), destination)
     shutil.copyfile(folder / "config.json", destination / "config.json")
+    if (folder / CARD).is_file():
+        shutil.copyfile(folder / CARD, destination / CARD)
     tokenizer.save_pretrained(destination)
 
 

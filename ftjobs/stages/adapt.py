@@ -15,7 +15,7 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints, heads
 from ftjobs.progress import LOG
-from ftjobs.training import evaluation
+from ftjobs.training import evaluation, memory
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import MaskedLM
 from ftjobs.training.session import Session
@@ -27,12 +27,13 @@ _EVALUATION_SEED = 0
 def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, session: Session) -> dict[str, Any]:
     """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`.
 
-    Writes `model/` (the encoder with every weight of its input, and its masked-LM head), `metrics.json` and
-    `timing.json`.
+    Writes `model/` (the encoder with every weight of its input, and its masked-LM head), `metrics.json` (every epoch),
+    `metrics.jsonl` (also every tenth step) and `timing.json`.
 
     Raises:
         UserError: the encoder cannot be trained by masked language modelling.
     """
+    memory.start_over()
     data = prepared.read(inputs["prepare"] / "data")
     folder = inputs["encoder"] / "model"
     tokenizer = checkpoints.load_tokenizer(folder)
@@ -87,6 +88,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "texts": len(examples),
         "tokens": len(examples.tokens.input_ids),
         "truncated": examples.tokens.truncated,
+        "max_length": limit,
         "newly_initialised": new,
         "evaluated_on": data.selection_split,
         "evaluation_texts_also_trained_on": settings.corpus == "all",

@@ -20,7 +20,7 @@ from ftjobs.device import training_device
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import checkpoints, heads
 from ftjobs.progress import LOG
-from ftjobs.training import evaluation, features
+from ftjobs.training import evaluation, features, memory
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
@@ -30,12 +30,13 @@ from ftjobs.training.session import Session
 def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, session: Session) -> dict[str, Any]:
     """Train a classifier on the data of `inputs["prepare"]`, from the encoder of `inputs["encoder"]`.
 
-    Writes `model/` (the best epoch), `metrics.json` (every epoch, on every held-out split), `predictions.parquet`
-    (one row per test example) and `timing.json`.
+    Writes `model/` (the best epoch), `metrics.json` (every epoch, on every held-out split), `metrics.jsonl` (also every
+    tenth step), `predictions.parquet` (one row per test example) and `timing.json`.
 
     Raises:
         UserError: the encoder cannot be a classifier.
     """
+    memory.start_over()
     data = prepared.read(inputs["prepare"] / "data")
     folder = inputs["encoder"] / "model"
     tokenizer = checkpoints.load_tokenizer(folder)
@@ -94,6 +95,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         "last": trained.epochs[-1]["test"],
         "newly_initialised": new,
         "truncated": truncated,
+        "max_length": limit,
     }
     trained.write(output, metrics, len(texts["train"]))
     return metrics

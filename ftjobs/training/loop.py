@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +24,8 @@ from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.progress import LOG, track
 from ftjobs.training.optimization import adamw, precision, schedule
 from ftjobs.training.processes import Processes
+from ftjobs.training.outcome import Trained
+from ftjobs.training.records import STEPS_BETWEEN
 from ftjobs.training.state import Position, StateKeeper, TrainingState, capture, restore
 
 
@@ -36,35 +36,6 @@ class Examples(Protocol):
 
     def batch(self, indices: np.ndarray, epoch: int) -> Batch:
         """The examples at `indices`, as they are in `epoch`."""
-
-
-@dataclass
-class Trained:
-    """What came out of training; the model itself holds the weights of the best epoch."""
-
-    device: str
-    mixed_precision: str
-    processes: int
-    epochs: list[dict[str, Any]]
-    """Per epoch: `epoch` (from 1), `train_loss` (mean per item), and the evaluation's metrics."""
-    best_epoch: int
-    seconds: float
-    """Wall time in training steps, evaluation excluded."""
-
-    def write(self, folder: Path, metrics: dict[str, Any], examples: int) -> None:
-        """Write `metrics.json` (the stage's metrics and every epoch) and `timing.json` to a folder."""
-        (folder / "metrics.json").write_text(json.dumps({**metrics, "epochs": self.epochs}, indent=1) + "\n")
-        (folder / "timing.json").write_text(json.dumps(self.timing(examples), indent=1) + "\n")
-
-    def timing(self, examples: int) -> dict[str, Any]:
-        """How long training took, and on what. Measured, so kept apart from what must be reproducible."""
-        return {
-            "train_seconds": self.seconds,
-            "examples_per_second": examples * len(self.epochs) / self.seconds if self.seconds else 0.0,
-            "device": self.device,
-            "mixed_precision": self.mixed_precision,
-            "processes": self.processes,
-        }
 
 
 def train(
@@ -141,8 +112,16 @@ def train(
         raise
     stepper.unwrap()
     model.load_state_dict(best, strict=False)
-    device, processes = str(accelerator.device.type), accelerator.num_processes
-    return Trained(device, accelerator.mixed_precision, processes, at.epochs, at.best_epoch, at.seconds)
+    return Trained(
+        device=str(accelerator.device.type),
+        mixed_precision=accelerator.mixed_precision,
+        processes=accelerator.num_processes,
+        steps_per_epoch=stepper.steps_per_epoch,
+        steps=at.steps,
+        epochs=at.epochs,
+        best_epoch=at.best_epoch,
+        seconds=at.seconds,
+    )
 
 
 def _so_far(at: Position) -> str:
@@ -200,6 +179,8 @@ class _Stepper:
                     at.items += items
                     at.step += 1
                     at.steps_in_epoch += 1
+                    if at.step % STEPS_BETWEEN == 0:  # part of the state: a step is logged once, whoever is killed when
+                        at.steps.append((at.step, float(mean_loss), rate))
                     at.seconds += perf_counter() - started
                 yield mean_loss, rate
 

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from ftjobs.tracking import Log, nowhere
+from ftjobs.training import records
 from ftjobs.training.state import StateKeeper
-
-_STEPS_BETWEEN_LOGS = 10
 
 
 @dataclass(frozen=True)
@@ -22,15 +21,9 @@ class Session:
 
     def log_step(self, step: int, loss: torch.Tensor, rate: float) -> None:
         """Log the training loss now and then: reading it makes a GPU wait."""
-        if step % _STEPS_BETWEEN_LOGS == 0:
-            self.log({"train/loss": float(loss), "train/learning_rate": rate}, step)
+        if step % records.STEPS_BETWEEN == 0:
+            self.log(records.of_step(float(loss), rate), step)
 
     def log_epoch(self, step: int, record: dict[str, Any]) -> None:
-        """Log the metrics of an epoch, those of a split under `eval/<split>/`."""
-        metrics: dict[str, Any] = {"epoch": record["epoch"], "train/epoch_loss": record["train_loss"]}
-        for name, value in record.items():
-            if isinstance(value, dict):
-                metrics |= {f"eval/{name}/{metric}": figure for metric, figure in value.items()}
-            elif name not in ("epoch", "train_loss"):
-                metrics[f"eval/{name}"] = value
-        self.log(metrics, step)
+        """Log the metrics of an epoch."""
+        self.log(records.of_epoch(record), step)

@@ -47,6 +47,8 @@ class Position:
     seconds: float = 0.0
     best_epoch: int = 0
     best_score: float = float("-inf")
+    steps: list[tuple[int, float, float]] = field(default_factory=list)
+    """As in `Trained.steps`."""
     epochs: list[dict[str, Any]] = field(default_factory=list)
 
     def end_epoch(self, record: dict[str, Any], score: float) -> bool:

@@ -170,18 +170,20 @@ def test_longest_input_is_what_the_positions_allow(
 def serve(hub: Hub, folder: Path, **more: bytes) -> None:
     """Put a checkpoint on the stand-in hub as its newest commit, with files that nobody needs beside it."""
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    unneeded = {"tf_model.h5": b"x", "onnx/model.onnx": b"x", "README.md": b"x"}
+    unneeded = {"tf_model.h5": b"x", "onnx/model.onnx": b"x", ".gitattributes": b"x"}
     hub.add("main", "d" * 40, {**files, **unneeded, **more})
 
 
 def test_from_the_hub_comes_one_commit_and_one_format_of_weights(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     serve(hub, folder, **{"pytorch_model.bin": b"another copy of the weights"})
     found, commit = checkpoints.download("me/bert", "main")
     assert commit == "d" * 40
     assert {path.name for path in found.iterdir()} == {path.name for path in folder.iterdir()}
     assert not {"pytorch_model.bin", "tf_model.h5", "onnx/model.onnx"} & set(hub.served)
     checkpoints.copy_checkpoint(found, tmp_path / "copy")
-    assert (tmp_path / "copy/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    for name in ("model.safetensors", "README.md"):  # the model's own card comes along
+        assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_from_the_hub_comes_pytorchs_format_where_there_is_no_other(hub: Hub, folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs import resume, runner
+from ftjobs import resume, runner, signals
 from ftjobs.data.batching import LabelledExamples
 from ftjobs.jobfile.fields import Classify
 from ftjobs.jobfile.read import read
@@ -26,6 +26,7 @@ from ftjobs.models import heads
 from ftjobs.plan import plan, select
 from ftjobs.resume import Keeper
 from ftjobs.storage import open_storage
+from ftjobs.training import loop, records
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
 from tests.stages.test_pipeline import files_of, job_fields, write_rows
@@ -58,7 +59,7 @@ class FolderKeeper:
 def train_classifier(
     folder: Path, keeper: FolderKeeper | None, resumed_at: int = 0, **fields: Any
 ) -> tuple[dict[str, bytes], Any, list]:
-    """Four epochs of seven steps with dropout; weights, metrics per epoch, and losses per step."""
+    """Four epochs of seven steps with dropout; weights, metrics per epoch and as logged, and losses per step."""
     torch.manual_seed(0)
     model, _ = heads.load_classifier(folder, ["a", "b"])
     tokens = random_tokens(52, model.config.vocab_size)
@@ -83,7 +84,8 @@ def train_classifier(
         keeper=keeper,
     )
     weights = {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
-    return weights, (trained.epochs, trained.best_epoch), losses
+    log = records.jsonl(trained.steps, trained.epochs, trained.steps_per_epoch)
+    return weights, (trained.epochs, trained.best_epoch, log), losses
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
@@ -102,6 +104,30 @@ def test_killed_anywhere_it_ends_in_the_same_bytes(
     assert resumed[0] == whole[0]
     assert resumed[1] == whole[1]
     assert resumed[2] == whole[2][kill_at:]  # no step is done twice
+
+
+@pytest.mark.parametrize("stopped_at", [10, 14])
+def test_a_stop_right_after_a_logged_step_neither_loses_nor_repeats_it(
+    make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int
+) -> None:
+    """SIGTERM arrives within an optimizer step, and takes effect at its end, before anybody else hears of the step."""
+    encoder = make_encoder("bert")
+    whole = train_classifier(encoder, None)
+    step = loop._Stepper.step
+
+    def stopped(self: Any, *arguments: Any) -> Any:
+        steps.append(1)
+        if len(steps) == stopped_at:
+            signals._handle(signal.SIGTERM, None)
+        return step(self, *arguments)
+
+    steps: list[int] = []
+    with monkeypatch.context() as patched, pytest.raises(signals.Stopped):
+        patched.setattr(signals._Request, "pending", False)
+        patched.setattr(loop._Stepper, "step", stopped)
+        train_classifier(encoder, FolderKeeper(tmp_path, 100))
+    resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), stopped_at)
+    assert resumed[:2] == whole[:2]
 
 
 def test_states_hold_tensors_and_json_only(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
@@ -159,10 +185,11 @@ def test_a_stage_resumes_from_storage_and_leaves_no_state_behind(
         assert "resuming after step 9 of" in caplog.text
         caplog.clear()
         assert not list(storage.list(f"{run.key}/state"))
-        name = "model/model.safetensors"
-        other = select(plan(read(job)), title)
-        expected = files_of(whole, runner.artifacts.require(whole, other))[name]
-        assert files_of(storage, manifest)[name] == expected
+        expected = files_of(whole, runner.artifacts.require(whole, run))
+        resumed = files_of(storage, manifest)
+        assert {name for name in expected if resumed[name] != expected[name]} == {"timing.json"}
+        lines = [json.loads(line) for line in resumed["metrics.jsonl"].splitlines()]
+        assert [line["step"] for line in lines if "train/loss" in line] == list(range(10, lines[-1]["step"] + 1, 10))
 
 
 def test_broken_states_are_passed_over(job: Path, tmp_path: Path) -> None:

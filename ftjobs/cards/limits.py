@@ -1,0 +1,68 @@
+"""What a reader must know before relying on a model, computed from the run that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow.parquet as pq
+
+from ftjobs.cards.made import Made
+from ftjobs.cards.markdown import code
+from ftjobs.statistics import proportion_interval
+
+
+def limitations(made: Made) -> list[str]:
+    """One sentence or two for each, as Markdown."""
+    return list(_of_classifier(made) if made.run.kind == "classify" else _of_adapted(made))
+
+
+def _of_classifier(made: Made) -> Iterator[str]:
+    metrics, data = made.metrics, made.data
+    rows, leaked = data["rows"]["test"], data["overlap"]["test"]
+    if metrics["selected_on"] == "test":
+        yield (
+            f"The best epoch was chosen on the {rows:,} test rows that it is reported on, so the figures are "
+            f"optimistic; the last epoch reached {100 * metrics['last']['accuracy']:.2f} %."
+        )
+    if leaked["rows_in_training"]:
+        yield (
+            f"{leaked['rows_in_training']:,} of {leaked['rows']:,} test rows have a text that also stands in training; "
+            "on texts that are all new the model may do worse."
+        )
+    balance = data["labels"]["test"]
+    largest = max(balance, key=lambda name: balance[name])
+    low = proportion_interval(round(metrics["accuracy"] * rows), rows).low
+    always = f"answering {code(largest)} every time reaches {100 * balance[largest] / rows:.2f} %"
+    if low <= balance[largest] / rows:
+        yield f"Not better than a constant, as far as these test rows tell: {always}, which is not below the interval."
+    else:
+        yield f"To compare with: {always} on the test rows."
+    answers = set(pq.read_table(made.predictions, columns=["prediction"])["prediction"].to_pylist())
+    if len(answers) == 1:
+        yield f"It gives one answer only: every test row is predicted to be {code(answers.pop())}."
+    unseen = [name for name, count in data["labels"]["train"].items() if not count]
+    if unseen:
+        yield f"No training row is of the class{'es' if len(unseen) > 1 else ''} {', '.join(map(code, unseen))}."
+    yield from _cut(metrics["truncated"]["train"], data["rows"]["train"], "training rows", metrics["max_length"])
+    yield from _cut(metrics["truncated"]["test"], rows, "test rows", metrics["max_length"])
+    yield "One seed of one pipeline, and one test split: other domains, and later texts, were not measured."
+
+
+def _of_adapted(made: Made) -> Iterator[str]:
+    metrics = made.metrics
+    if metrics["evaluation_texts_also_trained_on"]:
+        yield "The texts that perplexity is measured on were trained on too, so it says nothing about new texts."
+    elif metrics["evaluated_on"] == "test":
+        yield "The best epoch was chosen on the test texts that perplexity is measured on, so it is optimistic."
+    if metrics["best"]["perplexity"] >= metrics["before"]["perplexity"]:
+        yield "Adaptation did not lower perplexity."
+    yield from _cut(metrics["truncated"], metrics["texts"], "texts", metrics["max_length"])
+    yield (
+        "Whether lower perplexity helps a task is for the stages that take this encoder to show; "
+        "what stands in the texts it was adapted to, it may reveal."
+    )
+
+
+def _cut(count: int, of: int, what: str, limit: int) -> Iterator[str]:
+    if count:
+        yield f"{count:,} of {of:,} {what} were longer than {limit:,} tokens and were cut."

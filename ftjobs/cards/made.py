@@ -1,0 +1,89 @@
+"""What a card is made of: one finished stage, seen from where its files are still in a work folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftjobs.cards import basecard
+from ftjobs.data import prepared
+from ftjobs.plan import Prepare, StageRun
+
+
+@dataclass(frozen=True)
+class Made:
+    """A stage that has run."""
+
+    run: StageRun
+    metrics: dict[str, Any]
+    data: dict[str, Any]
+    """`data.json` of the pipeline's `prepare`."""
+    base: dict[str, str]
+    """What the base model's own card says of its licence."""
+    environment: dict[str, str]
+    """Versions of what the result depends on."""
+    model: Path
+    """The folder of the checkpoint."""
+    predictions: Path
+    """`predictions.parquet`, of classifiers."""
+
+    @classmethod
+    def of(
+        cls,
+        run: StageRun,
+        inputs: dict[str, Path],
+        output: Path,
+        metrics: dict[str, Any],
+        environment: dict[str, str],
+    ) -> Made:
+        """From what the runner knows: the run, the folders it read and filled, and its metrics."""
+        prepare = output if run.kind == "prepare" else inputs["prepare"]
+        return cls(
+            run=run,
+            metrics=metrics,
+            data=prepared.read_summary(prepare / "data"),
+            base=basecard.license_of(prepare / "model"),
+            environment=environment,
+            model=output / "model",
+            predictions=output / "predictions.parquet",
+        )
+
+    @property
+    def name(self) -> str:
+        """The model's name: `quickstart-head-seed-1`, `quickstart-prepare`."""
+        seed = f"-seed-{self.run.seed}" if self.run.has_seed else ""
+        return f"{self.run.pipeline}-{self.run.stage}{seed}"
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, none where there are no labels."""
+        found: list[str] = self.data["classes"]
+        return found
+
+    @property
+    def label(self) -> str | None:
+        """The column of the data that holds the class."""
+        prepare = self.chain[0].settings
+        assert isinstance(prepare, Prepare), "every chain begins with `prepare`"
+        return prepare.data.label
+
+    @property
+    def chain(self) -> list[StageRun]:
+        """The stages this one's weights went through, the first first, itself last."""
+        found = [self.run]
+        while "encoder" in found[0].inputs:
+            found.insert(0, found[0].inputs["encoder"])
+        return found
+
+    @property
+    def base_model(self) -> str | None:
+        """Hub id of the encoder, if it came from the hub."""
+        found: str | None = self.data["encoder"].get("model")
+        return found
+
+    @property
+    def source(self) -> str:
+        """Name of the data: its hub id, or the name of its first file."""
+        provenance = self.data["provenance"]
+        return str(provenance.get("hub_id") or provenance["files"][0]["name"])

@@ -1,0 +1,71 @@
+"""The block of YAML at the top of a card, which the hub reads."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from ftjobs.cards.made import Made
+
+_TASKS = {"adapt": "fill-mask", "classify": "text-classification"}
+
+
+def card_data(made: Made) -> ModelCardData:
+    """The card's metadata; the metrics stand in its `model-index`."""
+    results = _results(made)
+    hub_data = made.data["provenance"].get("hub_id")
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag=_TASKS.get(made.run.kind),
+        base_model=made.base_model,
+        datasets=[hub_data] if hub_data else None,
+        metrics=[result.metric_type for result in results] or None,
+        tags=["ftjobs", *(["domain-adaptation"] if made.run.kind == "adapt" else [])],
+        model_name=made.name,
+        eval_results=results or None,
+        license=made.base.get("license"),
+        license_name=made.base.get("license_name"),
+        license_link=made.base.get("license_link"),
+    )
+
+
+def _results(made: Made) -> list[EvalResult]:
+    metrics = made.metrics
+    found: list[tuple[str, str, float, dict[str, Any] | None]]
+    if made.run.kind == "adapt":
+        split = metrics["evaluated_on"]
+        found = [("perplexity", "Perplexity of masked tokens", metrics["best"]["perplexity"], None)]
+    elif made.run.kind == "classify":
+        split = "test"
+        average = "binary" if len(made.classes) == 2 else "macro"
+        found = [
+            ("accuracy", "Accuracy", metrics["accuracy"], None),
+            ("f1", f"F1 ({average})", metrics["f1"], {"average": average}),
+        ]
+    else:
+        return []
+    return [
+        _result(made, split, type=metric, name=name, value=value, args=arguments)
+        for metric, name, value, arguments in found
+        if math.isfinite(value)
+    ]
+
+
+def _result(made: Made, split: str, *, type: str, name: str, value: float, args: dict[str, Any] | None) -> EvalResult:
+    provenance = made.data["provenance"]
+    task = _TASKS[made.run.kind]
+    return EvalResult(
+        task_type=task,
+        task_name=task.replace("-", " ").capitalize(),
+        dataset_type=made.source,
+        dataset_name=made.source,
+        dataset_config=provenance.get("config"),
+        dataset_revision=provenance.get("commit"),
+        dataset_split=split,
+        metric_type=type,
+        metric_name=name,
+        metric_value=round(value, 6),
+        metric_args=args,
+    )

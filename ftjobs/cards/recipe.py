@@ -1,0 +1,71 @@
+"""How to get the same model again: the job file that leads to it and to nothing else, and the commands."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+
+from ftjobs.jobfile import localfiles
+from ftjobs.jobfile.fields import Data, Encoder
+from ftjobs.plan import Prepare, StageRun
+
+JOB = "job.yaml"
+
+
+def job_text(chain: list[StageRun]) -> str:
+    """A job file with the stages of `chain` only. It gives them the identities that they have.
+
+    Files on the machine that ran it are named without the folders they were in, so they belong beside the job file.
+    """
+    prepare = chain[0].settings
+    assert isinstance(prepare, Prepare), "every chain begins with `prepare`"
+    job = {
+        "name": chain[-1].pipeline,
+        "encoder": _encoder(prepare.encoder),
+        "data": _data(prepare.data),
+        "seeds": [chain[-1].seed],
+        "stages": {
+            run.stage: {"kind": run.kind, **run.settings.model_dump(mode="json", exclude_defaults=True)}
+            for run in chain[1:]
+        },
+    }
+    return yaml.safe_dump(job, sort_keys=False, allow_unicode=True, width=100)
+
+
+def commands(chain: list[StageRun]) -> list[str]:
+    """One command for each stage of `chain`."""
+    return [f"ftjobs stage {JOB} {run.stage}{f' --seed {run.seed}' if run.has_seed else ''}" for run in chain]
+
+
+def _encoder(encoder: Encoder) -> dict[str, Any]:
+    said = encoder.model_dump(mode="json", exclude_defaults=True)
+    if encoder.model is not None and localfiles.is_local(encoder.model):
+        said["model"] = f"./{PurePath(encoder.model).name}"
+    return {**said, "scratch": said.get("scratch", {})} if encoder.scratch is not None else said
+
+
+def _data(data: Data) -> dict[str, Any]:
+    said = data.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(data.source, dict):
+        local = [os.path.expanduser(source) for source in data.source.values() if localfiles.is_local(source)]
+        shared = os.path.commonpath([os.path.dirname(path) for path in local]) if local else ""
+        said["source"] = {
+            split: f"./{os.path.relpath(os.path.expanduser(source), shared)}" if localfiles.is_local(source) else source
+            for split, source in data.source.items()
+        }
+    elif localfiles.is_local(data.source):
+        said["source"] = f"./{_last_part(data.source)}"
+    return said
+
+
+def _last_part(source: str) -> str:
+    """A file, a folder or a pattern without the folders that it lies in."""
+    parts = PurePath(source).parts
+    if os.path.exists(os.path.expanduser(source)) or not glob.has_magic(source):
+        return parts[-1]
+    first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    return str(PurePath(*parts[first:]))

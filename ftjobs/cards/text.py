@@ -1,0 +1,222 @@
+"""The readable part of a card, section by section. Each returns Markdown; nothing in it is more than was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftjobs.cards import recipe
+from ftjobs.cards.limits import limitations
+from ftjobs.cards.made import Made
+from ftjobs.cards.markdown import code, fenced, listed, table
+from ftjobs.jobfile.fields import Adapt, Classify
+from ftjobs.plan import StageRun
+from ftjobs.statistics import proportion_interval
+
+_LIBRARIES = ("ftjobs", "transformers", "torch", "tokenizers", "python")
+#: Settings that change no result, or stand elsewhere in the card.
+_NO_HYPERPARAMETERS = {"encoder", "kind", "save_every"}
+_MOST_CLASSES = 30
+#: The line that says which model to load; it is another one on the hub.
+HERE = 'model = "."  # this folder'
+
+
+def body(made: Made) -> str:
+    """Everything below the metadata."""
+    sections = [f"# {made.name}", _summary(made), "## How to use it", _usage(made)]
+    if made.run.kind != "prepare":
+        sections += ["## Results", _classified(made) if made.run.kind == "classify" else _adapted(made)]
+        sections += ["## Limitations", "\n".join(f"- {limit}" for limit in limitations(made))]
+        sections += ["## Training data", _data(made), "## Training", _training(made)]
+    sections += ["## Lineage", _lineage(made)]
+    return "\n\n".join(sections) + "\n"
+
+
+def for_hub(card: str, repo: str) -> str:
+    """The text of a card as it is right on the hub, where the model is loaded by the repository's name."""
+    return card.replace(f"\n{HERE}\n", f'\nmodel = "{repo}"\n', 1)
+
+
+def _summary(made: Made) -> str:
+    base = _base(made.data["encoder"])
+    if made.run.kind == "prepare":
+        return f"The encoder that every stage of the pipeline `{made.run.pipeline}` starts from: {base}."
+    texts = " and ".join(code(column) for column in made.data["text_columns"])
+    if made.run.kind == "adapt":
+        return (
+            f"An encoder with its masked-LM head, from {base}, adapted to the texts of {code(made.source)} "
+            f"({texts}) by masked language modelling. It took no labels, and is meant to be fine-tuned."
+        )
+    settings = made.run.settings
+    assert isinstance(settings, Classify)
+    how = "its head trained on a frozen encoder" if settings.freeze_encoder else "fine-tuned"
+    through = [run.stage for run in made.chain[1:-1]]
+    went = f", by way of {' and '.join(f'`{stage}`' for stage in through)}" if through else ""
+    return (
+        f"A classifier of {'pairs of texts' if len(made.data['text_columns']) == 2 else 'texts'} ({texts}) into "
+        f"{len(made.classes)} classes ({listed(made.classes)}): {base}{went}, {how} on {code(made.source)}."
+    )
+
+
+def _base(origin: dict[str, Any]) -> str:
+    """Where the encoder came from, in words."""
+    if "model" in origin:
+        return f"{code(origin['model'])} (commit {code(str(origin['commit']))})"
+    if "folder" in origin:
+        return f"the model folder {code(origin['folder'])} (weights with sha256 `{origin['sha256']}`)"
+    return (
+        f"a BERT with random weights and a vocabulary of {origin['vocabulary']:,} tokens made from the training texts"
+    )
+
+
+def _usage(made: Made) -> str:
+    pair = len(made.data["text_columns"]) == 2
+    if made.run.kind == "classify":
+        example = '{"text": "A text.", "text_pair": "Another text."}' if pair else '"A text."'
+        lines = [
+            "from transformers import pipeline",
+            "",
+            HERE,
+            'classifier = pipeline("text-classification", model=model)',
+            f"print(classifier({example}, truncation=True, max_length={made.metrics['max_length']}))",
+        ]
+    elif made.run.kind == "adapt":
+        lines = [
+            "from transformers import pipeline",
+            "",
+            HERE,
+            'fill_mask = pipeline("fill-mask", model=model)',
+            'print(fill_mask(f"A text with a {fill_mask.tokenizer.mask_token} in it."))',
+        ]
+    else:
+        lines = [
+            "from transformers import AutoModel, AutoTokenizer",
+            "",
+            HERE,
+            "encoder, tokenizer = AutoModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)",
+            'print(encoder(**tokenizer("A text.", return_tensors="pt")).last_hidden_state.shape)',
+        ]
+    return fenced("\n".join(lines), "python")
+
+
+def _classified(made: Made) -> str:
+    settings, metrics, rows = made.run.settings, made.metrics, made.data["rows"]["test"]
+    assert isinstance(settings, Classify)
+    found = proportion_interval(round(metrics["accuracy"] * rows), rows)
+    interval = f"{_percent(found.low)} to {_percent(found.high)}"
+    f1 = f"F1 of {code(made.classes[1])}" if len(made.classes) == 2 else "F1, mean over classes"
+    last, chosen = metrics["last"], metrics["selected_on"]
+    figures = table(
+        [f"on {rows:,} test rows", "best epoch", "95 % interval", "last epoch"],
+        [
+            ["accuracy", _percent(metrics["accuracy"]), interval, _percent(last["accuracy"])],
+            [f1, _percent(metrics["f1"]), "", _percent(last["f1"])],
+            ["cross-entropy", f"{metrics['loss']:.4f}", "", f"{last['loss']:.4f}"],
+        ],
+    )
+    better = {"accuracy": "highest accuracy", "f1": "highest F1", "loss": "lowest cross-entropy"}
+    return (
+        f"{figures}\n\nThe published weights are those of epoch {metrics['best_epoch']} of {settings.epochs}, the "
+        f"first with the {better[settings.metric_for_best]} on the {chosen} split ({made.data['rows'][chosen]:,} "
+        "rows). The interval is Wilson's for a proportion; it says what another draw of test rows would change, not "
+        "what another seed would."
+    )
+
+
+def _adapted(made: Made) -> str:
+    before, best, last = (made.metrics[name] for name in ("before", "best", "last"))
+    settings, split = made.run.settings, made.metrics["evaluated_on"]
+    assert isinstance(settings, Adapt)
+    figures = table(
+        [f"on the texts of the {split} split", "before", "after (best epoch)", "last epoch"],
+        [
+            ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
+            ["masked tokens guessed right", *(_percent(one["accuracy"]) for one in (before, best, last))],
+        ],
+    )
+    return (
+        f"{figures}\n\nPerplexity of the masked tokens, with the same masks before and after. The published weights "
+        f"are those of epoch {made.metrics['best_epoch']} of {settings.epochs}, the first with the lowest loss on them."
+    )
+
+
+def _data(made: Made) -> str:
+    data = made.data
+    splits = list(data["rows"])
+    rows = [["all", *(f"{data['rows'][split]:,}" for split in splits)]]
+    for name in made.classes[:_MOST_CLASSES]:
+        rows.append([code(name), *(f"{data['labels'][split][name]:,}" for split in splits)])
+    counts = table(["rows", *splits], rows)
+    if len(made.classes) > _MOST_CLASSES:
+        counts += f"\n\nand {len(made.classes) - _MOST_CLASSES} classes more."
+    return f"{_provenance(data['provenance'])}\n\n{counts}\n\n{_division(data)}"
+
+
+def _provenance(provenance: dict[str, Any]) -> str:
+    if "hub_id" in provenance:
+        config = f", configuration {code(provenance['config'])}" if provenance["config"] else ""
+        revision, commit = code(provenance["revision"]), code(provenance["commit"])
+        return f"{code(provenance['hub_id'])} from the Hugging Face hub{config}, revision {revision}, commit {commit}."
+    files = [
+        [code(one["name"]), one["split"], f"{one['bytes']:,}", f"`{one['sha256']}`"] for one in provenance["files"]
+    ]
+    return table(["file", "read as", "bytes", "sha256"], files)
+
+
+def _division(data: dict[str, Any]) -> str:
+    settings, said = data["split"], []
+    for split in ("test", "validation"):
+        if settings[f"{split}_fraction"] is not None:
+            said.append(f"{settings[f'{split}_fraction']:g} of the rows held out for {split}")
+        elif split in data["rows"]:
+            said.append(f"the source's own {split} split")
+    if any(settings[f"{split}_fraction"] is not None for split in ("test", "validation")):
+        said.append(f"shuffled with seed {settings['seed']}")
+    grouped = settings["group_by"]
+    if grouped == "connected":
+        said.append("rows that share a text on one side")
+    elif grouped:
+        said.append(f"rows with the same {code(grouped)} on one side")
+    leaked = data["overlap"]["test"]
+    return (
+        f"Split: {', '.join(said)}. Of the {leaked['rows']:,} test rows, {leaked['rows_in_training']:,} have a text "
+        f"that also stands in training ({leaked['texts_in_training']:,} of {leaked['texts']:,} distinct test texts)."
+    )
+
+
+def _training(made: Made) -> str:
+    settings = made.run.settings.model_dump(mode="json", exclude=_NO_HYPERPARAMETERS)
+    rows = [
+        [f"`{name}`", f"`{str(value).lower()}`"] for name, value in {**settings, "seed": made.run.seed}.items()
+    ]  # as the job file says them: `false`, `1e-08`
+    text = table(["hyperparameter", "value"], rows)
+    if made.metrics["newly_initialised"]:
+        text += f"\n\nNewly initialised, because the encoder brought none: {listed(made.metrics['newly_initialised'])}."
+    return f"AdamW, evaluation in fp32.\n\n{text}"
+
+
+def _lineage(made: Made) -> str:
+    chain = made.chain
+    rows = [
+        [f"`{run.title}`", _does(run), f"`{run.identity}`", f"`{command}`"]
+        for run, command in zip(chain, recipe.commands(chain), strict=True)
+    ]
+    versions = ", ".join(f"{name} {made.environment[name]}" for name in _LIBRARIES if name in made.environment)
+    return "\n\n".join(
+        [
+            table(["stage", "what it does", "identity", "command"], rows),
+            f"Made with {versions}. The same stages as a job file, `{recipe.JOB}`; local files belong beside it:",
+            fenced(recipe.job_text(chain), "yaml"),
+        ]
+    )
+
+
+def _does(run: StageRun) -> str:
+    if isinstance(run.settings, Adapt):
+        return "masked language modelling on the texts"
+    if isinstance(run.settings, Classify):
+        return f"classification with the encoder {'frozen' if run.settings.freeze_encoder else 'fine-tuned'}"
+    return "encoder and data, split"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"

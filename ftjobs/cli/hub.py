@@ -1,0 +1,58 @@
+"""Commands that talk to the Hugging Face hub."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftjobs.cli.app import Seed, Set, Store, app, open_job
+from ftjobs.cli.tables import aligned, print_table
+from ftjobs.errors import UserError
+
+
+@app.command()
+def push(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="JOB STAGE | ARTIFACT-URI",
+            help="A stage of a job, or an address that `ls` prints.",
+            show_default=False,
+        ),
+    ],
+    repo: Annotated[str, typer.Option("--repo", metavar="OWNER/NAME", help="Made if it is not there.")],
+    seed: Seed = None,
+    private: Annotated[bool, typer.Option("--private", help="If the repository is made, make it private.")] = False,
+    revision: Annotated[str, typer.Option("--revision", metavar="BRANCH", help="Made if it is not there.")] = "main",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be uploaded; asks no hub.")] = False,
+    overrides: Set = None,
+    store: Store = "runs",
+) -> None:
+    """Upload a stage's checkpoint with its model card to the Hugging Face hub; takes the token from HF_TOKEN."""
+    from ftjobs import artifacts
+    from ftjobs.plan import select
+    from ftjobs.progress import log_to_stderr
+
+    log_to_stderr()
+    if len(what) == 2:
+        runs, storage = open_job(Path(what[0]), overrides, store)
+        manifest = artifacts.require(storage, select(runs, what[1], seed))
+    elif len(what) == 1:
+        storage, manifest = artifacts.at(what[0])
+    else:
+        raise UserError(f"push {' '.join(what)}: give JOB STAGE, or ARTIFACT-URI")
+    from ftjobs import pushing
+
+    if dry_run:
+        pushing.check_repo(repo)
+        files = pushing.checkpoint(manifest)
+        print_table(aligned(["file", "bytes"], [[file.path.removeprefix("model/"), file.size] for file in files]))
+        print(f"would go to {repo} at {revision}; nothing was uploaded", file=sys.stderr)
+        return
+    pushed = pushing.push(storage, manifest, repo, private=private, revision=revision)
+    if not pushed.changed:
+        print(f"{repo} holds identity {manifest.identity[:12]} already; nothing changed", file=sys.stderr)
+    print(pushed.url)
