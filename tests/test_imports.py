@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ftjobs"
 LAYERS = [
     *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "remote", "artifacts", "life", "resume", "status"),
     *("data", "models", "metrics"),
-    *("statistics", "cards", "pushing", "device", "tracking", "training", "stages", "runner", "kubernetes", "cli", "__main__"),
+    *("statistics", "cards", "pushing", "device", "tracking", "training", "stages", "predicting", "runner", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
 SLOW = ("torch", "transformers", "datasets", "boto3", "wandb")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")
@@ -100,6 +100,8 @@ def later():
         ["plan", JOB, "--json"],
         ["status", JOB],
         ["push", "--help"],
+        ["predict", "--help"],
+        ["evaluate", "--help"],
         ["schema"],
         ["ls"],
         ["ls", JOB],
