@@ -88,8 +88,8 @@ def test_what_the_usual_corrections_would_do() -> None:
     assert chance(parts(seeds, 0.9, 0, 0.1), 0.0, seeds, 1) < 0.04
 
 
-@pytest.mark.parametrize("effect", [0.5, 1, 2, 4])
-@pytest.mark.parametrize("seeds", SEEDS)
+@pytest.mark.parametrize("effect", [0.25, 0.5, 1, 2])
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
 def test_power_is_that_of_statsmodels_where_one_source_is_all(seeds: int, effect: float) -> None:
     """Seeds alone: the t test of S differences. Examples alone: the normal test."""
     expected = TTestPower().power(effect, seeds, 0.05)
@@ -143,7 +143,11 @@ def found_rate(truth: Truth, count: int, margin: float = 0.0) -> float:
     ids=str,
 )
 def test_five_points_with_five_seeds_and_214_pairs_are_found_as_often_as_theory_says(changes: dict) -> None:
-    """Within sampling error of 1,000 experiments (three deviations) and 2 points for what is not normal in the data."""
+    """Within sampling error of 1,000 experiments (three deviations) and 2 points for what is not normal in the data.
+
+    Theory and found, in the order above: 52 and 49 %, 63 and 62, 33 and 32, 63 and 64, 60 and 59; two seeds with 1,000
+    pairs 18 and 15; one seed 40 and 34.
+    """
     truth = Truth(**(vars(TRUTH) | changes))
     expected = chance(model_of(truth), 0.05, truth.seeds, truth.examples)
     found = found_rate(truth, 1000)
@@ -153,7 +157,10 @@ def test_five_points_with_five_seeds_and_214_pairs_are_found_as_often_as_theory_
 
 @pytest.mark.slow
 def test_as_many_as_are_needed_find_it_in_four_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`needed` told the true components and difference names numbers at which simulated experiments do find it."""
+    """`needed` told the true components and difference names numbers at which simulated experiments find it.
+
+    5 seeds with 564 examples: 78 %; 16 seeds with 200: 83 %.
+    """
     model = model_of(TRUTH)
     monkeypatch.setattr("ftjobs.statistics.power.components", lambda values: model)
     first = np.zeros((5, 200), bool)

@@ -13,7 +13,7 @@ from ftjobs.statistics import compare, holm, mean_interval, verdict
 from tests.statistics.simulated import Truth
 
 EXPERIMENTS = 2000
-DRAWS = 1000  # a p-value is then off by 0.02 at most, to either side: over 2,000 experiments nothing is left of it
+DRAWS = 500  # a p-value near 0.05 then has a deviation of 0.014, to either side: no bias over 2,000 experiments
 INDEPENDENT: dict[str, float] = {}
 OWN = {"common": 0.3, "own": 0.5}
 STRONG = {"common": 0.9, "paired": 0.05}  # one in nine of the errors that either makes is not the other's
@@ -70,7 +70,12 @@ def rates(truth: Truth, count: int) -> dict[str, float]:
 def test_two_equal_methods(seeds: int, examples: int, accuracy: float, seed_sd: float, shares: dict) -> None:
     """Called `supported` in at most 2.5 % (the issue asks for 5 %), `contradicted` likewise; intervals cover 95 %.
 
-    MEASURED
+    Found in these: supported 0.2 to 2.4 %, contradicted 0.1 to 2.2 %; the interval of the difference covers in 94.8 to
+    99.3 %, that of the accuracy in 94.2 to 98.2 %. In a sweep of 159 settings of 500 experiments each (accuracies 0.55,
+    0.85, 0.97, gaps of 0 and 5 points, 1 to 10 seeds): supported at most 3.6 %, coverage at least 93.2 % and 92.8 %,
+    with one exception, that of an accuracy of 0.97 whose seeds differ by three points, most of them close to 1 and few
+    far below: 92 to 95 % from two seeds. With two seeds that differ little, intervals cover 99 %, and are two or
+    three times as long as with three: nothing shorter is safe where two seeds could also differ much.
     """
     truth = Truth(seeds, examples, (accuracy, accuracy), **shares, seed_sd=seed_sd)
     found = rates(truth, EXPERIMENTS)
@@ -87,7 +92,7 @@ def test_two_equal_methods(seeds: int, examples: int, accuracy: float, seed_sd: 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 def test_the_interval_of_a_true_gap_covers_it(seeds: int) -> None:
-    """Five points, claimed to be five: the other half of a margin's test. MEASURED"""
+    """Five points, tested to be more than five: neither supported nor contradicted. Found: 95.3, 97.5 and 95.7 %."""
     truth = Truth(seeds, 214, (0.95, 0.90), **OWN, seed_sd=0.02 if seeds > 1 else 0)
     found = rates(truth, 1000)
     print(f"{truth}: {found}")
@@ -106,9 +111,9 @@ def test_five_seeds_that_differ_in_400_experiments() -> None:
 
 
 def test_the_naive_bootstrap_would_be_wrong() -> None:
-    """Seeds and examples resampled with replacement: three seeds that differ by three points make a quarter of ties wins.
+    """Seeds and examples resampled with replacement, nothing else: three seeds that differ by three points.
 
-    MEASURED
+    It finds a difference where there is none in 23.7 % of the experiments, `compare` in 4.7 %.
     """
     truth = Truth(3, 1000, (0.85, 0.85), **STRONG, seed_sd=0.03)
     rng, count, draws = np.random.default_rng(0), 300, 500
