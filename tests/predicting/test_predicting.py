@@ -21,12 +21,16 @@ from sklearn.metrics import f1_score, log_loss
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ftjobs import artifacts, cli
+from ftjobs.artifacts import Manifest
 from ftjobs.cards import Facts
+from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints, heads
-from ftjobs.plan import plan
+from ftjobs.plan import plan, select
 from ftjobs.predicting import reading
 from ftjobs.storage import open_storage
 from tests.conftest import WORDS
+from tests.s3_server import BUCKET
+from tests.test_cli import JOB
 
 CLASSES = ["cold", "fever", "rash"]
 FACTS: dict[str, Any] = {
@@ -183,26 +187,41 @@ def test_other_columns_and_a_text_file(ftjobs: Run, model: Path, rows: list[dict
     )
 
 
+def published(model: Path, folder: Path, store: str) -> Manifest:
+    (folder / "job.yaml").write_text(JOB)
+    run = select(plan(read(folder / "job.yaml")), "head", 1)
+    shutil.copytree(model, folder / "output/model")
+    return artifacts.publish(open_storage(store), run, folder / "output", {}, {})
+
+
 def test_an_artifact_by_its_address(ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path) -> None:
-    from tests.test_cli import JOB
-
-    (tmp_path / "job.yaml").write_text(JOB)
-    from ftjobs.jobfile.read import read
-
-    run = next(run for run in plan(read(tmp_path / "job.yaml")) if run.stage == "head")
-    shutil.copytree(model, tmp_path / "output/model")
-    storage = open_storage(str(tmp_path / "runs"))
-    manifest = artifacts.publish(storage, run, tmp_path / "output", {}, {})
+    manifest = published(model, tmp_path, "runs")
     write(rows, "rows.csv")
-    for number, address in enumerate((run.key, f"runs/{run.key}", f"{tmp_path}/runs/{manifest.folder}")):
+    for number, address in enumerate((manifest.key, f"runs/{manifest.key}", f"{tmp_path}/runs/{manifest.folder}")):
         code, _, err = ftjobs("predict", address, "rows.csv", "--out", f"{number}.csv")
         assert code == (2 if number == 0 else 0), err
     assert Path("1.csv").read_bytes() == Path("2.csv").read_bytes()
     damaged = tmp_path / "runs" / manifest.folder / "model/model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    code, _, err = ftjobs("predict", f"runs/{run.key}", "rows.csv", "--out", "3.csv")
+    code, _, err = ftjobs("predict", f"runs/{manifest.key}", "rows.csv", "--out", "3.csv")
     assert code == 1
     assert "has another sha256 than its manifest says" in err
+
+
+def test_a_model_in_object_storage(
+    ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path, s3: Any
+) -> None:
+    """An artifact, checked against its manifest, or any prefix that holds a checkpoint."""
+    store = f"s3://{BUCKET}/{tmp_path.name}"
+    manifest = published(model, tmp_path, store)
+    write(rows, "rows.csv")
+    for number, address in enumerate((str(model), f"{store}/{manifest.key}", f"{store}/{manifest.folder}/model")):
+        code, _, err = ftjobs("predict", address, "rows.csv", "--out", f"{number}.csv")
+        assert code == 0, err
+    assert Path("0.csv").read_bytes() == Path("1.csv").read_bytes() == Path("2.csv").read_bytes()
+    code, _, err = ftjobs("predict", f"{store}/nowhere", "rows.csv", "--out", "4.csv")
+    assert code == 2
+    assert err.splitlines()[-1].startswith(f"error: MODEL: nothing lies at {store}/nowhere; ")
 
 
 @pytest.mark.parametrize(
