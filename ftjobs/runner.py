@@ -23,7 +23,7 @@ from ftjobs.remote import local_copies
 from ftjobs.resume import Keeper, Superseded
 from ftjobs.status import summary
 from ftjobs.storage import Storage
-from ftjobs.tracking import tracker
+from ftjobs.tracking import NotTracked, tracker
 
 #: Libraries whose versions can change a result, or how a checkpoint loads.
 _LIBRARIES = ("ftjobs", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
@@ -60,10 +60,11 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
     with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, Life(storage, run) as life:
         work = Path(folder)
         keeper = _keeper(run, storage, work, life)
-        with closing(keeper) if keeper else nullcontext():
+        with closing(keeper) if keeper else nullcontext(), tracker(run, storage, work) as tracked:
             try:
-                output, metrics = _produce(run, storage, needed, work, keeper)
+                output, metrics = _produce(run, storage, needed, work, keeper, tracked)
                 _add_total_time(output, time.perf_counter() - started)
+                tracked.conclude(output, metrics)
                 manifest = artifacts.publish(storage, run, output, metrics, environment())
             except Superseded:
                 LOG.info("%s: another attempt has published it meanwhile", run.title)
@@ -75,7 +76,12 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
 
 
 def _produce(
-    run: StageRun, storage: Storage, needed: dict[str, Manifest], work: Path, keeper: Keeper | None
+    run: StageRun,
+    storage: Storage,
+    needed: dict[str, Manifest],
+    work: Path,
+    keeper: Keeper | None,
+    tracked: NotTracked,
 ) -> tuple[Path, dict[str, Any]]:
     """Fetch the inputs and run the stage on them; returns the folder it filled and its metrics."""
     reads_models = run.kind != "report"  # it reads the figures of every stage and seed, and of no model a byte
@@ -91,8 +97,8 @@ def _produce(
         return output, stage(settings, run.seed, inputs, output)
     from ftjobs.training.session import Session
 
-    with tracker(run) as log:
-        return output, stage(run.settings, run.seed, inputs, output, Session(keeper, log))
+    keeper.companion = tracked
+    return output, stage(run.settings, run.seed, inputs, output, Session(keeper, tracked.log))
 
 
 def _keeper(run: StageRun, storage: Storage, work: Path, life: Life) -> Keeper | None:
