@@ -141,9 +141,9 @@ class WandbServer(ThreadingHTTPServer):
             for kind in ("history", "events")
         }
         counts = {f"{kind}LineCount": len(run.lines[f"wandb-{kind}.jsonl"]) for kind in ("history", "events")}
-        known = {"id": name, "name": name, "displayName": run.about["displayName"], "config": run.about["config"]}
+        known = {"id": name, "name": name, "displayName": run.about.get("displayName"), "config": run.about["config"]}
         more = {"summaryMetrics": json.dumps(run.summary), "logLineCount": 0, "tags": [], "notes": None}
-        return {**model, "bucket": {**known, **tails, **counts, **more, "wandbConfig": "{}"}}
+        return {**model, "bucket": {**known, **tails, **counts, **more, "wandbConfig": json.dumps({"t": 1})}}
 
     def _upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = self.runs[variables["name"]]

@@ -30,7 +30,7 @@ def of_run(run_id: str, *places: Path) -> list[Path]:
 
 
 def kept_files(folder: Path) -> Iterator[Path]:
-    """What `wandb sync` needs of a run folder: the log of the run, how far it was uploaded, and media; no debug logs."""
+    """What `wandb sync` needs of a run folder: the run's log, how far it was uploaded, and media; no debug logs."""
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         wanted = inside.parts[0] == "files" or (len(inside.parts) == 1 and inside.name.startswith("run-"))

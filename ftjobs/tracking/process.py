@@ -11,16 +11,18 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ftjobs.progress import LOG
 
 #: Messages that may wait for a slow worker; a row every tenth step, so this is a long time.
 _WAITING = 10_000
+_HERE = str(Path(__file__).parents[2])
 
 
 class WorkerProcess:
-    """Starts the worker and passes messages on in their order. Only `finish` and `stop` wait, and not for long."""
+    """Starts the worker and passes messages on in their order. Only `finish` waits, and not for long."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         """
@@ -52,10 +54,7 @@ class WorkerProcess:
         self.dropped += 1  # from here on everything, so that what did get there has no gap
 
     def finish(self, exit_code: int, seconds: float) -> bool:
-        """Let the run end, and say whether it did, with all that was sent.
-
-        It is left behind after so many seconds.
-        """
+        """Let the run end, and say whether it did, with all that was sent; it is left behind after so many seconds."""
         deadline = time.monotonic() + seconds
         with suppress(queue.Full):
             self._messages.put({"do": "finish", "exit_code": exit_code}, timeout=seconds / 2)
@@ -76,7 +75,8 @@ class WorkerProcess:
         """Start the worker and write to it; in a thread of its own, since both may take long."""
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ftjobs.tracking.worker"],
+                [sys.executable, "-P", "-m", "ftjobs.tracking.worker"],  # -P: no module from where we happen to be
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [_HERE, os.environ.get("PYTHONPATH")]))},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -109,10 +109,8 @@ class WorkerProcess:
                     why = answer["failed"]
                 elif "opened" in answer:
                     self._open(answer)
-                elif answer["whole"]:
-                    self.finished = answer["finished"]
                 else:
-                    why = "the upload did not end in time"
+                    self.finished = answer["finished"]
         self._process.wait()
         if self.finished is None:
             self._fail(why)

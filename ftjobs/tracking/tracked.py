@@ -23,6 +23,8 @@ from ftjobs.tracking.process import WorkerProcess
 from ftjobs.tracking.weights_and_biases import WeightsAndBiases, writable
 
 _STATE = "tracking.zip"
+#: How long a run may take to be opened before it is kept offline instead; nobody waits for it.
+_SECONDS_TO_OPEN = 30.0
 #: How long the end of a run may take: with a server, which may hang, and without.
 _SECONDS_ONLINE, _SECONDS_OFFLINE = 10.0, 30.0
 _SECONDS_TO_START = 10.0
@@ -39,9 +41,10 @@ class Tracked(NotTracked):
         self.run_id = run_id(run)
         self.kept = work / "tracking"
         wished = Path(os.environ.get("WANDB_DIR") or self.kept).absolute()
-        self.place = wished if writable(wished) else self.kept
+        self.places = [wished, self.kept] if writable(wished) else [self.kept]
         self.journal = Journal()
         self.wandb: WeightsAndBiases | None = None
+        self._earlier: set[str] = set()
 
     def log(self, metrics: dict[str, Any], step: int) -> None:
         """Log metrics of a step. Takes microseconds."""
@@ -56,6 +59,7 @@ class Tracked(NotTracked):
                 self.journal.load(folders.unpack(state / _STATE, self.kept))
             except Exception as error:
                 LOG.warning("tracking: what earlier attempts logged is not usable: %s", error)
+        self._earlier = {folder.name for folder in self._folders()}
         self._start(offline=_gave_up.is_set())
         if self.wandb and len(self.journal.rows) > 1:
             self.wandb.log_rows(self.journal.rows[:-1])
@@ -93,9 +97,9 @@ class Tracked(NotTracked):
         title = f"{run.stage}-seed-{run.seed}" if run.has_seed else run.stage
         self.wandb = WeightsAndBiases(
             self.settings.project,
-            self.place,
+            self.places[0],
             self._folders(),
-            offline,
+            None if offline else _SECONDS_TO_OPEN,
             entity=self.settings.entity,
             id=self.run_id,
             name=f"{title}-{run.identity[:8]}",
@@ -103,7 +107,10 @@ class Tracked(NotTracked):
             job_type=run.kind,
             config={
                 **run.settings.model_dump(mode="json"),
-                **{"kind": run.kind, "stage": run.stage, "pipeline": run.pipeline, "identity": run.identity},
+                "pipeline": run.pipeline,
+                "stage": run.stage,
+                "kind": run.kind,
+                "identity": run.identity,
                 "inputs": {role: read.identity for role, read in run.inputs.items()},
                 **({"seed": run.seed} if run.has_seed else {}),
             },
@@ -117,14 +124,16 @@ class Tracked(NotTracked):
         seconds = _SECONDS_OFFLINE if process.opened == "offline" else _SECONDS_ONLINE
         left_to_start = max(0.0, process.started + _SECONDS_TO_START - time.monotonic())
         whole = _end(process, messages, left_to_start + seconds)
+        was_online = process.opened == "online"
         if not whole or process.unreachable:
             _gave_up.set()
         if not whole:
+            self.places.reverse()  # the other may be full
             again = self._start(offline=True)  # from the rows kept here, behind those that run folders hold
             assert again is not None, "this is the main process"
             process = again
             _end(process, [{"do": "log", "rows": self.journal.rows}, *messages[1:]], _SECONDS_OFFLINE)
-        if process.finished != "online" and (left := self._folders()):
+        if process.finished != "online" and (left := self._folders_left(was_online)):
             folders.copy(left, output / "wandb")
             online = "" if all(folder.name.startswith("offline-") for folder in left) else " --include-online"
             LOG.info("tracking: the artifact has the run: `ftjobs pull --all`, then `wandb sync%s DIR/wandb`", online)
@@ -155,8 +164,13 @@ class Tracked(NotTracked):
             "metadata": {"identity": run.identity, "artifact": address, "sha256": hashes},
         }
 
+    def _folders_left(self, was_online: bool) -> list[Path]:
+        """The run folders, without those of runs that never opened: an online one that did not is empty."""
+        found = self._folders()
+        return [one for one in found if was_online or one.name.startswith("offline-") or one.name in self._earlier]
+
     def _folders(self) -> list[Path]:
-        return folders.of_run(self.run_id, self.place / "wandb", self.kept / "wandb")
+        return folders.of_run(self.run_id, *(place / "wandb" for place in self.places))
 
 
 def _end(process: WorkerProcess, messages: list[dict[str, Any]], seconds: float) -> bool:

@@ -21,13 +21,15 @@ class WeightsAndBiases(GeneralTracker):
     requires_logging_directory = True
     main_process_only = True
 
-    def __init__(self, run_name: str, logging_dir: Path, folders: list[Path], offline: bool, **init: Any) -> None:
+    def __init__(
+        self, run_name: str, logging_dir: Path, folders: list[Path], seconds_to_open: float | None, **init: Any
+    ) -> None:
         """
         Args:
             run_name: the project, as accelerate calls it.
             logging_dir: where `wandb/` with the run folder is put.
             folders: run folders of earlier attempts, whose rows an offline run does not log again.
-            offline: do not even try to reach a server.
+            seconds_to_open: how long to try to reach a server; None to stay offline.
             init: arguments of `wandb.init`.
         """
         super().__init__()
@@ -35,7 +37,7 @@ class WeightsAndBiases(GeneralTracker):
         self._settings = {
             "init": {"project": run_name, "dir": str(logging_dir), **init},
             "folders": [str(folder) for folder in folders],
-            "offline": offline,
+            "seconds_to_open": seconds_to_open,
             "pid": os.getpid(),
             "environment": _homes(logging_dir),
         }

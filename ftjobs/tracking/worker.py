@@ -1,7 +1,7 @@
 """The process that talks to Weights & Biases: `python -m ftjobs.tracking.worker`.
 
-wandb is imported here and nowhere else, so whatever it does, the process that trains is not touched by it. A JSON object
-a line: settings and then what to log come in on stdin, what became of it goes out on stdout.
+wandb is imported here and nowhere else, so whatever it does, the process that trains is not touched by it. A JSON
+object a line: settings and then what to log come in on stdin, what became of it goes out on stdout.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import IO, Any
 
 from ftjobs.tracking import folders
 
-#: How long a run may take to be opened before it is kept offline instead.
-_OPENING_SECONDS = 20.0
 #: How long the rest of an upload may take at the end of a run.
 _UPLOADING_SECONDS = 6.0
 #: How long this process may go on when the one that started it has vanished.
@@ -38,7 +36,8 @@ class Worker:
             self.run.define_metric(group, step_metric=axis)
         # The first row that is missing: behind what the server has, or behind what earlier run folders hold.
         kept = [Path(folder) for folder in settings["folders"]] if self.run.settings._offline else []
-        self.first = max([self.run.step, *(folders.last_step(folder) + 1 for folder in kept)])
+        self.last = -1
+        self.first = max([self.run.starting_step, *(folders.last_step(folder) + 1 for folder in kept)])
 
     def answer(self, **content: Any) -> None:
         """Tell the process that trains."""
@@ -48,7 +47,7 @@ class Worker:
         """Open the run, or go on with it; offline if there is no key, or no answer."""
         import wandb
 
-        if self.settings["offline"]:
+        if self.settings["seconds_to_open"] is None:
             run = self._init(mode="offline")
             self.answer(opened="offline")
             return run
@@ -59,13 +58,14 @@ class Worker:
         try:
             run = self._init()
         except Exception as error:
+            wandb.teardown()  # wandb-core would say that the id is in use
             run = self._init(mode="offline")
             self.answer(opened="offline", why=f"{type(error).__name__}: {error}", unreachable=True)
             return run
         self.answer(opened="offline" if run.settings._offline else "online", url=run.url)
         return run
 
-    def _init(self, **mode: str) -> Any:
+    def _init(self, **mode: Any) -> Any:
         import wandb
 
         return wandb.init(
@@ -78,7 +78,7 @@ class Worker:
                 program="ftjobs",
                 disable_git=True,  # the address of a repository may hold a password
                 disable_code=True,
-                init_timeout=_OPENING_SECONDS,
+                init_timeout=self.settings["seconds_to_open"] or 30.0,
                 finish_timeout=_UPLOADING_SECONDS,
                 finish_timeout_raises=True,
                 x_stats_pid=self.settings["pid"],  # the process whose CPU and GPU use is sampled as `system.`
@@ -93,6 +93,7 @@ class Worker:
                 for step, metrics in message["rows"]:
                     if step >= self.first:
                         self.run.log({"step": step, **metrics}, step=step, commit=True)
+                        self.last = step
             case "configure":
                 self.run.config.update(message["values"], allow_val_change=True)
             case "summarise":
@@ -108,8 +109,9 @@ class Worker:
 
     def _reference(self, name: str, kind: str, uri: str, metadata: dict[str, Any]) -> None:
         """Log an artifact that points to storage and holds no bytes."""
-        import wandb
         from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
+
+        import wandb
 
         artifact = wandb.Artifact(name, type=kind, metadata=metadata)
         # What `add_reference(uri, checksum=False)` adds, but without looking for the object: that a stage's manifest
@@ -134,10 +136,14 @@ class Worker:
             self.run.mark_preempting()
         try:
             self.run.finish(exit_code=exit_code)
-            whole = True
         except TimeoutError:
-            whole = False
-        self.answer(finished="offline" if self.run.settings._offline else "online", whole=whole)
+            self.answer(failed="the upload did not end in time")
+            return
+        offline = self.run.settings._offline
+        if offline and folders.last_step(Path(self.run.settings.sync_dir)) < self.last:
+            self.answer(failed="rows are missing in the run folder; is the disk full?")  # wandb-core does not say
+            return
+        self.answer(finished="offline" if offline else "online")
 
 
 def serve(questions: Iterable[str], answers: IO[str]) -> int:
