@@ -190,6 +190,38 @@ def test_offline_segments_are_one_run_that_wandb_sync_uploads(
     assert [one["artifactCollectionName"] for one in found.artifacts] == ["toy-adapt-seed-1"]
 
 
+def test_an_upload_that_stops_in_the_middle_is_completed_by_wandb_sync(
+    stage: Callable[..., StageRun],
+    storage: LocalStorage,
+    online: WandbServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ftjobs.tracking.tracked._SECONDS_ONLINE", 4.0)
+    run = stage("adapt")
+    work, output = work_folder(tmp_path / "work")
+    with tracker(run, storage, work) as tracked:
+        tracked.begin(None)
+        log_rows(tracked.log, 1, 60)
+        deadline = time.monotonic() + 60
+        while not (run_id(run) in online.runs and online.runs[run_id(run)].history) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert online.runs[run_id(run)].history
+        online.silent.set()
+        log_rows(tracked.log, 61, 120)
+        tracked.conclude(output, {"best_epoch": 3})
+    assert published_steps(output) == list(range(10, 121, 10))
+    assert len(online.runs[run_id(run)].history) < 12
+    online.silent.clear()
+    sync(output / "wandb", online, "--include-online")
+    found = online.runs[run_id(run)]
+    # wandb sends the whole log of a run that was online again, so rows that were there come twice with one `_step`.
+    assert {row["_step"]: row["train/loss"] for row in found.history} == {
+        step: 1.0 / (step + 1) for step in range(10, 121, 10)
+    }
+    assert found.summary["result/best_epoch"] == 3
+
+
 def test_the_report_is_logged_as_tables_plots_and_summary(
     stage: Callable[..., StageRun], storage: LocalStorage, online: WandbServer, tmp_path: Path
 ) -> None:
