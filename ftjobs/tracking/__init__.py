@@ -57,9 +57,10 @@ def tracker(run: StageRun, storage: Storage, work: Path) -> Iterator[NotTracked]
     tracked = Tracked(run, run.tracking.wandb, storage, work)
     try:
         yield tracked
-    except Stopped:
-        tracked.leave(EXIT_CODE, _SECONDS_TO_STOP)
-        raise
-    except BaseException:
+    except Exception:
         tracked.leave(1)
         raise
+    except BaseException as stop:
+        tracked.leave(EXIT_CODE if isinstance(stop, Stopped) else 1, _SECONDS_TO_STOP)
+        raise
+    tracked.leave(0, _SECONDS_TO_STOP)  # where there was nothing to conclude: another attempt was faster

@@ -49,12 +49,14 @@ def copy(folders: list[Path], target: Path) -> None:
 
 def pack(folders: list[Path], rows: str, path: Path) -> None:
     """Put rows and what is kept of run folders, which may be written to meanwhile, into one file."""
-    with zipfile.ZipFile(path, "w") as archive:
+    content = io.BytesIO()  # small, and so the file is there whole or not at all
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("rows.json", rows)
         for folder in folders:
             for file in kept_files(folder):
                 with suppress(FileNotFoundError):
                     archive.writestr(f"wandb/{folder.name}/{file.relative_to(folder)}", file.read_bytes())
+    path.write_bytes(content.getvalue())
 
 
 def unpack(path: Path, target: Path) -> str:

@@ -59,10 +59,15 @@ class WorkerProcess:
         with suppress(queue.Full):
             self._messages.put({"do": "finish", "exit_code": exit_code}, timeout=seconds / 2)
         self._ended.wait(max(0.0, deadline - time.monotonic()))
-        if not self._ended.is_set():
+        if not self._ended.is_set() and self.finished is None:
             self._fail(f"no end within {seconds:.0f} s")
         self.kill()
         return self.finished is not None and not self.dropped
+
+    @property
+    def ended(self) -> bool:
+        """Whether the worker has ended, or was left behind."""
+        return self._ended.is_set()
 
     def kill(self) -> None:
         """End the worker if it has not ended."""

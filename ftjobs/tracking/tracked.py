@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,22 +55,19 @@ class Tracked(NotTracked):
 
     def begin(self, state: Path | None) -> None:
         """Open the run, going on where the training state of an earlier attempt ends. What was logged before counts."""
-        if state is not None and (state / _STATE).exists():
-            try:
+        with _survived("what earlier attempts logged is not usable"):
+            if state is not None and (state / _STATE).exists():
                 self.journal.load(folders.unpack(state / _STATE, self.kept))
-            except Exception as error:
-                LOG.warning("tracking: what earlier attempts logged is not usable: %s", error)
-        self._earlier = {folder.name for folder in self._folders()}
-        self._start(offline=_gave_up.is_set())
-        if self.wandb and len(self.journal.rows) > 1:
-            self.wandb.log_rows(self.journal.rows[:-1])
+        with _survived("going on without Weights & Biases"):
+            self._earlier = {folder.name for folder in self._folders()}
+            self._start(offline=_gave_up.is_set())
+            if self.wandb and len(self.journal.rows) > 1:
+                self.wandb.log_rows(self.journal.rows[:-1])
 
     def keep(self, folder: Path) -> None:
         """Put rows and run folders into a training state."""
-        try:
+        with _survived("not kept with the training state"):
             folders.pack(self._folders(), self.journal.dump(), folder / _STATE)
-        except Exception as error:
-            LOG.warning("tracking: not kept with the training state: %s", error)
 
     def conclude(self, output: Path, metrics: dict[str, Any]) -> None:
         """Log what came out, and end the run. What is not on a server is put into `output`, to be published.
@@ -78,17 +76,15 @@ class Tracked(NotTracked):
             output: the folder that is about to be published.
             metrics: those of the manifest.
         """
-        try:
-            if self.wandb is None:
-                self.begin(None)
+        if self.wandb is None:
+            self.begin(None)
+        with _survived("going on without Weights & Biases"):
             if self.wandb and self.wandb.process:  # there is one on the main process only
                 self._conclude(output, metrics, self.wandb.process)
-        except Exception as error:
-            LOG.warning("tracking: Weights & Biases failed: %s: %s", type(error).__name__, error)
 
     def leave(self, exit_code: int, seconds: float = _SECONDS_ONLINE) -> None:
-        """End the run of a stage that does not end well; another attempt goes on in it."""
-        if self.wandb and self.wandb.process:
+        """End the run, unless `conclude` has; another attempt may go on in it."""
+        if self.wandb and self.wandb.process and not self.wandb.process.ended:
             self.wandb.process.finish(exit_code, seconds)
 
     def _start(self, offline: bool) -> WorkerProcess | None:
@@ -171,6 +167,15 @@ class Tracked(NotTracked):
 
     def _folders(self) -> list[Path]:
         return folders.of_run(self.run_id, *(place / "wandb" for place in self.places))
+
+
+@contextmanager
+def _survived(what: str) -> Iterator[None]:
+    """A failure within the block is said, and is no failure of ours."""
+    try:
+        yield
+    except Exception as error:
+        LOG.warning("tracking: %s: %s: %s", what, type(error).__name__, error)
 
 
 def _end(process: WorkerProcess, messages: list[dict[str, Any]], seconds: float) -> bool:

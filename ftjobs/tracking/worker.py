@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from ftjobs.tracking import folders
 
@@ -131,23 +131,26 @@ class Worker:
             self.answer(warning=f"no plots: {type(error).__name__}: {error}")
         self.run.log(media)
 
+    def _give_up(self, why: str) -> NoReturn:
+        """End at once, whatever threads of wandb are still at."""
+        self.answer(failed=why)
+        os._exit(1)
+
     def _finish(self, exit_code: int) -> None:
         if exit_code == 143:
             self.run.mark_preempting()
         try:
             self.run.finish(exit_code=exit_code)
         except TimeoutError:
-            self.answer(failed="the upload did not end in time")
-            return
+            self._give_up("the upload did not end in time")
         offline = self.run.settings._offline
         if offline and folders.last_step(Path(self.run.settings.sync_dir)) < self.last:
-            self.answer(failed="rows are missing in the run folder; is the disk full?")  # wandb-core does not say
-            return
+            self._give_up("rows are missing in the run folder; is the disk full?")  # wandb-core does not say
         self.answer(finished="offline" if offline else "online")
 
 
-def serve(questions: Iterable[str], answers: IO[str]) -> int:
-    """Take settings and messages until the last, or until nobody is there to send more; returns an exit code."""
+def serve(questions: Iterable[str], answers: IO[str]) -> None:
+    """Take settings and messages until the last, or until nobody is there to send more."""
     lines = iter(questions)
     settings = json.loads(next(lines))
     os.environ.update(settings["environment"])
@@ -157,19 +160,17 @@ def serve(questions: Iterable[str], answers: IO[str]) -> int:
         timer.daemon = True
         timer.start()
         worker.take({"do": "finish", "exit_code": 1})
-    return 0
 
 
 def main() -> None:
-    """Run the worker; ends at once whatever threads of wandb are still at."""
+    """Run the worker. After a failure it ends at once, whatever threads of wandb are still at."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what wandb prints is no answer
-    code = 1
     try:
-        code = serve(sys.stdin, answers)
+        serve(sys.stdin, answers)
     except BaseException as error:
         print(json.dumps({"failed": f"{type(error).__name__}: {error}"}), file=answers, flush=True)
-    os._exit(code)
+        os._exit(1)
 
 
 if __name__ == "__main__":
