@@ -23,7 +23,7 @@ from ftjobs.remote import local_copies
 from ftjobs.resume import Keeper, Superseded
 from ftjobs.status import summary
 from ftjobs.storage import Storage
-from ftjobs.tracking import tracker
+from ftjobs.tracking import NotTracked, tracker
 
 #: Libraries whose versions can change a result, or how a checkpoint loads.
 _LIBRARIES = ("ftjobs", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
@@ -60,10 +60,11 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
     with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, Life(storage, run) as life:
         work = Path(folder)
         keeper = _keeper(run, storage, work, life)
-        with closing(keeper) if keeper else nullcontext():
+        with closing(keeper) if keeper else nullcontext(), tracker(run, storage, work) as tracked:
             try:
-                output, metrics = _produce(run, storage, needed, work, keeper, life)
+                output, metrics = _produce(run, storage, needed, work, keeper, life, tracked)
                 _add_total_time(output, time.perf_counter() - started)
+                tracked.conclude(output, metrics)
                 manifest = artifacts.publish(storage, run, output, metrics, environment())
             except Superseded:
                 LOG.info("%s: another attempt has published it meanwhile", run.title)
@@ -75,7 +76,13 @@ def run_stage(run: StageRun, storage: Storage) -> Manifest:
 
 
 def _produce(
-    run: StageRun, storage: Storage, needed: dict[str, Manifest], work: Path, keeper: Keeper | None, life: Life
+    run: StageRun,
+    storage: Storage,
+    needed: dict[str, Manifest],
+    work: Path,
+    keeper: Keeper | None,
+    life: Life,
+    tracked: NotTracked,
 ) -> tuple[Path, dict[str, Any]]:
     """Fetch the inputs and run the stage on them; returns the folder it filled and its metrics."""
     reads_models = run.kind != "report"  # it reads the figures of every stage and seed, and of no model a byte
@@ -92,13 +99,12 @@ def _produce(
     else:
         from ftjobs.training.session import Session
 
-        with tracker(run) as log:
+        def tell(found: dict[str, Any], step: int) -> None:
+            life.hear(found)
+            tracked.log(found, step)
 
-            def tell(found: dict[str, Any], step: int) -> None:
-                life.hear(found)
-                log(found, step)
-
-            metrics = stage(run.settings, run.seed, inputs, output, Session(keeper, tell))
+        keeper.companion = tracked
+        metrics = stage(run.settings, run.seed, inputs, output, Session(keeper, tell))
     if (output / "model").is_dir():
         from ftjobs import cards
 
