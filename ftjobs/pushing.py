@@ -125,7 +125,7 @@ def _commit(api: HfApi, manifest: Manifest, model: Path, repo: str, private: boo
             revision=revision,
             parent_commit=found.sha,  # refused if somebody else has committed meanwhile
         )
-    for warning in said:
+    for warning in (one for one in said if issubclass(one.category, UserWarning)):  # what the hub says of the card
         LOG.warning("%s", " ".join(str(warning.message).split()))
     return Pushed(commit.commit_url, commit.oid != found.sha)
 
@@ -148,6 +148,8 @@ def _explained(repo: str, revision: str, error: Exception) -> Exception:
         return UserError(f"{repo}: the hub shows no such repository to the token in {_TOKEN}; correct one of the two")
     if status == 412:
         return FtjobsError(f"{repo}: somebody else has committed to {revision} meanwhile; push again")
+    if "xet-write-token" in str(error) and "404" in str(error):
+        return UserError(f"{repo}: this hub has no xet storage; set HF_HUB_DISABLE_XET=1 to upload in the older way")
     if any(may_pass(one) for one in chain):
         return FtjobsError(f"{repo}: the hub cannot be reached ({reason(error)}); try again")
     if status is not None or isinstance(error, ValueError):

@@ -29,18 +29,18 @@ def local_copies(settings: Prepare, work: Path) -> Prepare:
     source = settings.data.source
     if isinstance(source, dict):
         copied: str | dict[str, str] = {
-            split: _local(one, f"data.source.{split}", work) for split, one in source.items()
+            split: local_copy(one, f"data.source.{split}", work) for split, one in source.items()
         }
     else:
-        copied = _local(source, "data.source", work)
+        copied = local_copy(source, "data.source", work)
     data = Data.model_validate({**settings.data.model_dump(exclude_unset=True), "source": copied})
     encoder = settings.encoder
     if encoder.model is not None:
-        encoder = Encoder(model=_local(encoder.model, "encoder.model", work), revision=encoder.revision)
+        encoder = Encoder(model=local_copy(encoder.model, "encoder.model", work), revision=encoder.revision)
     return Prepare(encoder=encoder, data=data)
 
 
-def _local(address: str, field: str, work: Path) -> str:
+def local_copy(address: str, field: str, work: Path) -> str:
     """Where the copy of `address` lies: a file for an object, a folder for a prefix or a pattern."""
     if not address.startswith(_SCHEME):
         return address

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from ftjobs import artifacts
 from ftjobs.artifacts import FileEntry
@@ -43,6 +43,16 @@ class State(Fields):
     files: list[FileEntry]
 
 
+class Companion(Protocol):
+    """What goes along with training and has something to keep in its state, such as a tracker. It must not raise."""
+
+    def keep(self, folder: Path) -> None:
+        """Add files to a state; called in the background."""
+
+    def begin(self, state: Path | None) -> None:
+        """Training is about to begin: from this state, or from the start."""
+
+
 class Keeper:
     """Keeps the training state of one stage in storage: saves in the background, finds the newest to resume from."""
 
@@ -60,6 +70,7 @@ class Keeper:
         self.every_steps = every if isinstance(every, int) else None
         self.every_seconds = None if isinstance(every, int) else int(every[:-1]) * _UNITS[every[-1]]
         self.work, self.life = work, life
+        self.companion: Companion | None = None
         self.attempt = secrets.token_hex(4)  # a name only
         self.saved_at, self.saved_step = time.monotonic(), 0
         self._uploads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="training-state")
@@ -67,6 +78,12 @@ class Keeper:
 
     def newest(self) -> Path | None:
         """A local folder with the newest whole state; what is broken is passed over."""
+        found = self._newest()
+        if self.companion:
+            self.companion.begin(found)
+        return found
+
+    def _newest(self) -> Path | None:
         while names := sorted(self._whole(), reverse=True):
             for name in names:
                 folder = self._fetch(name)
@@ -140,6 +157,8 @@ class Keeper:
         with tempfile.TemporaryDirectory(prefix="state-", dir=self.work) as temporary:
             folder = Path(temporary)
             write(folder)
+            if self.companion:
+                self.companion.keep(folder)
             files = []
             for path in sorted(folder.iterdir()):
                 sha256 = self.storage.put(path, f"{self.prefix}/{name}/{path.name}")

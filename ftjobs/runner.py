@@ -25,7 +25,7 @@ from ftjobs.remote import local_copies
 from ftjobs.resume import Keeper, Superseded
 from ftjobs.status import summary
 from ftjobs.storage import Storage
-from ftjobs.tracking import tracker
+from ftjobs.tracking import NotTracked, tracker
 
 #: Libraries whose versions can change a result, or how a checkpoint loads.
 _LIBRARIES = ("ftjobs", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
@@ -62,10 +62,12 @@ def run_stage(run: StageRun, storage: Storage, machines: Machines = ALONE) -> Ma
     with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, Life(storage, run) as life:
         work = Path(folder)
         keeper = _keeper(run, storage, work, life)
-        with closing(keeper) if keeper else nullcontext():
+        following = tracker(run, storage, work) if machines.alone else nullcontext(NotTracked())  # or the worker does
+        with closing(keeper) if keeper else nullcontext(), following as tracked:
             try:
-                output, metrics = _produce(run, storage, needed, work, keeper, machines, life)
+                output, metrics = _produce(run, storage, needed, work, keeper, machines, life, tracked)
                 _add_total_time(output, time.perf_counter() - started)
+                tracked.conclude(output, metrics)
                 manifest = artifacts.publish(storage, run, output, metrics, environment())
             except Superseded:
                 LOG.info("%s: another attempt has published it meanwhile", run.title)
@@ -91,7 +93,7 @@ def assist(run: StageRun, storage: Storage, machines: Machines) -> None:
         work = Path(folder)
         keeper = _keeper(run, storage, work, None)
         with closing(keeper) if keeper else nullcontext():
-            _produce(run, storage, needed, work, keeper, machines, None)
+            _produce(run, storage, needed, work, keeper, machines, None, NotTracked())
 
 
 def _produce(
@@ -102,6 +104,7 @@ def _produce(
     keeper: Keeper | None,
     machines: Machines,
     life: Life | None,
+    tracked: NotTracked,
 ) -> tuple[Path, dict[str, Any]]:
     """Fetch the inputs and run the stage on them; returns the folder it filled and its metrics."""
     reads_models = run.kind != "report"  # it reads the figures of every stage and seed, and of no model a byte
@@ -111,23 +114,23 @@ def _produce(
     inputs = {role: fetched[manifest.key] for role, manifest in needed.items()}
     output = work / "output"
     output.mkdir()
-    if keeper is not None and not machines.alone:
-        task = Task(run, storage.uri(""), inputs, output, work, keeper.newest())
-        return output, run_together(task, machines, life)
     stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{run.kind}").run
     if keeper is None:
         settings = local_copies(run.settings, work) if isinstance(run.settings, Prepare) else run.settings
         metrics = stage(settings, run.seed, inputs, output)
+    elif not machines.alone:
+        task = Task(run, storage.uri(""), inputs, output, work, keeper.newest())
+        metrics = run_together(task, machines, life)
     else:
         from ftjobs.training.session import Session
 
-        with tracker(run) as log:
-
-            def tell(found: dict[str, Any], step: int) -> None:
+        def tell(found: dict[str, Any], step: int) -> None:
+            if life:
                 life.hear(found)
-                log(found, step)
+            tracked.log(found, step)
 
-            metrics = stage(run.settings, run.seed, inputs, output, Session(keeper, tell))
+        keeper.companion = tracked
+        metrics = stage(run.settings, run.seed, inputs, output, Session(keeper, tell))
     if (output / "model").is_dir():
         from ftjobs import cards
 

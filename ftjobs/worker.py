@@ -72,8 +72,15 @@ def work(task: Task, rank: int) -> None:
     log_to_stderr()
     storage = open_storage(task.store)
     signals.on_stop(storage.hurry)
-    with closing(Keeper(storage, task.run, settings.save_every, task.work)) as saving, tracker(task.run) as log:
-        metrics = stage(settings, task.run.seed, task.inputs, task.output, Session(_WorkersKeeper(task, saving), log))
+    with (
+        closing(Keeper(storage, task.run, settings.save_every, task.work)) as saving,
+        tracker(task.run, storage, task.work) as tracked,
+    ):
+        saving.companion = tracked
+        tracked.begin(task.newest)
+        session = Session(_WorkersKeeper(task, saving), tracked.log)
+        metrics = stage(settings, task.run.seed, task.inputs, task.output, session)
+        tracked.conclude(task.output, metrics)
     task.result.write_text(json.dumps({"metrics": metrics}))
 
 

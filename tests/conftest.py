@@ -13,6 +13,7 @@ import pytest
 
 from tests.hub_stand_in import hub  # noqa: F401 (a fixture)
 from tests.s3_server import s3, s3_server  # noqa: F401 (fixtures)
+from tests.wandb_server import wandb_server  # noqa: F401 (a fixture)
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 WORDS = (

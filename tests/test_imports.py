@@ -16,8 +16,8 @@ PACKAGE = ROOT / "ftjobs"
 LAYERS = [
     *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "remote", "artifacts", "life", "resume", "status"),
     *("data", "models", "metrics"),
-    *("statistics", "cards", "pushing", "device", "machines", "tracking", "training", "stages", "launching", "worker", "runner"),
-    *("kubernetes", "cli", "__main__"),
+    *("statistics", "cards", "pushing", "device", "machines", "tracking", "training", "reporting", "stages", "predicting"),
+    *("launching", "worker", "runner", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
 SLOW = ("torch", "transformers", "datasets", "boto3", "wandb")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")
@@ -74,6 +74,17 @@ def test_imports_go_up_the_list_only():
     assert wrong == []
 
 
+def test_statistics_are_functions_on_arrays():
+    found = dict(modules())
+    used = {
+        layer(other)
+        for name, tree in found.items()
+        if layer(name) == "statistics"
+        for other in imported(tree, set(found))
+    }
+    assert used <= {"statistics", "errors", "metrics"}
+
+
 def test_the_walk_sees_imports_of_every_kind():
     source = """
 import ftjobs.plan
@@ -101,6 +112,8 @@ def later():
         ["plan", JOB, "--json"],
         ["status", JOB],
         ["push", "--help"],
+        ["predict", "--help"],
+        ["evaluate", "--help"],
         ["schema"],
         ["ls"],
         ["ls", JOB],

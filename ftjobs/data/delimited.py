@@ -17,8 +17,8 @@ def read_csv(
     path: Path, lines: Iterator[str], delimiter: str, header: list[str] | None, needed: dict[str, str]
 ) -> tuple[dict[str, list[str]], array]:
     """Cells of the needed columns, and the line on which each row starts. Quoting as in RFC 4180."""
-    records = _records(path, lines, delimiter)
-    number, names = (0, header) if header else next(records, (0, []))
+    found = records(path, lines, delimiter)
+    number, names = (0, header) if header else next(found, (0, []))
     if not names:
         raise UserError(f"{path}: is empty; it needs a header row and at least one row of data")
     place = "data.columns" if header else f"{path}, line {number}: the header"
@@ -30,7 +30,7 @@ def read_csv(
     cells_of: dict[str, list[str]] = {name: [] for name in needed}
     positions = [names.index(name) for name in needed]
     numbers = array("q")
-    for number, cells in records:
+    for number, cells in found:
         if len(cells) != len(names):
             problems.append(
                 f"{path}, line {number}: {len(cells)} cell(s), but there are {len(names)} columns: "
@@ -50,8 +50,11 @@ def read_csv(
     return cells_of, numbers
 
 
-def _records(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line on which it starts, and cells, of each record that is not a blank line."""
+def records(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Line on which it starts, and cells, of each record that is not a blank line.
+
+    Raises UserError where quotes do not match.
+    """
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is shorter than some documents
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:

@@ -6,6 +6,7 @@ import gzip
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -28,17 +29,37 @@ def read_file(path: Path, kind: str, header: list[str] | None, needed: dict[str,
 
     Raises UserError with up to 5 problems when the file is not what it should be, FtjobsError when reading it fails.
     """
-    try:
-        if kind == "parquet":
+    if kind == "parquet":
+        with _failures_explained(path):
             return _read_parquet(path, needed)
-        with _opened(path) as stream:
-            lines = _lines(path, stream)
-            if kind == "jsonl":
-                columns, numbers = read_jsonl(path, lines, needed)
-            elif kind == "text":
-                columns, numbers = _read_text(path, lines, needed)
-            else:
-                columns, numbers = read_csv(path, lines, "\t" if kind == "tsv" else ",", header, needed)
+    with lines_of(path) as lines:
+        if kind == "jsonl":
+            columns, numbers = read_jsonl(path, lines, needed)
+        elif kind == "text":
+            columns, numbers = _read_text(path, lines, needed)
+        else:
+            columns, numbers = read_csv(path, lines, "\t" if kind == "tsv" else ",", header, needed)
+    table = pa.table(columns)
+    problems = invalid(str(path), table, needed, lambda row: f"line {numbers[row]}")
+    if problems:
+        raise UserError(problems)
+    return table
+
+
+@contextmanager
+def lines_of(path: Path) -> Iterator[Iterator[str]]:
+    """The lines of a text file with their ends, unpacked if its name ends in .gz.
+
+    Raises UserError where it is not UTF-8 or not whole, FtjobsError when reading it fails.
+    """
+    with _failures_explained(path), _opened(path) as stream:
+        yield _lines(path, stream)
+
+
+@contextmanager
+def _failures_explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except UnicodeDecodeError:
         raise UserError(_undecodable(path)) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -48,11 +69,6 @@ def read_file(path: Path, kind: str, header: list[str] | None, needed: dict[str,
         raise UserError(f"{path}: may not be read ({error.strerror}); give this user permission to read it") from error
     except OSError as error:
         raise FtjobsError(f"{path}: reading failed ({error}); try again") from error
-    table = pa.table(columns)
-    problems = invalid(str(path), table, needed, lambda row: f"line {numbers[row]}")
-    if problems:
-        raise UserError(problems)
-    return table
 
 
 def _opened(path: Path) -> IO[str]:

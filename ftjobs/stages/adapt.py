@@ -70,6 +70,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     objective = MaskedLM(model)
     model.to(training_device())
     before = evaluation.masked_lm(model, objective, held_out)
+    session.log_before(before)
     trained = train(
         model,
         examples,

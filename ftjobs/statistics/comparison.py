@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ftjobs.statistics import bootstrap
-from ftjobs.statistics.intervals import Interval, grid, percentiles
+from ftjobs.statistics.intervals import Interval, grid
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def compare(
     tolerance = 1e-12  # sums of the same fractions in another order are the same value
     below, above = (drawn <= margin + tolerance).sum(), (drawn >= margin - tolerance).sum()
     p_value = min(2 * (min(below, above) + 1) / (draws + 1), 1.0)  # + 1: Davison & Hinkley (1997), section 4.2.2
-    return Comparison(float(values.mean()), percentiles(drawn, confidence, -1.0, 1.0), float(p_value))
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2]).clip(-1, 1)
+    return Comparison(float(values.mean()), Interval(float(low), float(high)), float(p_value))
 
 
 def differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -81,21 +81,9 @@ def chance(parts: Components, effect: float, seeds: float, examples: float, alph
         ratios = chi2.ppf((np.arange(32) + 0.5) / 32, seeds - 1) / (seeds - 1)  # of a mean square to its expectation
         unknown = chi2.ppf((np.arange(256) + 0.5) / 256, seeds - 1) / (seeds - 1)
         between = (seed + residual) * ratios[:, None] / unknown  # (32, 256): observed, and drawn from what was observed
-        critical = _critical(np.sqrt(example + residual + np.maximum(between - residual, 0)), alpha)
+        critical = bootstrap.critical(np.sqrt(example + residual + np.maximum(between - residual, 0)), alpha)
     found = norm.sf((critical - effect) / deviation) + norm.cdf((-critical - effect) / deviation)
     return float(found.mean())
-
-
-def _critical(deviations: np.ndarray, alpha: float) -> np.ndarray:
-    """Where each mixture of centred normal distributions, a row of deviations (n, m), has alpha outside: (n,)."""
-    from scipy.special import ndtr
-
-    low, high = np.zeros(len(deviations)), deviations.max(axis=1) * 10
-    for _ in range(40):
-        middle = (low + high) / 2
-        outside = 2 * ndtr(-middle[:, None] / deviations).mean(axis=1)
-        low, high = np.where(outside > alpha, middle, low), np.where(outside > alpha, high, middle)
-    return high  # type: ignore[no-any-return]
 
 
 def _least(enough: Callable[[float], bool], now: int) -> int | None:

@@ -23,8 +23,8 @@ from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.progress import LOG, track
 from ftjobs.training.optimization import adamw, precision, schedule
-from ftjobs.training.processes import Processes
 from ftjobs.training.outcome import Trained
+from ftjobs.training.processes import Processes
 from ftjobs.training.records import STEPS_BETWEEN
 from ftjobs.training.state import Position, StateKeeper, TrainingState, capture, restore
 
@@ -49,7 +49,7 @@ def train(
     score: Callable[[dict[str, float]], float],
     training_mode: Callable[[], None] | None = None,
     on_step: Callable[[int, torch.Tensor, float], None] | None = None,
-    on_epoch: Callable[[int, dict[str, Any]], None] | None = None,
+    on_epoch: Callable[[int, dict[str, Any], float], None] | None = None,
     keeper: StateKeeper | None = None,
     title: str = "training",
 ) -> Trained:
@@ -68,7 +68,8 @@ def train(
         score: higher is better; the first best epoch wins.
         training_mode: puts the model into training mode before every epoch; `model.train` unless given.
         on_step: called after each optimizer step with its number (from 1), mean loss (on the device) and learning rate.
-        on_epoch: called after each evaluation with the step and the epoch's record, as in `Trained.epochs`.
+        on_epoch: called after each evaluation with the step, the epoch's record, as in `Trained.epochs`, and the
+            examples per second that its training steps went through.
         keeper: where training state is kept, and found again by a new attempt.
         title: what the progress display calls it.
 
@@ -90,6 +91,7 @@ def train(
             advance(at.step, "")
             while at.epoch <= settings.epochs:
                 (training_mode or model.train)()
+                steps_before, seconds_before = at.step, at.seconds
                 for mean_loss, rate in stepper.epoch(at, seed):
                     if on_step:
                         on_step(at.step, mean_loss, rate)
@@ -100,13 +102,15 @@ def train(
                     raise FtjobsError(f"{title}: the loss is {train_loss} in epoch {at.epoch}; lower the learning rate")
                 with stepper.full_precision():
                     metrics = stepper.processes.from_main(evaluate() if accelerator.is_main_process else None)
+                share = (at.step - steps_before) / stepper.steps_per_epoch  # the rest was in an earlier attempt
+                speed = share * len(examples) / max(at.seconds - seconds_before, 1e-9)
                 if math.isnan(value := score(metrics)):
                     raise FtjobsError(f"{title}: the score is nan in epoch {at.epoch}; lower the learning rate")
                 with signals.deferred():  # either the epoch is over or it is not
                     if at.end_epoch({"epoch": at.epoch, "train_loss": train_loss, **metrics}, value):
                         best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
                 if on_epoch:
-                    on_epoch(at.step, at.epochs[-1])
+                    on_epoch(at.step, at.epochs[-1], speed)
     except signals.Stopped:
         save(wait=True)
         raise

@@ -11,6 +11,11 @@ from typing import Any
 STEPS_BETWEEN = 10
 
 
+def of_start(metrics: dict[str, float]) -> dict[str, Any]:
+    """What is logged before the first step: masked-LM metrics on held-out texts."""
+    return {"epoch": 0} | {f"mlm/{name}": value for name, value in metrics.items()}
+
+
 def of_step(loss: float, rate: float) -> dict[str, Any]:
     """What is logged of an optimizer step: its mean training loss and its learning rate."""
     return {"train/loss": loss, "train/learning_rate": rate}
@@ -51,7 +56,7 @@ def jsonl(
     """
     found: list[tuple[int, dict[str, Any]]] = [(step, of_step(loss, rate)) for step, loss, rate in steps]
     if before is not None:
-        found.append((0, {"epoch": 0} | {f"mlm/{name}": value for name, value in before.items()}))
+        found.append((0, of_start(before)))
     found += [(record["epoch"] * steps_per_epoch, of_epoch(record)) for record in epochs]
     return "".join(_lines(sorted(found, key=lambda line: line[0])))  # stable: an epoch after its last step
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ftjobs.tracking import Log, nowhere
-from ftjobs.training import records
+from ftjobs.training import memory, records
 from ftjobs.training.state import StateKeeper
 
 
@@ -24,6 +24,15 @@ class Session:
         if step % records.STEPS_BETWEEN == 0:
             self.log(records.of_step(float(loss), rate), step)
 
-    def log_epoch(self, step: int, record: dict[str, Any]) -> None:
-        """Log the metrics of an epoch."""
-        self.log(records.of_epoch(record), step)
+    def log_before(self, metrics: dict[str, float]) -> None:
+        """Log masked-LM metrics of the model as it was before the first step."""
+        self.log(records.of_start(metrics), 0)
+
+    def log_epoch(self, step: int, record: dict[str, Any], examples_per_second: float) -> None:
+        """Log the metrics of an epoch, and what only this attempt measured under `system/`."""
+        metrics = records.of_epoch(record)
+        peak, where = memory.peak()
+        metrics[f"system/peak_{where}_memory_bytes"] = peak
+        if examples_per_second:  # no step of this epoch was left to take after resuming
+            metrics["system/examples_per_second"] = examples_per_second
+        self.log(metrics, step)

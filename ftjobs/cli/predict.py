@@ -1,0 +1,79 @@
+"""Commands that use a trained classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftjobs.cli.app import AsJson, app
+from ftjobs.cli.tables import aligned, print_table
+
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A model folder, an address that `ls` prints, or s3://….", show_default=False),
+]
+Input = Annotated[
+    str,
+    typer.Argument(
+        metavar="INPUT", help="csv, tsv, jsonl, parquet or txt; a file, a glob or a folder.", show_default=False
+    ),
+]
+Text = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="COLUMN", help="Text column, if not that of the training; twice for pairs."),
+]
+
+
+@app.command()
+def predict(
+    model: Model,
+    source: Input,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new .csv, .jsonl or .parquet file.")],
+    text: Text = None,
+) -> None:
+    """Predict the class of every row of a file, with a probability for each class."""
+    from ftjobs.progress import log_to_stderr
+
+    log_to_stderr()
+    from ftjobs import predicting
+
+    with tempfile.TemporaryDirectory(prefix="ftjobs-") as work:
+        classifier = predicting.Classifier.load(model, Path(work))
+        rows, cut = predicting.predict(classifier, source, text, out)
+    longer = f"; {cut:,} were longer than {classifier.max_length:,} tokens and were cut" if cut else ""
+    print(f"{rows:,} rows{longer}", file=sys.stderr)
+    print(out)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    source: Input,
+    text: Text = None,
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="COLUMN", help="Column of the class, if not that of the training.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a classifier's predictions with the labels of a file: accuracy with its 95 % interval, F1, loss."""
+    from ftjobs.progress import log_to_stderr
+
+    log_to_stderr()
+    from ftjobs import predicting
+
+    with tempfile.TemporaryDirectory(prefix="ftjobs-") as work:
+        classifier = predicting.Classifier.load(model, Path(work))
+        found = predicting.evaluate(classifier, source, text, label)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    interval = f"{found.interval.low:.4f} to {found.interval.high:.4f}"
+    rows = [["accuracy", found.accuracy, interval], ["F1", found.f1, ""], ["loss", found.loss, ""]]
+    rows += [["rows", found.rows, ""], ["cut", found.truncated, ""]]
+    print_table(aligned(["metric", "value", "95 % interval"], rows))

@@ -1,0 +1,6 @@
+"""Using a trained classifier: on files of any size, in chunks, so that memory does not grow with them."""
+
+from ftjobs.predicting.classifier import Classifier
+from ftjobs.predicting.running import Evaluated, evaluate, predict
+
+__all__ = ["Classifier", "Evaluated", "evaluate", "predict"]

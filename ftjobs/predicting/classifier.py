@@ -1,0 +1,83 @@
+"""A trained classifier from where it lies: a model folder, an artifact's address, or a prefix in object storage."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftjobs import artifacts
+from ftjobs.artifacts.manifest import KEY
+from ftjobs.cards import Facts
+from ftjobs.cards.facts import NAME
+from ftjobs.data.batching import LabelledExamples
+from ftjobs.data.tokenization import tokenize
+from ftjobs.device import training_device
+from ftjobs.errors import UserError
+from ftjobs.models import checkpoints, heads
+from ftjobs.remote import local_copy
+from ftjobs.training import evaluation
+
+_ARTIFACT = re.compile(rf"(.*/)?{KEY}(/manifest\.json|/attempts(/[^/]+)?)?/?")
+_LONGEST = 512
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model with its tokenizer, on the device of this process, and what it takes and gives."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    classes: list[str]
+    max_length: int
+    text_columns: list[str] | None
+    """Columns that held the texts in training; None if the checkpoint does not say."""
+    label_column: str | None
+
+    @classmethod
+    def load(cls, address: str, work: Path) -> Classifier:
+        """The classifier at an address; what is not on this machine is copied into `work`.
+
+        Raises:
+            UserError: nothing lies there, or no classifier.
+            CorruptArtifact: what is stored differs from its manifest.
+        """
+        folder = _fetched(address, work)
+        config, tokenizer = checkpoints.load_config(folder), checkpoints.load_tokenizer(folder)
+        classes = [str(name) for name in (config.id2label or {}).values()]
+        model, new = heads.load_classifier(folder, classes)
+        if new:
+            raise UserError(
+                f"{address}: is no trained classifier, it has no weights for {heads.new_modules(new)}; give a model "
+                "that a stage of kind `classify` published"
+            )
+        facts = Facts.read(folder) if (folder / NAME).is_file() else None
+        return cls(
+            model=model.to(training_device()).eval(),
+            tokenizer=tokenizer,
+            classes=classes,
+            max_length=checkpoints.longest_input(config, tokenizer, facts.max_length if facts else _LONGEST),
+            text_columns=facts.text_columns if facts else None,
+            label_column=facts.label_column if facts else None,
+        )
+
+    def logits(self, texts: list[str], pairs: list[str] | None) -> tuple[np.ndarray, int]:
+        """Logits in fp32, float32 (N, C), and how many of the N texts were cut to `max_length`."""
+        tokens = tokenize(self.tokenizer, texts, pairs, self.max_length)
+        unknown = np.zeros(len(texts), dtype=np.int64)
+        examples = LabelledExamples(tokens, unknown, self.tokenizer.pad_token_id)
+        return evaluation.logits(self.model, examples), tokens.truncated
+
+
+def _fetched(address: str, work: Path) -> Path:
+    if os.path.isfile(os.path.join(address, "config.json")):
+        return Path(address)
+    if _ARTIFACT.fullmatch(address):
+        storage, manifest = artifacts.at(address)
+        artifacts.pull(storage, manifest, work / "model")
+        return work / "model"
+    return Path(local_copy(address, "MODEL", work))

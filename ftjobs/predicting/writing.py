@@ -1,0 +1,79 @@
+"""Writing predictions as csv, jsonl or parquet, a chunk at a time; the file appears whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ftjobs.errors import UserError
+
+#: Takes a chunk's first row number, predicted classes and probabilities (N, C).
+Write = Callable[[int, list[str], np.ndarray], None]
+FORMATS = (".csv", ".jsonl", ".parquet")
+
+
+@contextmanager
+def writer(path: Path, classes: list[str]) -> Iterator[Write]:
+    """A file with a line for each row of the input: `row` (from 0), `prediction`, and `probability_<class>` for each.
+
+    Raises:
+        UserError: the name ends in none of the formats, or the file exists.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"--out {path}: the name does not tell a format; end it in {', '.join(FORMATS)}")
+    if os.path.lexists(path):
+        raise UserError(f"--out {path}: exists already; give a file that does not")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.unfinished"
+    names = ["row", "prediction", *(f"probability_{name}" for name in classes)]
+    make = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[path.suffix.lower()]
+    try:
+        with ExitStack() as stack:
+            yield make(temporary, names, stack)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _csv(path: Path, names: list[str], stack: ExitStack) -> Write:
+    table = csv.writer(stack.enter_context(path.open("w", newline="", encoding="utf-8")))
+    table.writerow(names)
+
+    def write(start: int, predictions: list[str], probabilities: np.ndarray) -> None:
+        for row, (prediction, shares) in enumerate(zip(predictions, probabilities.tolist(), strict=True), start):
+            table.writerow([row, prediction, *shares])
+
+    return write
+
+
+def _jsonl(path: Path, names: list[str], stack: ExitStack) -> Write:
+    file = stack.enter_context(path.open("w", encoding="utf-8"))
+
+    def write(start: int, predictions: list[str], probabilities: np.ndarray) -> None:
+        for row, (prediction, shares) in enumerate(zip(predictions, probabilities.tolist(), strict=True), start):
+            record: dict[str, Any] = dict(zip(names, [row, prediction, *shares], strict=True))
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    return write
+
+
+def _parquet(path: Path, names: list[str], stack: ExitStack) -> Write:
+    types = [pa.int64(), pa.string(), *[pa.float64()] * (len(names) - 2)]
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    file = stack.enter_context(pq.ParquetWriter(path, schema))
+
+    def write(start: int, predictions: list[str], probabilities: np.ndarray) -> None:
+        rows = pa.array(range(start, start + len(predictions)), pa.int64())
+        columns = [rows, pa.array(predictions, pa.string()), *(pa.array(column) for column in probabilities.T)]
+        file.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+    return write

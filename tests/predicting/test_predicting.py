@@ -1,0 +1,279 @@
+"""Predictions are those of the model, whatever the file they are asked for in and however large it is."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score, log_loss
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from ftjobs import artifacts, cli
+from ftjobs.artifacts import Manifest
+from ftjobs.cards import Facts
+from ftjobs.jobfile.read import read
+from ftjobs.models import checkpoints, heads
+from ftjobs.plan import plan, select
+from ftjobs.predicting import reading
+from ftjobs.storage import open_storage
+from tests.conftest import WORDS
+from tests.s3_server import BUCKET
+from tests.test_cli import JOB
+
+CLASSES = ["cold", "fever", "rash"]
+FACTS: dict[str, Any] = {
+    "pipeline": "p",
+    "stage": "s",
+    "kind": "classify",
+    "seed": 1,
+    "identity": "a" * 64,
+    "text_columns": ["a", "b"],
+    "label_column": "topic",
+    "classes": CLASSES,
+    "max_length": 16,
+}
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def model(make_encoder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of pairs that was never trained, but has all its weights and facts."""
+    folder = tmp_path_factory.mktemp("model")
+    encoder = make_encoder("bert", "pretraining")
+    torch.manual_seed(3)
+    made, _ = heads.load_classifier(encoder, CLASSES)
+    for weight in (weight for weight in made.parameters() if weight.dim() > 1):
+        torch.nn.init.normal_(weight, std=0.5)  # large enough for its answers to differ
+    heads.save(made, checkpoints.load_tokenizer(encoder), folder, {})
+    Facts(**FACTS).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, str]]:
+    generator = np.random.default_rng(4)
+
+    def text() -> str:
+        return " ".join(generator.choice(WORDS, size=generator.integers(1, 14)))
+
+    return [{"a": text(), "b": f'{text()},\n"{text()}"', "topic": CLASSES[row % 3]} for row in range(50)]
+
+
+@pytest.fixture(scope="module")
+def expected(model: Path, rows: list[dict[str, str]]) -> np.ndarray:
+    """Probabilities as transformers alone gives them, row by row."""
+    alone = AutoModelForSequenceClassification.from_pretrained(model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    found = []
+    for row in rows:
+        inputs = tokenizer(row["a"], row["b"], truncation=True, max_length=16, return_tensors="pt")
+        with torch.no_grad():
+            found.append(alone(**inputs).logits[0].double().softmax(-1).numpy())
+    return np.array(found)
+
+
+@pytest.fixture
+def ftjobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ftjobs", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+            sys.exit(0)
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def write(rows: list[dict[str, str]], name: str) -> Path:
+    path = Path(name)
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=9)
+    elif name.endswith(".jsonl"):
+        path.write_text("".join(json.dumps(row) + "\n\n" for row in rows))
+    else:
+        with gzip.open(path, "wt", newline="") if name.endswith(".gz") else path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if ".tsv" in name else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("source", ["rows.csv", "rows.tsv.gz", "rows.jsonl", "rows.parquet"])
+@pytest.mark.parametrize("out", ["new/out.csv", "out.jsonl", "out.parquet"])
+def test_every_format_in_and_out_and_chunks_that_end_anywhere(
+    ftjobs: Run,
+    model: Path,
+    rows: list[dict[str, str]],
+    expected: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    out: str,
+) -> None:
+    monkeypatch.setattr(reading, "_CHUNK", 7)
+    code, printed, err = ftjobs("predict", model, write(rows, source), "--out", out)
+    assert code == 0, err
+    assert printed == f"{out}\n"
+    assert "50 rows; " in err
+    assert "were longer than 16 tokens and were cut" in err
+    if out.endswith(".parquet"):
+        found = pq.read_table(out).to_pylist()
+    elif out.endswith(".jsonl"):
+        found = [json.loads(line) for line in Path(out).read_text().splitlines()]
+    else:
+        found = list(csv.DictReader(Path(out).read_text().splitlines()))
+    assert [int(row["row"]) for row in found] == list(range(50))
+    assert [row["prediction"] for row in found] == [CLASSES[index] for index in expected.argmax(axis=1)]
+    assert len({row["prediction"] for row in found}) > 1
+    probabilities = [[float(row[f"probability_{name}"]) for name in CLASSES] for row in found]
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_evaluation_is_what_scikit_learn_says_of_the_models_answers(
+    ftjobs: Run, model: Path, rows: list[dict[str, str]], expected: np.ndarray
+) -> None:
+    code, printed, err = ftjobs("evaluate", model, write(rows, "rows.csv"), "--json")
+    assert code == 0, err
+    found = json.loads(printed)
+    labels = np.arange(50) % 3
+    right = int((expected.argmax(axis=1) == labels).sum())
+    interval = binomtest(right, 50).proportion_ci(method="wilson")
+    assert found["rows"] == 50
+    assert found["accuracy"] == right / 50
+    assert (found["interval"]["low"], found["interval"]["high"]) == pytest.approx((interval.low, interval.high))
+    assert found["f1"] == pytest.approx(f1_score(labels, expected.argmax(axis=1), average="macro"))
+    assert found["loss"] == pytest.approx(log_loss(labels, expected), rel=1e-4)
+    table = ftjobs("evaluate", model, "rows.csv")[1].splitlines()
+    assert table[1].split() == ["accuracy", f"{right / 50:.4f}", f"{interval.low:.4f}", "to", f"{interval.high:.4f}"]
+
+
+def test_other_columns_and_a_text_file(ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path) -> None:
+    renamed = [{"x": row["a"], "y": row["b"], "z": row["topic"]} for row in rows]
+    write(renamed, "renamed.csv")
+    write(rows, "rows.csv")
+    columns = ("--text", "x", "--text", "y")
+    assert ftjobs("predict", model, "renamed.csv", *columns, "--out", "one.csv")[0] == 0
+    assert ftjobs("predict", model, "rows.csv", "--out", "two.csv")[0] == 0
+    assert Path("one.csv").read_bytes() == Path("two.csv").read_bytes()
+    assert ftjobs("evaluate", model, "renamed.csv", *columns, "--label", "z")[0] == 0
+    Path("lines.txt").write_text("a cold\n\nmy head\r\n")
+    shutil.copytree(model, "bare")
+    Path("bare/ftjobs.json").unlink()  # as any classifier from elsewhere
+    assert ftjobs("predict", "bare", "lines.txt", "--text", "text", "--out", "lines.csv")[0] == 0
+    assert len(Path("lines.csv").read_text().splitlines()) == 3
+    code, _, err = ftjobs("predict", "bare", "lines.txt", "--out", "more.csv")
+    assert (code, err) == (
+        2,
+        "error: the model does not say which columns held the texts; name them with --text, once or twice\n",
+    )
+    code, _, err = ftjobs("evaluate", "bare", "rows.csv", "--text", "a")
+    assert (code, err) == (
+        2,
+        "error: the model does not say which column held the label; name it with --label\n",
+    )
+
+
+def published(model: Path, folder: Path, store: str) -> Manifest:
+    (folder / "job.yaml").write_text(JOB)
+    run = select(plan(read(folder / "job.yaml")), "head", 1)
+    shutil.copytree(model, folder / "output/model")
+    return artifacts.publish(open_storage(store), run, folder / "output", {}, {})
+
+
+def test_an_artifact_by_its_address(ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path) -> None:
+    manifest = published(model, tmp_path, "runs")
+    write(rows, "rows.csv")
+    for number, address in enumerate((manifest.key, f"runs/{manifest.key}", f"{tmp_path}/runs/{manifest.folder}")):
+        code, _, err = ftjobs("predict", address, "rows.csv", "--out", f"{number}.csv")
+        assert code == (2 if number == 0 else 0), err
+    assert Path("1.csv").read_bytes() == Path("2.csv").read_bytes()
+    damaged = tmp_path / "runs" / manifest.folder / "model/model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    code, _, err = ftjobs("predict", f"runs/{manifest.key}", "rows.csv", "--out", "3.csv")
+    assert code == 1
+    assert "has another sha256 than its manifest says" in err
+
+
+def test_a_model_in_object_storage(
+    ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path, s3: Any
+) -> None:
+    """An artifact, checked against its manifest, or any prefix that holds a checkpoint."""
+    store = f"s3://{BUCKET}/{tmp_path.name}"
+    manifest = published(model, tmp_path, store)
+    write(rows, "rows.csv")
+    for number, address in enumerate((str(model), f"{store}/{manifest.key}", f"{store}/{manifest.folder}/model")):
+        code, _, err = ftjobs("predict", address, "rows.csv", "--out", f"{number}.csv")
+        assert code == 0, err
+    assert Path("0.csv").read_bytes() == Path("1.csv").read_bytes() == Path("2.csv").read_bytes()
+    code, _, err = ftjobs("predict", f"{store}/nowhere", "rows.csv", "--out", "4.csv")
+    assert code == 2
+    assert err.splitlines()[-1].startswith(f"error: MODEL: nothing lies at {store}/nowhere; ")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.csv", "a,c\n1,2\n", "x.csv: there is no column 'b' (--text); columns: 'a', 'c'"),
+        ("x.csv", "a,b\n1,2,3\n", "x.csv, line 2: 3 cell(s), but there are 2 columns"),
+        ("x.csv", "a,b\nx,y\nx,\n", "x.csv, line 3: column 'b' is empty or missing; write a text"),
+        ("x.csv", 'a,b\n"x,y\n', "x.csv, line 2: the quotes of the row that starts here do not match"),
+        ("x.csv", "", "x.csv: there is no column 'a'"),
+        ("x.csv", "a,b\n", "x.csv: has no rows; give a file with texts"),
+        ("x.csv", b"a,b\nx,\xff\n", "x.csv, line 2: byte 0xff is not UTF-8"),
+        ("x.jsonl", '{"a": "x", "b": 1}\n', "x.jsonl, line 1: column 'b' is 1, no string; write a text"),
+        ("x.jsonl", '{"a": "x"}\n', "x.jsonl, line 1: there is no column 'b'"),
+        ("x.jsonl", "[1]\n", "x.jsonl, line 1: is not a JSON object"),
+        ("x.jsonl", "{\n", "x.jsonl, line 1: is not JSON"),
+        ("x.txt", "one\n", "x.txt: a text file is one column, one text a line, and the columns a, b are needed"),
+        ("x.parquet", "PAR1", "x.parquet: is not a parquet file, or damaged"),
+        ("x.doc", "x", "x.doc: the name does not tell the format"),
+        (None, "", "data.source: there is no file or folder 'absent.csv'"),
+    ],
+)
+def test_input_that_is_wrong_is_one_line_and_leaves_no_output(
+    ftjobs: Run, model: Path, tmp_path: Path, name: str | None, content: str | bytes, said: str
+) -> None:
+    if name:
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    code, out, err = ftjobs("predict", model, name or "absent.csv", "--out", "out.csv")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {said}")
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
+def test_outputs_models_and_labels_that_cannot_be(
+    ftjobs: Run, model: Path, rows: list[dict[str, str]], make_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    write(rows, "rows.csv")
+    Path("there.csv").write_text("mine")
+    for out, said in (
+        ("there.csv", "--out there.csv: exists already; give a file that does not"),
+        ("out.xlsx", "--out out.xlsx: the name does not tell a format; end it in .csv, .jsonl, .parquet"),
+    ):
+        assert ftjobs("predict", model, "rows.csv", "--out", out) == (2, "", f"error: {said}\n")
+    assert Path("there.csv").read_text() == "mine"
+    encoder = make_encoder("bert", "mlm")
+    code, _, err = ftjobs("predict", encoder, "rows.csv", "--out", "out.csv")
+    assert code == 2
+    assert "is no trained classifier, it has no weights for bert.pooler.dense, classifier" in err
+    code, _, err = ftjobs("predict", tmp_path, "rows.csv", "--out", "out.csv")
+    assert code == 2
+    assert "is no model folder, it has no config.json" in err
+    write([*rows, {"a": "x", "b": "y", "topic": "flu"}], "more.csv")
+    code, _, err = ftjobs("evaluate", model, "more.csv")
+    assert code == 2
+    assert "'flu' is not among the 3 classes ('cold', 'fever', 'rash')" in err
