@@ -139,10 +139,13 @@ class Worker:
     def _finish(self, exit_code: int) -> None:
         if exit_code == 143:
             self.run.mark_preempting()
+        import wandb
+
         try:
             self.run.finish(exit_code=exit_code)
         except TimeoutError:
             self._give_up("the upload did not end in time")
+        wandb.teardown()  # wandb-core ends, and only then all is in the run folder
         offline = self.run.settings._offline
         if offline and folders.last_step(Path(self.run.settings.sync_dir)) < self.last:
             self._give_up("rows are missing in the run folder; is the disk full?")  # wandb-core does not say
