@@ -94,6 +94,7 @@ class Tracked(NotTracked):
         self.wandb = WeightsAndBiases(
             self.settings.project,
             self.places[0],
+            self.kept,
             self._folders(),
             None if offline else _SECONDS_TO_OPEN,
             entity=self.settings.entity,

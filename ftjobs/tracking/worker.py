@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -157,6 +158,8 @@ def serve(questions: Iterable[str], answers: IO[str]) -> None:
     lines = iter(questions)
     settings = json.loads(next(lines))
     os.environ.update(settings["environment"])
+    os.makedirs(settings["scratch"], exist_ok=True)
+    tempfile.tempdir = settings["scratch"]  # not TMPDIR: a socket of wandb-core needs a short path
     worker = Worker(settings, answers)
     if all(worker.take(json.loads(line)) for line in lines):  # no last message: the process that trains has vanished
         timer = threading.Timer(_ALONE_SECONDS, os._exit, [1])
