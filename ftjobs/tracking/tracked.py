@@ -94,6 +94,7 @@ class Tracked(NotTracked):
         self.wandb = WeightsAndBiases(
             self.settings.project,
             self.places[0],
+            self.kept,
             self._folders(),
             None if offline else _SECONDS_TO_OPEN,
             entity=self.settings.entity,
@@ -117,7 +118,8 @@ class Tracked(NotTracked):
     def _conclude(self, output: Path, metrics: dict[str, Any], process: WorkerProcess) -> None:
         last = self.journal.rows[-1:]
         messages: list[dict[str, Any]] = [{"do": "log", "rows": last}, *self._results(output, metrics)]
-        seconds = _SECONDS_OFFLINE if process.opened == "offline" else _SECONDS_ONLINE
+        offline = process.opened == "offline" or _gave_up.is_set()
+        seconds = _SECONDS_OFFLINE if offline else _SECONDS_ONLINE
         left_to_start = max(0.0, process.started + _SECONDS_TO_START - time.monotonic())
         whole = _end(process, messages, left_to_start + seconds)
         was_online = process.opened == "online"

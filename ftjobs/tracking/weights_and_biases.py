@@ -22,12 +22,19 @@ class WeightsAndBiases(GeneralTracker):
     main_process_only = True
 
     def __init__(
-        self, run_name: str, logging_dir: Path, folders: list[Path], seconds_to_open: float | None, **init: Any
+        self,
+        run_name: str,
+        logging_dir: Path,
+        scratch: Path,
+        folders: list[Path],
+        seconds_to_open: float | None,
+        **init: Any,
     ) -> None:
         """
         Args:
             run_name: the project, as accelerate calls it.
             logging_dir: where `wandb/` with the run folder is put.
+            scratch: for temporary files, which a process that is killed leaves behind.
             folders: run folders of earlier attempts, whose rows an offline run does not log again.
             seconds_to_open: how long to try to reach a server; None to stay offline.
             init: arguments of `wandb.init`.
@@ -36,6 +43,7 @@ class WeightsAndBiases(GeneralTracker):
         self.process: WorkerProcess | None = None
         self._settings = {
             "init": {"project": run_name, "dir": str(logging_dir), **init},
+            "scratch": str(scratch),
             "folders": [str(folder) for folder in folders],
             "seconds_to_open": seconds_to_open,
             "pid": os.getpid(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -138,10 +139,13 @@ class Worker:
     def _finish(self, exit_code: int) -> None:
         if exit_code == 143:
             self.run.mark_preempting()
+        import wandb
+
         try:
             self.run.finish(exit_code=exit_code)
         except TimeoutError:
             self._give_up("the upload did not end in time")
+        wandb.teardown()  # wandb-core ends, and only then all is in the run folder
         offline = self.run.settings._offline
         if offline and folders.last_step(Path(self.run.settings.sync_dir)) < self.last:
             self._give_up("rows are missing in the run folder; is the disk full?")  # wandb-core does not say
@@ -153,6 +157,8 @@ def serve(questions: Iterable[str], answers: IO[str]) -> None:
     lines = iter(questions)
     settings = json.loads(next(lines))
     os.environ.update(settings["environment"])
+    os.makedirs(settings["scratch"], exist_ok=True)
+    tempfile.tempdir = settings["scratch"]  # not TMPDIR: a socket of wandb-core needs a short path
     worker = Worker(settings, answers)
     if all(worker.take(json.loads(line)) for line in lines):  # no last message: the process that trains has vanished
         timer = threading.Timer(_ALONE_SECONDS, os._exit, [1])

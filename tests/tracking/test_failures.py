@@ -56,7 +56,7 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in found.stdout.split()]
 
 
-@pytest.mark.parametrize("how", ["silent", "refusing"])
+@pytest.mark.parametrize("how", ["silent", pytest.param("refusing", marks=pytest.mark.slow)])
 def test_a_server_that_does_not_answer_costs_nothing_but_a_wait_at_the_end(
     how: str,
     stage: Callable[..., StageRun],
@@ -93,6 +93,7 @@ def test_a_server_that_does_not_answer_costs_nothing_but_a_wait_at_the_end(
     assert published_steps(output) == STEPS
 
 
+@pytest.mark.slow
 def test_opening_that_takes_too_long_ends_offline_while_training_goes_on(
     stage: Callable[..., StageRun],
     storage: LocalStorage,
@@ -117,7 +118,7 @@ def test_opening_that_takes_too_long_ends_offline_while_training_goes_on(
     assert worker.failed is None
 
 
-@pytest.mark.parametrize("victim", ["wandb-core", "worker"])
+@pytest.mark.parametrize("victim", ["wandb-core", pytest.param("worker", marks=pytest.mark.slow)])
 def test_a_tracker_that_is_killed_is_begun_again_at_the_end(
     victim: str,
     stage: Callable[..., StageRun],
@@ -213,6 +214,7 @@ assert published_steps(output) == STEPS, published_steps(output)
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk(stage: Callable[..., StageRun], tmp_path: Path) -> None:
     """`WANDB_DIR` on a file system of 16 KB, in a mount namespace of its own."""
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]

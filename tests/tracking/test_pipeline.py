@@ -68,15 +68,23 @@ def run(job: Path, store: str) -> str:
     return said
 
 
-def stop_when_a_state_is_there(process: subprocess.Popen[str], store: Path) -> tuple[int, float, str]:
-    """SIGTERM; returns the exit code, how long it took to end, and what was said."""
-    deadline = time.monotonic() + 120
-    while not list(store.rglob("whole.json")) and process.poll() is None and time.monotonic() < deadline:
+def stop(process: subprocess.Popen[str], sign: str, store: Path) -> tuple[int, float, str]:
+    """SIGTERM once a state is stored and, if there is a sign to wait for, once it is said.
+
+    Returns the exit code, how long it took to end, and what was said.
+    """
+    assert process.stderr is not None
+    said = ""
+    while sign not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    while not list(store.rglob("whole.json")):
+        assert process.poll() is None, said
         time.sleep(0.05)
-    assert process.poll() is None, process.stderr and process.stderr.read()
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    said += process.communicate(timeout=60)[1]
     return process.returncode, time.monotonic() - started, said
 
 
@@ -86,7 +94,7 @@ def test_a_stopped_stage_goes_on_offline_as_one_run_and_publishes_the_same_model
 ) -> None:
     path = job(WANDB)
     prepare(path, tmp_path)
-    code, seconds, said = stop_when_a_state_is_there(start(path, "store"), tmp_path / "store")
+    code, seconds, said = stop(start(path, "store"), "kept offline", tmp_path / "store")
     assert code == 143, said
     assert seconds < 10
     assert "Traceback" not in said
@@ -121,7 +129,7 @@ def test_sigterm_ends_the_process_in_time_even_if_a_server_hangs(
     prepare(path, tmp_path)
     wandb_server.silent.set()
     process = start(path, "store", **wandb_server.environment())
-    code, seconds, said = stop_when_a_state_is_there(process, tmp_path / "store")
+    code, seconds, said = stop(process, "", tmp_path / "store")
     assert code == 143, said
     assert seconds < 10
     assert re.search(r"resuming|stopped by SIGTERM", said)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -30,15 +32,13 @@ def online(wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> WandbS
 def sync(folder: Path, server: WandbServer, *options: str) -> None:
     """`wandb sync`, the real one."""
     done = subprocess.run(
-        ["wandb", "sync", *options, str(folder)], env=_environment(server), capture_output=True, text=True, timeout=120
+        ["wandb", "sync", *options, str(folder)],
+        env={**os.environ, **server.environment()},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
-
-
-def _environment(server: WandbServer) -> dict[str, str]:
-    import os
-
-    return {**os.environ, **server.environment()}
 
 
 def log_rows(log: Any, first: int, last: int) -> None:
@@ -115,11 +115,7 @@ def test_the_checkpoint_is_an_artifact_that_points_to_storage(
     metadata = json.loads(found.artifacts[0]["metadata"])
     assert metadata["identity"] == run.identity
     assert metadata["artifact"] == address
-    assert (
-        metadata["sha256"]
-        == {"model/model.safetensors": "9db6aa5eaa09d4cb5e54ebc1be0be6b22e9d9ded1c8e85d4a2ba7ee9e4bfcb8e"}
-        or len(metadata["sha256"]["model/model.safetensors"]) == 64
-    )
+    assert metadata["sha256"] == {"model/model.safetensors": hashlib.sha256(b"weights").hexdigest()}
     assert [entry["ref"] for entry in found.manifests[0]["contents"].values()] == [f"{address}/manifest.json"]
     assert b"weights" not in b"".join(found.files.values())
 
@@ -190,6 +186,7 @@ def test_offline_segments_are_one_run_that_wandb_sync_uploads(
     assert [one["artifactCollectionName"] for one in found.artifacts] == ["toy-adapt-seed-1"]
 
 
+@pytest.mark.slow
 def test_an_upload_that_stops_in_the_middle_is_completed_by_wandb_sync(
     stage: Callable[..., StageRun],
     storage: LocalStorage,
