@@ -117,7 +117,8 @@ class Connection:
             raise FtjobsError(f"{failure}; gave up after {tries} tries in {passed:.0f} s") from failure
         with self._line_lock:
             now = time.monotonic()
-            told, self._last_line = now - self._last_line < _SECONDS_BETWEEN_LINES, now
+            told = now - self._last_line < _SECONDS_BETWEEN_LINES
+            self._last_line = self._last_line if told else now
         if not told:
             LOG.warning("%s; trying again, for up to %.0f s more", failure, PATIENCE - passed)
         self._ending.wait(seconds)
