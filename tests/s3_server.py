@@ -25,7 +25,7 @@ from botocore.credentials import Credentials
 
 from tests.fault_proxy import Request
 
-ACCESS_KEY, SECRET_KEY = "ftjobs-test-access-key", "ftjobs-test-secret-key"
+ACCESS_KEY, SECRET_KEY = "ftjobs-test-access-key", "ftjobs/test+secret/key="
 READER_ACCESS_KEY, READER_SECRET_KEY = "ftjobs-test-reader-key", "ftjobs-test-reader-secret"
 BUCKET = "ftjobs-test"
 _SECONDS_TO_START = 60
