@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -260,4 +261,13 @@ def test_thirty_kills_change_nothing(
     assert reader.wrong == []
     assert len(reader.seen) == len(runs)
     assert published_models(killed, runs, tmp_path) == published_models(whole, runs, tmp_path)
+    # Killed uploads leave attempts, and a kill right after the commit leaves training state: `gc` knows them.
+    assert whole_states(killed, runs)
+    removed = [artifacts.remove(killed, found) for found in artifacts.dead(killed, timedelta(seconds=-60))]
+    assert all(removed)
     assert not whole_states(killed, runs)
+    assert [artifacts.verify(killed, run.key) for run in runs] == [[] for _ in runs]
+    manifests = [artifacts.require(killed, run) for run in runs]
+    named = {f"{one.folder}/{file.path}" for one in manifests for file in one.files}
+    stored = {entry.key for entry in killed.list("") if not entry.key.endswith(("/running.json", "/failed.json"))}
+    assert stored == named | {f"{one.key}/manifest.json" for one in manifests}

@@ -1,7 +1,7 @@
 """Files to and from S3 in parts, several at a time, with their sha256 computed on the way.
 
-The thread that asks reads or writes the file in order and hashes; the pool's threads carry the parts. So a file is
-read once and written once, and no more than a few parts are in memory.
+The thread that asks reads the file in order and hashes; the pool's threads carry the parts. No more than a few parts of
+an upload are in memory, and of a download a few pieces.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ PART = 8 << 20
 """Bytes; S3 wants at least 5 MiB."""
 _MOST_PARTS = 10_000
 PARTS_AT_A_TIME = 8
+_PIECE = 256 << 10
+#: The first request for an object: enough for small ones, and the parts of large ones need not wait for long.
+_FIRST = 1 << 20
+#: Bytes to hash at a time. Each time waits for its turn among the threads that receive.
+_HASHED = 4 << 20
 _WHOLE_UPLOADS = 3
 
 
@@ -59,7 +64,7 @@ def _upload(connection: Connection, pool: Executor, path: Path, key: str, uri: s
 
     try:
         with path.open("rb") as file:
-            parts = list(_in_order(pool, send, enumerate(_pieces(file, size, digest.update), start=1)))
+            parts = list(_in_order(pool, send, enumerate(_pieces(file, size, digest.update), start=1), PARTS_AT_A_TIME))
         connection.call("complete_multipart_upload", uri, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts})
     except Exception:
         connection.once("abort_multipart_upload", Key=key, UploadId=upload_id)
@@ -67,44 +72,62 @@ def _upload(connection: Connection, pool: Executor, path: Path, key: str, uri: s
     return digest.hexdigest()
 
 
-def download(connection: Connection, pool: Executor, key: str, file: BinaryIO, uri: str, advance: Advance) -> str:
-    """Write an object to a new file, open and unbuffered; returns the sha256 of what was written.
+def download(connection: Connection, pool: Executor, key: str, path: Path, uri: str, advance: Advance) -> str:
+    """Copy an object to `path`, which appears whole or not at all; returns the sha256 of what was written.
 
-    The answer for the first part tells the size; the rest, if any, comes in ranges of that same version.
+    The answer for the first part tells the size; the rest, if any, comes in ranges of that same version. Cut short, it
+    leaves a file beside `path` that belongs to this version alone, and the next call goes on in it.
     """
-    digest = hashlib.sha256()
     try:
-        first, size, etag = connection.call("get_object", uri, _first_part, Key=key, Range=f"bytes=0-{PART - 1}")
+        first, size, etag = connection.call("get_object", uri, _first_part, Key=key, Range=f"bytes=0-{_FIRST - 1}")
     except Refused as refused:
         if refused.code != "InvalidRange":
             raise
-        return digest.hexdigest()  # an empty object has no first byte
+        first, size, etag = b"", 0, ""  # an empty object has no first byte
+    version = hashlib.sha256(f"{uri} {etag}".encode()).hexdigest()[:32]
+    temporary = path.parent / f".part-{version}"
+    with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
+        there = _beginning(file)
 
-    def receive(start: int) -> bytes:
-        end = min(start + PART, size)
-        wanted = {"Range": f"bytes={start}-{end - 1}", "IfMatch": etag}
-        data: bytes = connection.call("get_object", uri, lambda answer: _body(answer, end - start), Key=key, **wanted)
-        return write(data, start)
+        def receive(start: int) -> tuple[int, int]:
+            end = min(start + PART, size)
+            if end > there:
+                wanted = {"Range": f"bytes={start}-{end - 1}", "IfMatch": etag}
+                connection.call("get_object", uri, lambda answer: _write(answer, file, start, end), Key=key, **wanted)
+            advance(end - start)
+            return start, end
 
-    def write(data: bytes, start: int) -> bytes:
-        done = 0
-        while done < len(data):  # many threads at once, each at its place
-            done += os.pwrite(file.fileno(), memoryview(data)[done:], start + done)
-        advance(len(data))
-        return data
-
-    digest.update(write(first, 0))
-    for data in _in_order(pool, receive, range(len(first), size, PART)):
-        digest.update(data)
+        _write_at(file, first, 0)
+        advance(len(first))
+        digest = hashlib.sha256(first)
+        buffer = memoryview(bytearray(min(size, _HASHED)))
+        for start, end in _in_order(pool, receive, range(len(first), size, PART), 4 * PARTS_AT_A_TIME):
+            file.seek(start)
+            # From the file: what was written is what counts, and no part is held in memory.
+            while start < end and (count := file.readinto(buffer[: end - start])):
+                digest.update(buffer[:count])
+                start += count
+    os.replace(temporary, path)
     return digest.hexdigest()
 
 
-def _in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in the order of the items; only a few items are taken before their results are."""
+def _beginning(file: BinaryIO) -> int:
+    """Bytes at the beginning of a file that an earlier download has written.
+
+    Every part is written from its beginning to its end, so what was not written is a hole in the file. A file system
+    that knows no holes says that there are none; then the sha256 of the whole does not come out right.
+    """
+    if not os.fstat(file.fileno()).st_size:
+        return 0
+    return os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+
+
+def _in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
+    """Results in the order of the items; at most `ahead` items are taken before their results are."""
     remaining = iter(items)
     waiting: deque[Future[Result]] = deque()
     try:
-        for item in islice(remaining, PARTS_AT_A_TIME):
+        for item in islice(remaining, ahead):
             waiting.append(pool.submit(work, item))
         while waiting:
             yield waiting.popleft().result()
@@ -127,7 +150,7 @@ def _first_part(answer: dict[str, Any]) -> tuple[bytes, int, str]:
     if whole is None or etag is None:
         raise ResponseParserError("neither size nor version")
     size = int(whole)
-    return _body(answer, min(PART, size)), size, etag
+    return _body(answer, min(_FIRST, size)), size, etag
 
 
 def _body(answer: dict[str, Any], size: int) -> bytes:
@@ -136,3 +159,20 @@ def _body(answer: dict[str, Any], size: int) -> bytes:
     if len(data) != size:
         raise IncompleteReadError(actual_bytes=len(data), expected_bytes=size)
     return data
+
+
+def _write(answer: dict[str, Any], file: BinaryIO, start: int, end: int) -> None:
+    """Write an answer's body to its place in a file, in pieces small enough for memory to be used again."""
+    body, position = answer["Body"], start
+    while position < end:
+        piece = body.read(min(_PIECE, end - position))
+        if not piece:
+            raise IncompleteReadError(actual_bytes=position - start, expected_bytes=end - start)
+        _write_at(file, piece, position)
+        position += len(piece)
+
+
+def _write_at(file: BinaryIO, data: bytes, position: int) -> None:
+    done = 0
+    while done < len(data):  # many threads at once, each at its place
+        done += os.pwrite(file.fileno(), memoryview(data)[done:], position + done)

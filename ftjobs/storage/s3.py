@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import threading
@@ -68,14 +67,8 @@ class S3Storage:
 
     def get(self, key: str, path: Path, advance: Advance = quietly) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".part-{secrets.token_hex(8)}"
-        try:
-            with self._interruptible(), temporary.open("wb", buffering=0) as file:
-                digest = download(self._connection, self._pool, self._prefix + key, file, self.uri(key), advance)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return digest
+        with self._interruptible():
+            return download(self._connection, self._pool, self._prefix + key, path, self.uri(key), advance)
 
     def put(self, path: Path, key: str, advance: Advance = quietly) -> str:
         if path.stat().st_size > PART:
