@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -87,15 +88,25 @@ def download(connection: Connection, pool: Executor, key: str, path: Path, uri: 
     version = hashlib.sha256(f"{uri} {etag}".encode()).hexdigest()[:32]
     temporary = path.parent / f".part-{version}"
     with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
-        there = _beginning(file)
+        there, one_writes = _beginning(file), threading.Lock()  # many at once would spin in the file system
 
         def receive(start: int) -> tuple[int, int]:
             end = min(start + PART, size)
             if end > there:
                 wanted = {"Range": f"bytes={start}-{end - 1}", "IfMatch": etag}
-                connection.call("get_object", uri, lambda answer: _write(answer, file, start, end), Key=key, **wanted)
+                connection.call("get_object", uri, lambda answer: write(answer, start, end), Key=key, **wanted)
             advance(end - start)
             return start, end
+
+        def write(answer: dict[str, Any], start: int, end: int) -> None:
+            """Write a body to its place, in pieces small enough for memory to be used again."""
+            while start < end:
+                piece = answer["Body"].read(min(_PIECE, end - start))
+                if not piece:
+                    raise IncompleteReadError(actual_bytes=0, expected_bytes=end - start)
+                with one_writes:
+                    _write_at(file, piece, start)
+                start += len(piece)
 
         _write_at(file, first, 0)
         advance(len(first))
@@ -159,17 +170,6 @@ def _body(answer: dict[str, Any], size: int) -> bytes:
     if len(data) != size:
         raise IncompleteReadError(actual_bytes=len(data), expected_bytes=size)
     return data
-
-
-def _write(answer: dict[str, Any], file: BinaryIO, start: int, end: int) -> None:
-    """Write an answer's body to its place in a file, in pieces small enough for memory to be used again."""
-    body, position = answer["Body"], start
-    while position < end:
-        piece = body.read(min(_PIECE, end - position))
-        if not piece:
-            raise IncompleteReadError(actual_bytes=position - start, expected_bytes=end - start)
-        _write_at(file, piece, position)
-        position += len(piece)
 
 
 def _write_at(file: BinaryIO, data: bytes, position: int) -> None:
