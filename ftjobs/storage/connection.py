@@ -87,7 +87,7 @@ class Connection:
                 first_failure = first_failure or time.monotonic()
                 self._wait(failure, time.monotonic() - first_failure, tries)
 
-    def body(self, data: bytes) -> dict[str, Any]:
+    def body(self, data: bytes | bytearray) -> dict[str, Any]:
         """Arguments that send `data` so that the store refuses it if a bit of it changes on the way.
 
         To AWS boto3 adds a checksum by itself. Other stores know the older Content-MD5; not all of them check the

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -55,17 +56,21 @@ def _upload(connection: Connection, pool: Executor, path: Path, key: str, uri: s
     digest = hashlib.sha256()
     upload_id = connection.call("create_multipart_upload", uri, Key=key)["UploadId"]
     size = max(PART, -(-path.stat().st_size // _MOST_PARTS))
+    free: deque[bytearray] = deque()  # memory to use again: getting as much anew for every part takes time
 
-    def send(numbered: tuple[int, bytes]) -> dict[str, Any]:
+    def send(numbered: tuple[int, bytearray]) -> dict[str, Any]:
         number, data = numbered
         part = {"UploadId": upload_id, "PartNumber": number, **connection.body(data)}
         answer = connection.call("upload_part", uri, Key=key, **part)
         advance(len(data))
+        free.append(data)
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
     try:
         with path.open("rb") as file:
-            parts = list(_in_order(pool, send, enumerate(_pieces(file, size, digest.update), start=1), PARTS_AT_A_TIME))
+            parts = list(
+                _in_order(pool, send, enumerate(_pieces(file, size, free, digest.update), start=1), PARTS_AT_A_TIME)
+            )
         connection.call("complete_multipart_upload", uri, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts})
     except Exception:
         connection.once("abort_multipart_upload", Key=key, UploadId=upload_id)
@@ -149,8 +154,17 @@ def _in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[It
             future.cancel()
 
 
-def _pieces(file: BinaryIO, size: int, seen: Callable[[bytes], None]) -> Iterator[bytes]:
-    while piece := file.read(size):
+def _pieces(
+    file: BufferedReader, size: int, free: deque[bytearray], seen: Callable[[bytearray], None]
+) -> Iterator[bytearray]:
+    """A file in pieces of `size` bytes, in memory that is `free` where there is some."""
+    while True:
+        piece = free.popleft() if free else bytearray(size)
+        count = file.readinto(piece)
+        if not count:
+            return
+        if count < size:
+            piece = piece[:count]
         seen(piece)
         yield piece
 

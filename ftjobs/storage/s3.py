@@ -6,16 +6,17 @@ import hashlib
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ftjobs.errors import UserError
+from ftjobs.progress import LOG
 from ftjobs.storage.connection import Connection
 from ftjobs.storage.parts import PART, PARTS_AT_A_TIME, download, upload
-from ftjobs.storage.protocol import Advance, Stored, quietly
+from ftjobs.storage.protocol import Advance, Stored, Unfinished, quietly
 from ftjobs.storage.refusals import Refused
 
 
@@ -97,6 +98,29 @@ class S3Storage:
 
     def delete(self, key: str) -> None:
         self._call("delete_object", key, Key=self._prefix + key)
+
+    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
+        folder = self._prefix + (f"{prefix}/" if prefix else "")
+        found: list[Unfinished] = []
+        more: dict[str, Any] = {}
+        while True:
+            try:
+                page = self._call("list_multipart_uploads", prefix, Prefix=folder, **more)
+            except (Refused, UserError, KeyError) as error:
+                LOG.debug("unfinished uploads are not listed: %s", error)  # not every store can, nor everybody may
+                return []
+            for entry in page.get("Uploads", []):
+                if entry["Key"].startswith(folder):  # SeaweedFS compares without the last `/`
+                    key = entry["Key"].removeprefix(self._prefix)
+                    found.append(Unfinished(key, None, entry["Initiated"], entry["UploadId"]))
+            if not page.get("IsTruncated"):
+                return found
+            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def abandon(self, unfinished: Unfinished) -> None:
+        with suppress(KeyError, Refused):  # finished or given up by now
+            upload = {"Key": self._prefix + unfinished.key, "UploadId": unfinished.name}
+            self._call("abort_multipart_upload", unfinished.key, **upload)
 
     def check_writable(self) -> None:
         key = f".ftjobs-check-{secrets.token_hex(8)}"
