@@ -2,7 +2,8 @@
 
 `<artifact>/state/<step>-<attempt>/` holds the files of one state, and `whole.json`, put last, says that they are all
 there. Older states are removed once a newer one is whole, so there is always one to resume from; two attempts that
-run at once never write to the same place. All of it is removed when the artifact is published.
+run at once never write to the same place. `<artifact>/state/<name>/<sha256>` is a file that does not change while the
+stage trains, such as the features of a frozen encoder. All of it is removed when the artifact is published.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ftjobs import artifacts
 from ftjobs.artifacts import FileEntry
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import Fields
+from ftjobs.jobfile.localfiles import digest
 from ftjobs.life import Life
 from ftjobs.plan import StageRun
 from ftjobs.progress import LOG
@@ -120,6 +122,23 @@ class Keeper:
         if wait:
             self._finish()
 
+    def kept(self, name: str) -> Path | None:
+        """A local copy of what an earlier attempt kept under that name; what is broken is passed over."""
+        for key, *_ in list(self.storage.list(f"{self.prefix}/{name}")):
+            path = self.work / f"kept-{name}"
+            try:
+                if self.storage.get(key, path) == key.rpartition("/")[2]:
+                    return path
+            except KeyError:
+                continue  # published and removed meanwhile, by another attempt
+            LOG.warning("%s: %s has another sha256 than its name says; making it again", self.title, key)
+        return None
+
+    def keep(self, name: str, write: Callable[[Path], None]) -> None:
+        """Store the file that `write` fills, in the background; one that fails is logged."""
+        self._finish()
+        self._last = self._uploads.submit(self._store_file, name, write)
+
     def clear(self) -> None:
         """Remove all states of the stage: it is published."""
         self._finish()
@@ -169,6 +188,12 @@ class Keeper:
             found = re.match(r"(\d+)-", key.removeprefix(f"{self.prefix}/"))
             if found and int(found[1]) < step:
                 self.storage.delete(key)
+
+    def _store_file(self, name: str, write: Callable[[Path], None]) -> None:
+        with tempfile.TemporaryDirectory(prefix="kept-", dir=self.work) as temporary:
+            path = Path(temporary, "file")
+            write(path)
+            self.storage.put(path, f"{self.prefix}/{name}/{digest(path)}")
 
     def _whole(self) -> list[str]:
         names = [key.removeprefix(f"{self.prefix}/").split("/") for key, *_ in self.storage.list(self.prefix)]

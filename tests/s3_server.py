@@ -25,7 +25,7 @@ from botocore.credentials import Credentials
 
 from tests.fault_proxy import Request
 
-ACCESS_KEY, SECRET_KEY = "ftjobs-test-access-key", "ftjobs-test-secret-key"
+ACCESS_KEY, SECRET_KEY = "ftjobs-test-access-key", "ftjobs/test+secret/key="
 READER_ACCESS_KEY, READER_SECRET_KEY = "ftjobs-test-reader-key", "ftjobs-test-reader-secret"
 BUCKET = "ftjobs-test"
 _SECONDS_TO_START = 60
@@ -37,7 +37,21 @@ class S3Server:
 
     url: str
     folder: Path
-    process: subprocess.Popen[bytes]
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, at the same address and with the same content as before, and wait until it answers."""
+        with (self.folder / "log.txt").open("ab") as log:
+            nothing_else = {"HOME": str(self.folder), "PATH": ""}
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder, env=nothing_else)
+        _wait(self)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
     def client(self) -> Any:
         """boto3's client with all rights, straight to the server."""
@@ -96,18 +110,15 @@ def running_server(folder: Path) -> Iterator[S3Server]:
         *(f"-{name}={port}" for name, port in ports.items()),
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
         *("-volume.max=0", "-master.volumeSizeLimitMB=512", "-volume.preStopSeconds=0"),
+        "-master.electionTimeout=1s",  # it comes back within seconds after a kill
     ]
-    with (folder / "log.txt").open("ab") as log:
-        nothing_else = {"HOME": str(folder), "PATH": ""}
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=nothing_else)
-    server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", folder, process)
+    server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", folder, command)
     try:
-        _wait(server)
+        server.start()
         server.client().create_bucket(Bucket=BUCKET)
         yield server
     finally:
-        process.kill()
-        process.wait()
+        server.kill()
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +146,7 @@ def _wait(server: S3Server) -> None:
     """Until it answers like S3, and can store."""
     client, end = server.client(), time.monotonic() + _SECONDS_TO_START
     while time.monotonic() < end:
+        assert server.process is not None
         assert server.process.poll() is None, (server.folder / "log.txt").read_text()[-2000:]
         try:
             urllib.request.urlopen(server.url, timeout=1)

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,6 +170,37 @@ class TestPullsThatWereCutShort:
         assert "model.safetensors" in got
         assert "config.json" not in got
 
+    def test_inside_a_large_file(self, far, proxy, head, tmp_path, monkeypatch):
+        """What was fetched is not fetched again; what lies there and is wrong is noticed, and fetched again."""
+        weights = os.urandom(40 << 20)
+        manifest = publish(far, head, written(tmp_path / "large", {"model/model.safetensors": weights}))
+        ranges = lambda: {request.headers["Range"] for request in proxy.seen if "Range" in request.headers}  # noqa: E731
+
+        def cut_short() -> Path:
+            monkeypatch.setattr(connection, "PATIENCE", 0.1)
+            proxy.fault = times(
+                1000, lambda *_: None, lambda request: "bytes=17825792-" in request.headers.get("Range", "")
+            )
+            with pytest.raises(FtjobsError, match="gave up"):
+                artifacts.pull(far, manifest, tmp_path / "new")
+            proxy.fault, proxy.seen = fault_proxy.none, []
+            (part,) = (tmp_path / f".new.{head.identity[:12]}").glob(".part-*")
+            return part
+
+        cut_short()
+        artifacts.pull(far, manifest, tmp_path / "new")
+        assert content(tmp_path / "new") == {"model.safetensors": weights}
+        assert "bytes=17825792-26214399" in ranges()
+        assert not ranges() & {"bytes=1048576-9437183", "bytes=9437184-17825791"}
+        shutil.rmtree(tmp_path / "new")
+        part = cut_short()
+        with part.open("r+b") as file:
+            file.seek(5 << 20)
+            file.write(b"damaged on the disk")
+        artifacts.pull(far, manifest, tmp_path / "new")
+        assert content(tmp_path / "new") == {"model.safetensors": weights}
+        assert "bytes=1048576-9437183" in ranges()
+
     def test_what_is_there_and_wrong_is_fetched_again(self, storage, head, output, tmp_path):
         manifest = publish(storage, head, output)
         written(tmp_path / f".new.{head.identity[:12]}", {"config.json": b"[]", "model.safetensors": b"half"})
@@ -229,6 +262,41 @@ class TestGc:
         assert storage.put_if_absent(text, f"{head.key}/manifest.json")
         assert not artifacts.remove(storage, found)
         assert artifacts.verify(storage, manifest.key) == []
+
+    def test_uploads_that_were_killed(self, s3, tmp_path):
+        client, prefix = s3.client(), tmp_path.name
+        for folder in (f"{prefix}/small", f"{prefix}/small-er", f"{prefix}-2/small"):
+            upload = client.create_multipart_upload(Bucket=BUCKET, Key=f"{folder}/a")["UploadId"]
+            part = {"Bucket": BUCKET, "Key": f"{folder}/a", "UploadId": upload}
+            client.upload_part(**part, PartNumber=1, Body=b"x" * (5 << 20))
+        far = open_storage(f"s3://{BUCKET}/{prefix}")
+        assert {one.folder for one in artifacts.dead(far, self.OLD)} == {"small/a", "small-er/a"}
+        assert list(artifacts.dead(far, timedelta(hours=24))) == []
+        (found,) = artifacts.dead(far, self.OLD, "small")
+        assert (found.what, found.folder, found.size) == ("unfinished upload", "small/a", None)
+        assert artifacts.remove(far, found)
+        assert artifacts.remove(far, found)  # gone already
+        assert [one.folder for one in artifacts.dead(far, self.OLD)] == ["small-er/a"]
+        elsewhere = open_storage(f"s3://{BUCKET}/{prefix}-2")
+        assert [one.folder for one in artifacts.dead(elsewhere, self.OLD)] == ["small/a"]
+
+    def test_uploads_to_a_folder_that_were_killed(self, tmp_path):
+        here = open_storage(str(tmp_path / "store"))
+        left = written(tmp_path / "store", {"small/head/.writing-0123": b"half"}) / "small/head/.writing-0123"
+        assert list(artifacts.dead(here, timedelta(hours=24))) == []
+        (found,) = artifacts.dead(here, self.OLD, "small")
+        assert (found.what, found.size) == ("unfinished upload", 4)
+        assert artifacts.remove(here, found)
+        assert not left.exists()
+
+    @pytest.mark.parametrize(
+        ("status", "code"), [(501, "NotImplemented"), (405, "MethodNotAllowed"), (403, "AccessDenied")]
+    )
+    def test_stores_that_do_not_list_them(self, far, proxy, head, output, status, code):
+        publish(far, head, output)
+        proxy.fault = times(100, lambda *_: fault_proxy.error(status, code), lambda request: "?uploads" in request.path)
+        assert list(artifacts.dead(far, self.OLD)) == []
+        assert proxy.count("GET", "?uploads") == 1
 
     def test_nothing_goes_where_the_manifest_cannot_be_read(self, storage, head, output, tmp_path):
         publish(storage, head, output)

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from ftjobs import cli, runner
+from ftjobs import artifacts, cli, runner
+from ftjobs.jobfile.read import read
+from ftjobs.plan import plan
+from ftjobs.storage import open_storage
 from tests.s3_server import BUCKET, READER_ACCESS_KEY, READER_SECRET_KEY, S3Server
 from tests.stages.test_pipeline import job_fields, write_rows
 
@@ -175,6 +178,7 @@ def test_an_encoder_that_cannot_predict_masked_tokens(
     assert [path.split("/")[-1] for path in written if path.startswith("adapt/")] == ["failed.json"]  # for `status`
 
 
+@pytest.mark.parametrize("command", ["run", "stage prepare", "stage adapt"])
 @pytest.mark.parametrize(
     ("variables", "store", "expected"),
     [
@@ -197,13 +201,20 @@ def test_object_storage_that_may_not_be_used(
     variables: dict[str, str | None],
     store: str,
     expected: list[str],
+    command: str,
 ) -> None:
-    """Noticed before any work: nothing is read, prepared or trained."""
+    """Noticed before any work: nothing is read, prepared or trained, also where the inputs are published already."""
+    (folder / "job.yaml").write_text(json.dumps(job_fields(folder / "encoder")))
+    if command == "stage adapt":
+        prepare = plan(read(folder / "job.yaml"))[0]
+        (folder / "output").mkdir()
+        artifacts.publish(open_storage(f"s3://{BUCKET}/{folder.name}"), prepare, folder / "output", {}, {})
     for name, value in variables.items():
         monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
     monkeypatch.setattr(runner, "_produce", lambda *_: pytest.fail("a stage was run"))
-    (folder / "job.yaml").write_text(json.dumps(job_fields(folder / "encoder")))
-    code, errors = run(monkeypatch, capsys, "run", str(folder / "job.yaml"), "--store", f"s3://{store}/{folder.name}")
+    verb, *stage = command.split()
+    arguments = [str(folder / "job.yaml"), *stage, "--store", f"s3://{store}/{folder.name}"]
+    code, errors = run(monkeypatch, capsys, verb, *arguments)
     assert code == 2
     assert len(errors) == 1, errors
     assert all(part in errors[0] for part in expected), errors

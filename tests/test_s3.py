@@ -324,6 +324,12 @@ class TestStartUp:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READER_SECRET_KEY)
         assert "not allowed (403 AccessDenied: Access Denied.); these credentials need s3:PutObject" in self.refused()
 
+    def test_no_right_to_delete(self, s3, proxy):
+        proxy.fault = lambda request, forward: (
+            error(403, "AccessDenied") if request.method == "DELETE" else forward(request)
+        )
+        assert "not allowed (403 AccessDenied: Injected); these credentials need s3:DeleteObject" in self.refused()
+
     def test_no_such_profile(self, s3, monkeypatch):
         monkeypatch.setenv("AWS_PROFILE", "nobody")
         assert "(nobody) could not be found; set the AWS_ variables or the profile right" in self.refused()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ftjobs.artifacts.manifest import KEY, MANIFEST, FileEntry, Manifest, read_manifest
 from ftjobs.artifacts.transfers import difference, extras
 from ftjobs.errors import CorruptArtifact, UserError
-from ftjobs.storage import Storage, Stored, in_parallel
+from ftjobs.storage import Storage, Stored, Unfinished, in_parallel
 
 
 def verify(storage: Storage, key: str) -> list[str]:
@@ -53,15 +53,16 @@ class Dead(NamedTuple):
     """Something in storage that nobody will read."""
 
     what: str
-    """`attempt` or `training state`."""
+    """`attempt`, `training state` or `unfinished upload`."""
     folder: str
     """Its key."""
-    files: list[Stored]
+    files: Sequence[Stored | Unfinished]
 
     @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(file.size for file in self.files)
+    def size(self) -> int | None:
+        """Bytes; None for an upload where the store does not say."""
+        sizes = [file.size for file in self.files if file.size is not None]
+        return sum(sizes) if len(sizes) == len(self.files) else None
 
     @property
     def modified(self) -> datetime:
@@ -70,7 +71,8 @@ class Dead(NamedTuple):
 
 
 def dead(storage: Storage, older_than: timedelta, pipeline: str | None = None) -> Iterator[Dead]:
-    """Attempts that no manifest names, and training states of published stages, untouched for longer than that."""
+    """Attempts that no manifest names, training states of published stages, and uploads that were never finished, all
+    untouched for longer than that."""
     pattern = re.compile(rf"(?P<key>{KEY})/(?P<folder>attempts/[^/]+|state/[^/]+)/.+")
     folders: dict[tuple[str, str], list[Stored]] = defaultdict(list)
     for entry in storage.list(pipeline or ""):
@@ -81,10 +83,18 @@ def dead(storage: Storage, older_than: timedelta, pipeline: str | None = None) -
         found = Dead("attempt" if folder.startswith("attempts/") else "training state", f"{key}/{folder}", files)
         if found.modified < latest and not _is_needed(storage, key, found):
             yield found
+    for upload in storage.unfinished(pipeline or ""):
+        if upload.modified < latest:
+            yield Dead("unfinished upload", upload.key, [upload])
 
 
 def remove(storage: Storage, found: Dead) -> bool:
     """Delete all files of something dead; False if it is needed by now, for it was published after all."""
+    if found.what == "unfinished upload":
+        for upload in found.files:
+            if isinstance(upload, Unfinished):
+                storage.abandon(upload)
+        return True
     if _is_needed(storage, found.folder.rsplit("/", 2)[0], found):
         return False
     in_parallel(storage, storage.delete, [file.key for file in found.files])

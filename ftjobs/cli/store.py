@@ -91,7 +91,7 @@ def gc(
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:
-    """List, or with --delete remove, what nobody will read: dead attempts, and training state of published stages."""
+    """List, or with --delete remove, what nobody will read: dead attempts, old training state, unfinished uploads."""
     from ftjobs import artifacts
 
     age = artifacts.age(older_than)

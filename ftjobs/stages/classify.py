@@ -51,7 +51,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         texts[name] = LabelledExamples(tokens, rows.labels, tokenizer.pad_token_id)
     truncated = {name: examples.tokens.truncated for name, examples in texts.items()}
     model.to(training_device())
-    examples, frozen = _freeze(model, new, settings, texts)
+    examples, frozen = _freeze(model, new, settings, texts, session)
     held_out = [name for name in ("validation", "test") if name in examples]
 
     def evaluate() -> dict[str, Any]:
@@ -102,7 +102,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
 
 
 def _freeze(
-    model: PreTrainedModel, new: list[str], settings: Classify, texts: dict[str, LabelledExamples]
+    model: PreTrainedModel, new: list[str], settings: Classify, texts: dict[str, LabelledExamples], session: Session
 ) -> tuple[dict[str, LabelledExamples] | dict[str, FeatureExamples], bool]:
     """Freeze the encoder if asked to. Returns the examples to train on, and whether they are features of texts."""
     if not settings.freeze_encoder:
@@ -113,7 +113,7 @@ def _freeze(
     if not features.suffice(model, texts["train"]):
         LOG.info("the head of `%s` needs more than one vector per text: no features kept", model.config.model_type)
         return texts, False
-    return {name: features.compute(model, one, f"features of {name}") for name, one in texts.items()}, True
+    return features.of_splits(model, texts, session.keeper), True
 
 
 def _write_predictions(data: prepared.PreparedData, logits: np.ndarray, path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from ftjobs.errors import UserError
 from ftjobs.storage.local import LocalStorage
 from ftjobs.storage.parallel import in_parallel
-from ftjobs.storage.protocol import Advance, Storage, Stored
+from ftjobs.storage.protocol import Advance, Storage, Stored, Unfinished
 
-__all__ = ["Advance", "LocalStorage", "Storage", "Stored", "in_parallel", "open_storage"]
+__all__ = ["Advance", "LocalStorage", "Storage", "Stored", "Unfinished", "in_parallel", "open_storage"]
 
 
 def open_storage(store: str) -> Storage:

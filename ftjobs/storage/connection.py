@@ -87,7 +87,7 @@ class Connection:
                 first_failure = first_failure or time.monotonic()
                 self._wait(failure, time.monotonic() - first_failure, tries)
 
-    def body(self, data: bytes) -> dict[str, Any]:
+    def body(self, data: bytes | bytearray) -> dict[str, Any]:
         """Arguments that send `data` so that the store refuses it if a bit of it changes on the way.
 
         To AWS boto3 adds a checksum by itself. Other stores know the older Content-MD5; not all of them check the
@@ -117,7 +117,8 @@ class Connection:
             raise FtjobsError(f"{failure}; gave up after {tries} tries in {passed:.0f} s") from failure
         with self._line_lock:
             now = time.monotonic()
-            told, self._last_line = now - self._last_line < _SECONDS_BETWEEN_LINES, now
+            told = now - self._last_line < _SECONDS_BETWEEN_LINES
+            self._last_line = self._last_line if told else now
         if not told:
             LOG.warning("%s; trying again, for up to %.0f s more", failure, PATIENCE - passed)
         self._ending.wait(seconds)
@@ -145,7 +146,10 @@ def _client() -> Any:
     if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
         return client
     settings["request_checksum_calculation"] = settings["response_checksum_validation"] = "when_required"
-    return session.client("s3", config=Config(**settings, s3={"addressing_style": style or "path"}))
+    # The Content-MD5 that we send is signed, and the store checks it; a signed sha256 beside it, of every part and over
+    # plain HTTP only, would be the third digest of the same bytes.
+    s3 = {"addressing_style": style or "path", "payload_signing_enabled": False}
+    return session.client("s3", config=Config(**settings, s3=s3))
 
 
 def _shown(url: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.storage.protocol import Advance, Stored, quietly
+from ftjobs.storage.protocol import Advance, Stored, Unfinished, quietly
 
 _TEMPORARY = ".writing-"
 _PIECE = 1 << 20
@@ -67,6 +67,19 @@ class LocalStorage:
     def delete(self, key: str) -> None:
         with _explained(self.root / key):
             (self.root / key).unlink(missing_ok=True)
+
+    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
+        found = []
+        with _explained(self.root):
+            for path in sorted((self.root / prefix).rglob(f"{_TEMPORARY}*")):
+                with suppress(FileNotFoundError):  # finished since it was found
+                    about = path.stat()
+                    key = path.relative_to(self.root).as_posix()
+                    found.append(Unfinished(key, about.st_size, datetime.fromtimestamp(about.st_mtime, UTC), key))
+        return found
+
+    def abandon(self, unfinished: Unfinished) -> None:
+        self.delete(unfinished.name)
 
     def check_writable(self) -> None:
         if self.root.exists():

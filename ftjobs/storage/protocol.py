@@ -5,7 +5,7 @@ Keys are relative POSIX paths. A store never shows a half-written object: a key 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -26,6 +26,18 @@ class Stored(NamedTuple):
     """Bytes."""
     modified: datetime
     """When it was written, by the clock of the store, with its time zone."""
+
+
+class Unfinished(NamedTuple):
+    """A file that was being stored: no listing shows it, and if whoever stored it is gone it stays for ever."""
+
+    key: str
+    size: int | None
+    """Bytes that it takes; None where the store does not say."""
+    modified: datetime
+    """As that of what is stored; when it was begun, where the store says no more."""
+    name: str
+    """What the store knows it by."""
 
 
 class Storage(Protocol):
@@ -57,8 +69,20 @@ class Storage(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; an absent one is fine."""
 
+    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
+        """Files in the folder `prefix` that are being stored, or were when their process was killed.
+
+        Empty where the store cannot say, or these credentials may not ask.
+        """
+
+    def abandon(self, unfinished: Unfinished) -> None:
+        """Give up storing a file and free what it takes; one that is finished by now, or gone, stays as it is."""
+
     def check_writable(self) -> None:
-        """Write a small object and delete it again, to learn before any work whether that is allowed."""
+        """Write a small object and delete it again, to learn before any work whether that is allowed.
+
+        Deleting too: without it, training states would pile up and a lost race would leave its files.
+        """
 
     def hurry(self) -> None:
         """The process is about to end: from now on give up at the first failure instead of trying for minutes."""

@@ -29,6 +29,8 @@ _PERMISSIONS = {
     "head_object": "s3:GetObject (and s3:ListBucket, without which S3 answers 403 for what is not there)",
     "list_objects_v2": "s3:ListBucket",
     "delete_object": "s3:DeleteObject",
+    "abort_multipart_upload": "s3:AbortMultipartUpload",
+    "list_multipart_uploads": "s3:ListBucketMultipartUploads",
 }
 _SET_KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine or pod a role"
 _SET_TIME = "set the clock of this machine: requests are signed with the time"

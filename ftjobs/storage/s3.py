@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ftjobs.errors import UserError
+from ftjobs.progress import LOG
 from ftjobs.storage.connection import Connection
 from ftjobs.storage.parts import PART, PARTS_AT_A_TIME, download, upload
-from ftjobs.storage.protocol import Advance, Stored, quietly
+from ftjobs.storage.protocol import Advance, Stored, Unfinished, quietly
 from ftjobs.storage.refusals import Refused
 
 
@@ -68,14 +68,8 @@ class S3Storage:
 
     def get(self, key: str, path: Path, advance: Advance = quietly) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".part-{secrets.token_hex(8)}"
-        try:
-            with self._interruptible(), temporary.open("wb", buffering=0) as file:
-                digest = download(self._connection, self._pool, self._prefix + key, file, self.uri(key), advance)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return digest
+        with self._interruptible():
+            return download(self._connection, self._pool, self._prefix + key, path, self.uri(key), advance)
 
     def put(self, path: Path, key: str, advance: Advance = quietly) -> str:
         if path.stat().st_size > PART:
@@ -104,6 +98,29 @@ class S3Storage:
 
     def delete(self, key: str) -> None:
         self._call("delete_object", key, Key=self._prefix + key)
+
+    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
+        folder = self._prefix + (f"{prefix}/" if prefix else "")
+        found: list[Unfinished] = []
+        more: dict[str, Any] = {}
+        while True:
+            try:
+                page = self._call("list_multipart_uploads", prefix, Prefix=folder, **more)
+            except (Refused, UserError, KeyError) as error:
+                LOG.debug("unfinished uploads are not listed: %s", error)  # not every store can, nor everybody may
+                return []
+            for entry in page.get("Uploads", []):
+                if entry["Key"].startswith(folder):  # SeaweedFS compares without the last `/`
+                    key = entry["Key"].removeprefix(self._prefix)
+                    found.append(Unfinished(key, None, entry["Initiated"], entry["UploadId"]))
+            if not page.get("IsTruncated"):
+                return found
+            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def abandon(self, unfinished: Unfinished) -> None:
+        with suppress(KeyError, Refused):  # finished or given up by now
+            upload = {"Key": self._prefix + unfinished.key, "UploadId": unfinished.name}
+            self._call("abort_multipart_upload", unfinished.key, **upload)
 
     def check_writable(self) -> None:
         key = f".ftjobs-check-{secrets.token_hex(8)}"

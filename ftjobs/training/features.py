@@ -10,17 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ftjobs.data.batching import Batch, LabelledExamples, by_length
-from ftjobs.progress import track
+from ftjobs.progress import LOG, track
+from ftjobs.training.state import StateKeeper
 
 _BATCH = 64
+#: What fetching features from storage is reckoned to cost: seconds to begin with, and bytes per second.
+_SECONDS_TO_BEGIN, _BYTES_PER_SECOND = 5.0, 100e6
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,29 @@ def compute(model: PreTrainedModel, examples: LabelledExamples, title: str) -> F
             features[torch.from_numpy(indices)] = vectors.float().cpu()
             advance(len(indices), "")
     return FeatureExamples(features, examples.labels)
+
+
+def of_splits(
+    model: PreTrainedModel, splits: dict[str, LabelledExamples], keeper: StateKeeper | None
+) -> dict[str, FeatureExamples]:
+    """Features of every split: those that an earlier attempt at this stage has left, or computed now.
+
+    Computed ones are left for a later attempt if making them again would take longer than fetching them.
+    """
+    shapes = {name: (len(examples), model.config.hidden_size) for name, examples in splits.items()}
+    stored = keeper.kept("features") if keeper else None
+    if stored is not None:
+        tensors = load_file(stored)
+        if {name: tuple(tensor.shape) for name, tensor in tensors.items()} == shapes:
+            LOG.info("features: those of an earlier attempt")
+            return {name: FeatureExamples(tensors[name], examples.labels) for name, examples in splits.items()}
+    started = perf_counter()
+    found = {name: compute(model, examples, f"features of {name}") for name, examples in splits.items()}
+    tensors = {name: examples.features for name, examples in found.items()}
+    to_fetch = _SECONDS_TO_BEGIN + sum(tensor.nbytes for tensor in tensors.values()) / _BYTES_PER_SECOND
+    if keeper and perf_counter() - started > to_fetch:
+        keeper.keep("features", lambda path: save_file(tensors, path))
+    return found
 
 
 @torch.no_grad()

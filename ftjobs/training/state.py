@@ -33,6 +33,12 @@ class StateKeeper(Protocol):
     def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
         """Have `write` fill a folder and keep it. Returns at once unless `wait`; the next save waits for this one."""
 
+    def kept(self, name: str) -> Path | None:
+        """What an earlier attempt has kept under that name, as a local file; None if there is nothing."""
+
+    def keep(self, name: str, write: Callable[[Path], None]) -> None:
+        """Have `write` fill a file and keep it, once for all states of this stage. Returns at once."""
+
 
 @dataclass
 class Position:

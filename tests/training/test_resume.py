@@ -26,9 +26,10 @@ from ftjobs.models import heads
 from ftjobs.plan import plan, select
 from ftjobs.resume import Keeper
 from ftjobs.storage import open_storage
-from ftjobs.training import loop, records
+from ftjobs.training import features, loop, records
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
+from tests.s3_server import BUCKET
 from tests.stages.test_pipeline import files_of, job_fields, write_rows
 from tests.training.test_trainer_parity import SEED, random_tokens
 
@@ -190,6 +191,59 @@ def test_a_stage_resumes_from_storage_and_leaves_no_state_behind(
         assert {name for name in expected if resumed[name] != expected[name]} == {"timing.json"}
         lines = [json.loads(line) for line in resumed["metrics.jsonl"].splitlines()]
         assert [line["step"] for line in lines if "train/loss" in line] == list(range(10, lines[-1]["step"] + 1, 10))
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_features_that_are_dear_are_stored_once_and_fetched_by_the_next_attempt(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, request: pytest.FixtureRequest
+) -> None:
+    if kind == "s3":
+        request.getfixturevalue("s3")
+    storage = open_storage(f"s3://{BUCKET}/{tmp_path.name}" if kind == "s3" else str(tmp_path / "killed"))
+    runs, whole = plan(read(job)), open_storage(str(tmp_path / "whole"))
+    run = select(runs, "head")
+    runner.run_stage(runs[0], whole)
+    expected = files_of(whole, runner.run_stage(run, whole))
+    runner.run_stage(runs[0], storage)
+    store, compute = Keeper._store, features.compute
+
+    def dies_at_step_9(self: Keeper, write: Callable, step: int, total: int) -> None:
+        store(self, write, step, total)
+        if step == 9:
+            raise Killed
+
+    def stored() -> list[str]:
+        return [entry.key for entry in storage.list(f"{run.key}/state/features")]
+
+    with monkeypatch.context() as cheap, pytest.raises(Killed):
+        cheap.setattr(Keeper, "_store", dies_at_step_9)
+        runner.run_stage(run, storage)
+    assert stored() == []
+    monkeypatch.setattr(features, "_SECONDS_TO_BEGIN", -1.0)  # now they take longer than fetching would
+    with monkeypatch.context() as dear, pytest.raises(Killed):
+        dear.setattr(Keeper, "_store", lambda self, write, step, total: dies_at_step_9(self, write, 9, total))
+        runner.run_stage(run, storage)
+    (key,) = stored()
+
+    computed: list[str] = []
+
+    def noted(model: Any, examples: Any, title: str) -> Any:
+        computed.append(title)
+        return compute(model, examples, title)
+
+    monkeypatch.setattr(features, "compute", noted)
+    (tmp_path / "broken").write_bytes(storage.read(key)[:-1] + b"?")
+    storage.put(tmp_path / "broken", key)
+    with monkeypatch.context() as broken, pytest.raises(Killed):
+        broken.setattr(Keeper, "_store", lambda self, write, step, total: dies_at_step_9(self, write, 9, total))
+        runner.run_stage(run, storage)
+    assert [title for title in computed if title != "features"] == ["features of train", "features of test"]
+    assert stored() == [key]  # whole again
+    computed.clear()
+    manifest = runner.run_stage(run, storage)
+    assert set(computed) == {"features"}  # a few examples, to see whether the head can do with features
+    assert storage.read(f"{manifest.folder}/model/model.safetensors") == expected["model/model.safetensors"]
+    assert not list(storage.list(f"{run.key}/state"))
 
 
 def test_broken_states_are_passed_over(job: Path, tmp_path: Path) -> None:

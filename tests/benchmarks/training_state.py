@@ -1,0 +1,121 @@
+"""What background saves cost training: `python -m tests.benchmarks.training_state [ROUNDS [SECONDS]]`.
+
+A classifier of MiniLM's size (22.7 M parameters; one state is 360 MB) trains for SECONDS with a training state saved
+every SECONDS / 4 to a SeaweedFS server on this machine, and for as many steps without, in turn (A B, B A, …), each in
+a process of its own. That is denser than `save_every: 5m` by far, to be measurable; so beside the ratio the cost of one
+save is printed, in seconds of training, and what that comes to at one save in five minutes. The server's own work, on the
+same processor, is part of that cost; with a store elsewhere it would not be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.s3_server import BUCKET, environment, running_server
+
+_STEPS_TO_WARM_UP = 5
+_DEFAULT_INTERVAL = 300.0
+
+
+def main(rounds: int, seconds: float) -> None:
+    """Train `rounds` times with saves and without, in turn, and print what the saves cost."""
+    with tempfile.TemporaryDirectory(prefix="ftjobs-bench-") as temporary:
+        server = running_server(Path(temporary) / "server")
+        settings = os.environ | environment(next(server).url)
+
+        def one(name: str, every: float, steps: int) -> dict[str, float]:
+            arguments = [sys.executable, "-m", __spec__.name, "one", name, str(every), str(steps)]
+            found = subprocess.run(arguments, env=settings, stdout=subprocess.PIPE, text=True, check=True)
+            result: dict[str, float] = json.loads(found.stdout)
+            print(f"{name:12} {result['seconds']:6.1f} s, {result['saves']:.0f} saves", file=sys.stderr)
+            return result
+
+        trial = one("trial", 1e6, 20)
+        steps = int(seconds / trial["seconds"] * 20)
+        ratios, costs = [], []
+        for number in range(rounds):
+            cases = {"without": 1e6, "with": seconds / 4}
+            order = list(cases) if number % 2 else list(reversed(cases))
+            found = {case: one(f"{case}-{number}", cases[case], steps) for case in order}
+            with_saves, without = found["with"], found["without"]
+            ratios.append(with_saves["seconds"] / without["seconds"])
+            costs.append((with_saves["seconds"] - without["seconds"]) / with_saves["saves"])
+        server.close()
+    cost = statistics.median(costs)
+    print(
+        f"{steps} steps, a state every {seconds / 4:.0f} s: {statistics.median(ratios):.3f} times as long as without "
+        f"(median of {rounds}: {', '.join(f'{ratio:.3f}' for ratio in ratios)}); one save costs {cost:.2f} s of "
+        f"training, {cost / _DEFAULT_INTERVAL:.2%} at `save_every: 5m`"
+    )
+
+
+def one(name: str, every: float, steps: int) -> None:
+    """Train once and print how long that took, from the first step after warming up, and how often it saved."""
+    import numpy as np
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from ftjobs.data.batching import LabelledExamples
+    from ftjobs.jobfile.fields import Classify, Job
+    from ftjobs.plan import plan, select
+    from ftjobs.resume import Keeper
+    from ftjobs.storage import open_storage
+    from ftjobs.training.loop import train
+    from ftjobs.training.objectives import classification_loss
+    from tests.training.test_trainer_parity import random_tokens
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+    model = BertForSequenceClassification(BertConfig(num_labels=2, **sizes))
+    tokens = random_tokens(8 * (steps + _STEPS_TO_WARM_UP), model.config.vocab_size)
+    examples = LabelledExamples(tokens, np.arange(len(tokens)) % 2, pad_token_id=0)
+    source = {"source": "me/pairs", "text": "q", "label": "l"}
+    fields = {"name": name, "encoder": {"model": "me/encoder"}, "data": source, "stages": {"a": {"kind": "classify"}}}
+    run = select(plan(Job.model_validate(fields)), "a")
+    with tempfile.TemporaryDirectory(prefix="ftjobs-bench-") as work:
+        keeper = Keeper(open_storage(f"s3://{BUCKET}/bench"), run, 1, Path(work))
+        keeper.every_steps, keeper.every_seconds = None, every
+        saves, started = 0, 0.0
+        save = keeper.save
+
+        def counted(*arguments: object, **options: object) -> None:
+            nonlocal saves
+            saves += 1
+            save(*arguments, **options)  # type: ignore[arg-type]
+
+        def on_step(step: int, loss: torch.Tensor, rate: float) -> None:
+            nonlocal started
+            if step == _STEPS_TO_WARM_UP:
+                started = time.perf_counter()
+                keeper.saved_at = time.monotonic()
+
+        keeper.save = counted  # type: ignore[method-assign]
+        train(
+            model,
+            examples,
+            Classify(epochs=1, per_device_batch_size=8),
+            seed=1,
+            loss=classification_loss,
+            evaluate=lambda: {"accuracy": 1.0},
+            score=lambda metrics: metrics["accuracy"],
+            on_step=on_step,
+            keeper=keeper,
+        )
+        seconds = time.perf_counter() - started
+        keeper.close()
+        keeper.clear()
+    print(json.dumps({"seconds": seconds, "saves": saves}))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["one"]:
+        one(sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, float(sys.argv[2]) if len(sys.argv) > 2 else 120.0)
