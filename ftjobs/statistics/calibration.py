@@ -1,0 +1,48 @@
+"""Whether a classifier is right as often as its probabilities say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Expected calibration error, and the reliability diagram: one entry per bin, (bins,) each.
+
+    `confidence` and `accuracy` are means over the examples of the bin, 0 where `count` is 0.
+    """
+
+    ece: float
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    count: np.ndarray
+
+
+def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Calibration:
+    """Reliability by bins of equal width of the predicted class's probability, and the expected calibration error.
+
+    Guo, Pleiss, Sun, Weinberger (2017), On Calibration of Modern Neural Networks, ICML, section 2. Bin m is the
+    half-open interval (m / bins, (m + 1) / bins].
+
+    Args:
+        probabilities: float (N, C), rows that sum to one
+        labels: int (N,)
+
+    Raises:
+        ValueError: no examples, or not as many labels as rows
+    """
+    if probabilities.ndim != 2 or not len(labels) or probabilities.shape[:1] != labels.shape:
+        raise ValueError(
+            f"calibration needs (N, C) probabilities and (N,) labels, not {probabilities.shape}, {labels.shape}"
+        )
+    top = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    place = (np.searchsorted(np.linspace(0, 1, bins + 1), top, side="left") - 1).clip(0, bins - 1)
+    count = np.bincount(place, minlength=bins)
+    filled = np.maximum(count, 1)
+    confidence = np.bincount(place, weights=top, minlength=bins) / filled
+    accuracy = np.bincount(place, weights=right, minlength=bins) / filled
+    ece = float((count * np.abs(accuracy - confidence)).sum() / len(labels))
+    return Calibration(ece, confidence, accuracy, count)
