@@ -11,6 +11,8 @@ from ftjobs.jobfile.fields import Hypothesis
 from ftjobs.reporting.evidence import Evidence
 from ftjobs.reporting.results import SEED
 
+ALPHA = 0.05
+
 
 def tested(evidence: Evidence) -> list[dict[str, Any]]:
     """One entry per hypothesis of the job; p-values are adjusted for all of them together (Holm 1979)."""
@@ -25,20 +27,22 @@ def compared(evidence: Evidence, hypotheses: list[Hypothesis]) -> list[dict[str,
         found.append(statistics.compare(first, second, margin=hypothesis.by, seed=SEED))
     adjusted = statistics.holm([one.p_value for one in found])
     return [
-        _entry(evidence, hypothesis, comparison, p)
+        _entry(evidence, hypothesis, comparison, p, len(hypotheses))
         for hypothesis, comparison, p in zip(hypotheses, found, adjusted, strict=True)
     ]
 
 
 def _entry(
-    evidence: Evidence, hypothesis: Hypothesis, comparison: statistics.Comparison, adjusted: float
+    evidence: Evidence, hypothesis: Hypothesis, comparison: statistics.Comparison, adjusted: float, family: int
 ) -> dict[str, Any]:
     better, worse = evidence.strategy(hypothesis.better), evidence.strategy(hypothesis.worse)
-    verdict = statistics.verdict(comparison, adjusted, hypothesis.by)
+    verdict = statistics.verdict(comparison, adjusted, hypothesis.by, ALPHA)
     needed = None
     if verdict == "undecided":
-        estimate = statistics.needed(better.right, worse.right, margin=hypothesis.by)
-        needed = {"seeds": estimate.seeds, "examples": estimate.examples}
+        # Each of a family has its share of the level (Bonferroni), a little less than Holm leaves it.
+        estimate = statistics.needed(better.right, worse.right, margin=hypothesis.by, alpha=ALPHA / family)
+        seeds, examples = better.right.shape
+        needed = {"more_seeds": _more(estimate.seeds, seeds), "more_examples": _more(estimate.examples, examples)}
     margin = f" by {hypothesis.by:g}" if hypothesis.by else ""
     return {
         "hypothesis": f"{hypothesis.better} > {hypothesis.worse}{margin}",
@@ -56,6 +60,11 @@ def _entry(
             for seed, first, second in zip(evidence.seeds, better.right, worse.right, strict=True)
         },
     }
+
+
+def _more(total: int | None, now: int) -> int | None:
+    """How many more than now; None where no number would do, or it would take no more but better luck."""
+    return None if total is None or total <= now else total - now
 
 
 def _mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.reporting.document import Block, Command, Prose
-from ftjobs.reporting.phrases import code, count, interval, listed, p_sentence, percent, point_interval, points
+from ftjobs.reporting.phrases import code, count, interval, listed, p_sentence, percent, point_interval, points, roughly
 
 #: Comparisons that a headline names one by one.
 _NAMED = 3
@@ -62,15 +62,15 @@ def ship(content: dict[str, Any]) -> list[Block]:
 
 
 def needed(estimate: dict[str, Any] | None) -> str:
-    """How much more evidence would likely decide a hypothesis, for a table cell."""
+    """How much more evidence would likely decide a hypothesis: part of a sentence, empty where nothing is known."""
     if estimate is None:
         return ""
     parts = []
-    if estimate["seeds"] is not None:
-        parts.append(count(estimate["seeds"], "more seed"))
-    if estimate["examples"] is not None:
-        parts.append(count(estimate["examples"], "more test row"))
-    return f"about {' or '.join(parts)}" if parts else "more of neither would"
+    if estimate["more_seeds"] is not None:
+        parts.append(count(roughly(estimate["more_seeds"]), "more seed"))
+    if estimate["more_examples"] is not None:
+        parts.append(count(roughly(estimate["more_examples"]), "more test row"))
+    return f"about {' or '.join(parts)}" if parts else ""
 
 
 def _by(contrasts: list[dict[str, Any]]) -> str:

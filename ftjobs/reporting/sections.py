@@ -19,7 +19,7 @@ from ftjobs.reporting.phrases import (
     size,
     spread,
 )
-from ftjobs.reporting.plots import MOST_MATRICES
+from ftjobs.reporting.matrices import MOST_MATRICES
 
 
 def document(content: dict[str, Any], job_file: str) -> Document:
