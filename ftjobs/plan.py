@@ -93,9 +93,7 @@ def plan(job: Job) -> list[StageRun]:
             source = prepare if settings.encoder is None else runs[settings.encoder, seed]
             inputs = {"prepare": prepare, "encoder": source}
             runs[name, seed] = _stage_run(job, name, settings.kind, seed, settings, inputs, content)
-    report_settings = Report(
-        pipeline=job.name, stages=list(job.stages), hypotheses=job.hypotheses, job=resolved(job)
-    )
+    report_settings = Report(pipeline=job.name, stages=list(job.stages), hypotheses=job.hypotheses, job=resolved(job))
     inputs = {"prepare": prepare} | {f"{run.stage}/seed-{run.seed}": run for run in runs.values()}
     # Encoder and data decide through the identity of `prepare`, which does not depend on where files lie.
     content = report_settings.model_dump(exclude={"job": {"encoder", "data"}})

@@ -16,9 +16,9 @@ PACKAGE = ROOT / "ftjobs"
 LAYERS = [
     *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "remote", "artifacts", "life", "resume", "status"),
     *("data", "models", "metrics"),
-    *("statistics", "device", "tracking", "training", "stages", "runner", "kubernetes", "cli", "__main__"),
+    *("statistics", "device", "tracking", "training", "reporting", "stages", "runner", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
-SLOW = ("torch", "transformers", "datasets", "boto3", "wandb")
+SLOW = ("torch", "transformers", "datasets", "boto3", "wandb", "matplotlib", "jinja2")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")
 #: Runs a command in this process and says what it has imported.
 COMMAND = """

@@ -36,6 +36,8 @@ def content(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any
         "confusion": quality.confusion(evidence),
         "calibration": quality.calibration(evidence),
         "disagreements": disagreements.disagreements(evidence),
-        "data": {key: evidence.summary[key] for key in ("classes", "rows", "labels", "overlap", "text_columns", "tokens")},
+        "data": {
+            key: evidence.summary[key] for key in ("classes", "rows", "labels", "overlap", "text_columns", "tokens")
+        },
         "what_was_run": provenance.what_was_run(evidence, published),
     }

@@ -1,6 +1,6 @@
 """The parts that a report is put together from, before they are Markdown or HTML.
 
-Prose is as `phrases` describes it: `code` and **strong**, nothing else; a renderer escapes everything that stands in it.
+Prose is as `phrases` describes it: `code` and **strong**, nothing else. A renderer escapes everything in it.
 """
 
 from __future__ import annotations

@@ -23,13 +23,19 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
 #: Strategies that can be told apart; more are drawn in grey behind these.
 MOST_COLOURS = len(PALETTE) * len(DASHES[:2])
-#: Stand for the page's own colours, which a style sheet sets; on their own they are those of white paper.
 INK, FAINT, RULE, PAPER = "#1b1f24", "#6a7078", "#d5d9de", "#ffffff"
-_OF_PAGE = {INK: "var(--ink)", FAINT: "var(--faint)", RULE: "var(--rule)", PAPER: "var(--paper)"}
+#: In a page every colour is one of the style sheet's, which has others for dark screens.
+_OF_PAGE = {
+    INK: "var(--ink)",
+    FAINT: "var(--faint)",
+    RULE: "var(--rule)",
+    PAPER: "var(--paper)",
+    **{colour.lower(): f"var(--c{number})" for number, colour in enumerate(PALETTE)},
+}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 WIDTH = 7.6
 _PNG_DPI = 144
-_STYLE = {
+_STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "text.parse_math": False,  # names may hold dollar signs
@@ -51,6 +57,7 @@ _STYLE = {
     "ytick.color": INK,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
+    "ytick.minor.size": 0,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
@@ -112,7 +119,9 @@ def _for_page(svg: str, name: str) -> str:
     """The `<svg>` element alone, in the page's colours and fonts, with ids that no other plot has."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true" focusable="false">', svg, count=1)
+    svg = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true" focusable="false">', svg, count=1
+    )
     used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
     svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg)

@@ -77,7 +77,7 @@ class Strategy(Stage):
     @cached_property
     def right(self) -> np.ndarray:
         """bool (S, N): whether the prediction is the label."""
-        return self.predictions == self.labels
+        return np.asarray(self.predictions == self.labels)
 
     @property
     def selected_on(self) -> str:
@@ -182,7 +182,18 @@ def write_predictions(evidence: Evidence, path: Path) -> None:
         }
     )
     classes = pa.array(evidence.data.classes, pa.string())
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    coded = {
+        "id": "DELTA_BINARY_PACKED",
+        "seed": "DELTA_BINARY_PACKED",
+        "probabilities.list.element": "BYTE_STREAM_SPLIT",
+    }
+    with pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=["stage", "label", "prediction"],
+        column_encoding=coded,
+    ) as writer:
         for strategy in evidence.strategies:
             rows = len(strategy.labels)
             stage = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([strategy.name]))

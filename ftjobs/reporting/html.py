@@ -57,7 +57,7 @@ def _inline(text: str) -> Any:
         elif part[:1] == "`":
             made += Markup("<code>{}</code>").format(part[1:-1])
         else:
-            made += escape(part)
+            made += escape(part.replace(" %", "\N{NO-BREAK SPACE}%"))
     return made + Markup("</strong>") if strong else made
 
 

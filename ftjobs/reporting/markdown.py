@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from ftjobs.reporting.document import Command, Document, Examples, Items, Listing, Plot, Prose, Table
-from ftjobs.reporting.phrases import percent, softly_cut
+from ftjobs.reporting.phrases import TIMES, percent, softly_cut
 
 #: Examples shown, and characters of each text; the page has all.
 _EXAMPLES, _CHARACTERS = 10, 240
 _MARKED = re.compile(r"(`[^`]*`|\*\*)")
 _SPECIAL = re.compile(r"([\\*\[\]<>|~`#&]|(?<![^\W_])_|_(?![^\W_]))")
-_START_OF_BLOCK = re.compile(r"^(\d+)([.)])|^([-+=])")
+_START_OF_BLOCK = re.compile(r"^(\d*)([.)+=-])(?=\s|$)")
 
 
 def render(document: Document) -> str:
@@ -33,8 +34,7 @@ def render(document: Document) -> str:
 def inline(text: str) -> str:
     """Prose with whatever would mean something in Markdown escaped, but for the marks of our own."""
     parts = _MARKED.split(" ".join(text.split()))
-    escaped = "".join(_code(part) if part[:1] == "`" else part if part == "**" else _escape(part) for part in parts)
-    return _START_OF_BLOCK.sub(lambda found: f"{found[1]}\\{found[2]}" if found[1] else f"\\{found[3]}", escaped)
+    return "".join(_code(part) if part[:1] == "`" else part if part == "**" else _escape(part) for part in parts)
 
 
 def _code(span: str) -> str:
@@ -47,8 +47,7 @@ def _escape(text: str) -> str:
 
 def _literal(text: str) -> str:
     """Somebody else's text, on one line, with nothing in it that is Markdown."""
-    escaped = _escape(" ".join(text.split())).replace("](", "]\\(")
-    return _START_OF_BLOCK.sub(lambda found: f"{found[1]}\\{found[2]}" if found[1] else f"\\{found[3]}", escaped)
+    return _START_OF_BLOCK.sub(r"\1\\\2", _escape(" ".join(text.split())))
 
 
 def _block(block: Any) -> Iterator[str]:
@@ -87,7 +86,10 @@ def _table(table: Table) -> Iterator[str]:
         return f"| {' | '.join(padded)} |"
 
     yield line(rows[0])
-    rules = [f"{'-' * (width + 1)}:" if to_right else "-" * (width + 2) for width, to_right in zip(widths, right, strict=True)]
+    rules = [
+        f"{'-' * (width + 1)}:" if to_right else "-" * (width + 2)
+        for width, to_right in zip(widths, right, strict=True)
+    ]
     yield f"|{'|'.join(rules)}|"
     yield from map(line, rows[1:])
 
@@ -108,11 +110,8 @@ def _examples(block: Examples) -> Iterator[str]:
 
 
 def votes(strategy: dict[str, Any]) -> str:
-    """What a strategy said over its seeds: `similar (91 %)`, or `similar x2, different x1 (61 %)`: how sure of the label."""
-    counts: dict[str, int] = {}
-    for predicted in strategy["predictions"]:
-        counts[predicted] = counts.get(predicted, 0) + 1
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    """What a strategy said over its seeds, the most frequent first, and how probable it holds the label."""
+    counts = Counter(strategy["predictions"]).most_common()
     one = len(strategy["predictions"]) == 1
-    said = [softly_cut(name, 40) if one else f"{softly_cut(name, 40)} ×{number}" for name, number in ordered]
+    said = [softly_cut(name, 40) if one else f"{softly_cut(name, 40)} {TIMES}{number}" for name, number in counts]
     return f"{', '.join(said)} ({percent(strategy['label_probability'], 0)} %)"

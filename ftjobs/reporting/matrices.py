@@ -30,17 +30,19 @@ def confusion(content: dict[str, Any]) -> Figure:
     size = min(len(classes), MOST_CLASSES)
     columns = 4 if size <= 3 else 3 if size <= 5 else 2
     figure, panels = _panels(len(chosen), columns, 1.05 if size <= 5 else 1.15)
-    for axes, entry in zip(panels, chosen, strict=True):
+    for place, (axes, entry) in enumerate(zip(panels, chosen, strict=True)):
         names, counts = _folded(classes, np.array(entry["counts"]))
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         for row, column in np.ndindex(counts.shape):
-            shade = Rectangle((column - 0.5, row - 0.5), 1, 1, color=PALETTE[0], alpha=_SHADE * shares[row, column], lw=0)
+            shade = Rectangle(
+                (column - 0.5, row - 0.5), 1, 1, color=PALETTE[0], alpha=_SHADE * shares[row, column], lw=0
+            )
             axes.add_patch(shade)
-            text = _cell(shares[row, column], counts[row, column] / len(content["seeds"]), size)
+            text = _cell(float(shares[row, column]), float(counts[row, column]) / len(content["seeds"]), size)
             axes.text(column, row, text, ha="center", va="center", fontsize=8 if size <= 5 else 6, color=INK)
         labels = [softly_cut(" ".join(name.split()), 14) for name in names]
         axes.set_xticks(range(len(names)), labels, fontsize=7.5, rotation=0 if size <= 3 else 90)
-        axes.set_yticks(range(len(names)), labels if axes.get_subplotspec().is_first_col() else [""] * len(names), fontsize=7.5)
+        axes.set_yticks(range(len(names)), labels if place % columns == 0 else [""] * len(names), fontsize=7.5)
         axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5), aspect="equal")
         axes.grid(visible=False)
         _title(axes, entry["stage"])

@@ -27,7 +27,9 @@ def headline(content: dict[str, Any]) -> str:
     if len(contrasts) > _NAMED:
         parts = [f"{_PREDICATES[verdict]} in {len(found)}" for verdict, found in groups.items()]
         return f"Of {len(contrasts)} comparisons, adapting {listed(parts)}"
-    parts = [f"{_PREDICATES[verdict]} over {listed([code(x['worse']) for x in found])}" for verdict, found in groups.items()]
+    parts = [
+        f"{_PREDICATES[verdict]} over {listed([code(x['worse']) for x in found])}" for verdict, found in groups.items()
+    ]
     return f"Adapting {listed(parts)}"
 
 
@@ -77,8 +79,8 @@ def _by(contrasts: list[dict[str, Any]]) -> str:
     """The size of the effect, or of several the range that they span."""
     low, high = (f(one["difference"] for one in contrasts) for f in (min, max))
     if len(contrasts) == 1 or round(low, 3) == round(high, 3):
-        return f": {points(low, 1)} points"
-    return f": {points(low, 1)} to {points(high, 1)} points"
+        return f": {points(low, 1)} points of accuracy"
+    return f": {points(low, 1)} to {points(high, 1)} points of accuracy"
 
 
 def _contrast(content: dict[str, Any], one: dict[str, Any], accuracy: dict[str, float]) -> str:
@@ -90,8 +92,8 @@ def _contrast(content: dict[str, Any], one: dict[str, Any], accuracy: dict[str, 
         "undecided": f"**It is open whether {better} beats {worse}{margin}**",
     }[one["verdict"]]
     text = (
-        f"{said}: {percent(accuracy[one['better']])} against {percent(accuracy[one['worse']])} % of the test rows right, "
-        f"{points(one['difference'])} points (95 % interval {point_interval(*one['interval'])}; "
+        f"{said}: {percent(accuracy[one['better']])} against {percent(accuracy[one['worse']])} % of the test rows "
+        f"right, {points(one['difference'])} points (95 % interval {point_interval(*one['interval'])}; "
         f"{p_sentence(one['adjusted_p_value'])})."
     )
     if estimate := needed(one["needed"]):
@@ -148,7 +150,9 @@ def _level(content: dict[str, Any], chosen: dict[str, Any]) -> str:
     level = chosen["level_with"]
     if not level:
         return "No other strategy is level with it: the 95 % interval of every difference excludes zero."
-    named = [f"{code(one['stage'])} ({points(one['difference'])}, {point_interval(*one['interval'])})" for one in level[:4]]
+    named = [
+        f"{code(one['stage'])} ({points(one['difference'])}, {point_interval(*one['interval'])})" for one in level[:4]
+    ]
     more = [f"{len(level) - 4} more"] if len(level) > 4 else []
     text = f"**The test rows cannot tell it from {listed(named + more)}.**"
     simplest = chosen["simplest_of_these"]

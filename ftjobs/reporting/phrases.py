@@ -6,9 +6,33 @@ Prose is plain text with two marks, `code` in backticks and **strong** in asteri
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+from unicodedata import category
 
 MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+#: Characters that turn the direction of the text around them.
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def visible(value: Any) -> Any:
+    """Findings with every control character replaced that stands in a name or a text of the data.
+
+    A terminal would obey it, an SVG would not be XML any more, and text could show in another order than it stands.
+    """
+    if isinstance(value, str):
+        return "".join(_REPLACEMENT if _controls(char) else char for char in value)
+    if isinstance(value, dict):
+        return {visible(key): visible(one) for key, one in value.items()}
+    return [visible(one) for one in value] if isinstance(value, list) else value
+
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def _controls(char: str) -> bool:
+    return char in _TURNING or (category(char) in ("Cc", "Cs") and not char.isspace())
 
 
 def percent(share: float, digits: int = 2) -> str:
@@ -71,7 +95,7 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 def roughly(number: int) -> int:
     """The number, or its first two figures where it has more: 12345 as 12000."""
-    unit = 10 ** max(len(str(number)) - 2, 0)
+    unit = int(10 ** max(len(str(number)) - 2, 0))
     return -(-number // unit) * unit
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from ftjobs.reporting.document import Plot
 
+#: Characters that a label beside a plot may have on one line.
+_LONG = 42
 _VERDICTS = {"supported": ("o", PALETTE[0]), "contradicted": ("X", PALETTE[1]), "undecided": ("D", FAINT)}
 
 
@@ -49,7 +51,13 @@ def _results(content: dict[str, Any]) -> Figure:
         marker = "s" if row["adapted"] else "o"
         axes.plot(100 * accuracy["mean"], place, marker, color=colour, markersize=7.5, label=once(what), zorder=4)
         if row["published"]:
-            style = {"marker": "D", "markerfacecolor": PAPER, "markeredgecolor": INK, "markersize": 6, "linestyle": ""}
+            style: dict[str, Any] = {
+                "marker": "D",
+                "markerfacecolor": PAPER,
+                "markeredgecolor": INK,
+                "markersize": 6,
+                "linestyle": "",
+            }
             axes.plot(100 * row["published"]["accuracy"], place, label=once("published"), zorder=5, **style)
     majority = _majority(content)
     axes.axvline(100 * majority, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label="most frequent class", zorder=1)
@@ -61,13 +69,14 @@ def _results(content: dict[str, Any]) -> Figure:
 
 def _majority(content: dict[str, Any]) -> float:
     balance = content["data"]["labels"]["test"].values()
-    return max(balance) / sum(balance)
+    return float(max(balance) / sum(balance))
 
 
 def _hypotheses(content: dict[str, Any]) -> Figure:
     """Difference of every hypothesis with its interval, in the colour and shape of its verdict."""
     entries = [*content["hypotheses"], *(one for one in content["does_adapting_pay"] if not one["stated"])]
-    figure, (axes,) = blank(1.1 + 0.34 * len(entries))
+    long = any(len(one["hypothesis"]) > _LONG for one in entries)
+    figure, (axes,) = blank(1.1 + (0.42 if long else 0.34) * len(entries))
     seen: set[str] = set()
     for place, one in enumerate(entries):
         marker, colour = _VERDICTS[one["verdict"]]
@@ -78,7 +87,7 @@ def _hypotheses(content: dict[str, Any]) -> Figure:
         axes.plot(100 * one["difference"], place, marker, color=colour, markersize=7.5, label=label, zorder=3)
         axes.plot(100 * one["margin"], place, "|", color=INK, markersize=13, markeredgewidth=1.2, zorder=1)
     axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
-    _names_on_the_left(axes, [one["hypothesis"] for one in entries], 60)
+    _names_on_the_left(axes, [_on_two_lines(one["hypothesis"]) for one in entries])
     axes.set_xlabel("difference in test accuracy, points")
     _legend(figure, axes)
     return figure
@@ -93,7 +102,12 @@ def _accuracy(content: dict[str, Any]) -> Figure:
         if drawn["marker"]:
             chosen = [one["best_epoch"] for one in row["seeds"].values()]
             heights = [curve[epoch - 1] for curve, epoch in zip(curves, chosen, strict=True)]
-            edge = {"markeredgecolor": PAPER, "markeredgewidth": 0.8, "markersize": 6.5, "linestyle": ""}
+            edge: dict[str, Any] = {
+                "markeredgecolor": PAPER,
+                "markeredgewidth": 0.8,
+                "markersize": 6.5,
+                "linestyle": "",
+            }
             axes.plot(chosen, heights, marker=drawn["marker"], color=drawn["color"], zorder=4, **edge)
     axes.set_ylabel("test accuracy, %")
     _by_epoch(figure, axes)
@@ -105,13 +119,14 @@ def _training_loss(content: dict[str, Any]) -> Figure:
     for row, drawn in _looks(content["results"]):
         _curve(axes, [one["epochs"]["train_loss"] for one in row["seeds"].values()], drawn, row["stage"])
     axes.set_ylabel("training loss")
-    axes.set_ylim(bottom=0)
     _by_epoch(figure, axes)
     return figure
 
 
 def _adaptation(content: dict[str, Any]) -> Figure:
     """Masked-LM loss in training and on held-out text, and perplexity, from before the first epoch on."""
+    from matplotlib.ticker import LogLocator
+
     figure, (left, right) = blank(3.2, 1, 2)
     rows = content["adaptation"]
     for place, row in enumerate(rows[:MOST_COLOURS]):
@@ -124,19 +139,16 @@ def _adaptation(content: dict[str, Any]) -> Figure:
         _curve(right, [list(np.exp(np.minimum(one, 700))) for one in held_out], drawn, name or "_", first=0)
     left.set_ylabel("masked-LM loss")
     right.set_ylabel("perplexity, held out")
-    right.set_yscale("log")
+    right.set_yscale("log", subs=[])
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
     right.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}")
-    right.yaxis.set_minor_formatter(lambda value, _: "")
     for axes in (left, right):
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        _epochs_below(axes)
     _legend(figure, left)
     return figure
 
 
-def _curve(
-    axes: Axes, curves: list[list[float]], drawn: dict[str, Any], label: str, first: int = 1
-) -> None:
+def _curve(axes: Axes, curves: list[list[float]], drawn: dict[str, Any], label: str, first: int = 1) -> None:
     """The mean over seeds as a line, from the lowest seed to the highest as a band."""
     values = np.array(curves)
     epochs = np.arange(first, first + values.shape[1])
@@ -159,17 +171,29 @@ def _looks(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[st
         yield {**row, "stage": label}, look(place)
 
 
-def _names_on_the_left(axes: Axes, names: list[str], limit: int = 42) -> None:
-    axes.set_yticks(range(len(names)), [softly_cut(name, limit) for name in names])
+def _on_two_lines(hypothesis: str) -> str:
+    """A hypothesis of long names, broken where its second name begins."""
+    first, _, second = hypothesis.partition(" > ")
+    return hypothesis if len(hypothesis) <= _LONG else f"{first} >\n{second}"
+
+
+def _names_on_the_left(axes: Axes, names: list[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
 
 
 def _by_epoch(figure: Figure, axes: Axes) -> None:
-    axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    _epochs_below(axes)
     _legend(figure, axes)
+
+
+def _epochs_below(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

@@ -45,7 +45,7 @@ def what_was_run(evidence: Evidence, published: dict[str, Manifest]) -> dict[str
 
 def local_files(evidence: Evidence) -> dict[str, str]:
     """Fields of the job that name local files, with the name that the job in the report gives them."""
-    fields = {}
+    fields: dict[str, str] = {}
     if "files" in evidence.summary["provenance"]:
         source = evidence.report.job["data"]["source"]
         sources = {f"data.source.{split}": one for split, one in source.items()} if isinstance(source, dict) else {}

@@ -9,6 +9,7 @@ from typing import Any
 from ftjobs import statistics
 from ftjobs.reporting import reference
 from ftjobs.reporting.evidence import Evidence, Run, Stage, Strategy
+from ftjobs.reporting.phrases import TIMES
 
 #: Of the bootstrap, so that a report is the same every time it is made.
 SEED = 0
@@ -71,7 +72,7 @@ def cost(stage: Stage) -> dict[str, Any]:
 
 
 def _device(timing: dict[str, Any]) -> str:
-    processes = f"{timing['processes']} × " if timing["processes"] > 1 else ""
+    processes = f"{timing['processes']} {TIMES} " if timing["processes"] > 1 else ""
     precision = "" if timing["mixed_precision"] == "no" else f", {timing['mixed_precision']}"
     return f"{processes}{timing['device']}{precision}"
 

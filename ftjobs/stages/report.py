@@ -13,8 +13,9 @@ from ftjobs.plan import Report
 from ftjobs.reporting import evidence, html, markdown, plots
 from ftjobs.reporting.content import content
 from ftjobs.reporting.document import Plot
-from ftjobs.reporting.runsection import JOB_FILE
+from ftjobs.reporting.phrases import visible
 from ftjobs.reporting.sections import document
+from ftjobs.reporting.sections.run import JOB_FILE
 
 
 def run(
@@ -29,9 +30,10 @@ def run(
     found = evidence.read(settings, inputs)
     findings = content(found, published)
     job_file = yaml.safe_dump(settings.job, sort_keys=False, allow_unicode=True, width=120)
-    words = document(findings, job_file)
+    shown = visible(findings)
+    words = document(shown, job_file)
     drawn = {
-        block.name: plots.draw(block, findings)
+        block.name: plots.draw(block, shown)
         for section in words.sections
         for block in section.blocks
         if isinstance(block, Plot)

@@ -24,7 +24,10 @@ def _commands(run: dict[str, Any]) -> list[Block]:
     text = f"{code(JOB_FILE)} beside this report is the job with every default filled in. To run it again"
     if local:
         text += f", with {listed([f'{code(field)} being {quoted(name)}' for field, name in local.items()])}"
-    return [Prose(f"{text}:"), Command([f"ftjobs run {JOB_FILE}{sets}", f"ftjobs report {JOB_FILE}{sets} --out report"])]
+    return [
+        Prose(f"{text}:"),
+        Command([f"ftjobs run {JOB_FILE}{sets}", f"ftjobs report {JOB_FILE}{sets} --out report"]),
+    ]
 
 
 def _inputs(run: dict[str, Any]) -> Table:
