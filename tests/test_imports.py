@@ -73,6 +73,17 @@ def test_imports_go_up_the_list_only():
     assert wrong == []
 
 
+def test_statistics_are_functions_on_arrays():
+    found = dict(modules())
+    used = {
+        layer(other)
+        for name, tree in found.items()
+        if layer(name) == "statistics"
+        for other in imported(tree, set(found))
+    }
+    assert used <= {"statistics", "errors", "metrics"}
+
+
 def test_the_walk_sees_imports_of_every_kind():
     source = """
 import ftjobs.plan

@@ -35,7 +35,7 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     """
     if probabilities.ndim != 2 or not len(labels) or probabilities.shape[:1] != labels.shape:
         raise ValueError(
-            f"calibration needs (N, C) probabilities and (N,) labels, not {probabilities.shape}, {labels.shape}"
+            f"needs probabilities (N, C) and labels (N,), N > 0, not {probabilities.shape} and {labels.shape}"
         )
     top = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ftjobs.statistics import bootstrap
-from ftjobs.statistics.intervals import Interval, grid, percentiles
+from ftjobs.statistics.intervals import Interval, grid
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     from scipy.stats import binomtest
 
     if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(
-            f"two classifiers on the same examples must be two arrays (N,), not {first.shape}, {second.shape}"
-        )
+        raise ValueError(f"pairs on the same examples must be two arrays (N,), not {first.shape} and {second.shape}")
     first, second = first.astype(bool), second.astype(bool)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     apart = only_first + only_second
@@ -89,7 +87,8 @@ def compare(
     tolerance = 1e-12  # sums of the same fractions in another order are the same value
     below, above = (drawn <= margin + tolerance).sum(), (drawn >= margin - tolerance).sum()
     p_value = min(2 * (min(below, above) + 1) / (draws + 1), 1.0)  # + 1: Davison & Hinkley (1997), section 4.2.2
-    return Comparison(float(values.mean()), percentiles(drawn, confidence, -1.0, 1.0), float(p_value))
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2]).clip(-1, 1)
+    return Comparison(float(values.mean()), Interval(float(low), float(high)), float(p_value))
 
 
 def differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -100,7 +99,8 @@ def differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     if first.shape != second.shape:
         raise ValueError(f"pairs need the same seeds and examples on both sides, not {first.shape} and {second.shape}")
-    return grid(first) - grid(second)
+    paired: np.ndarray = grid(first) - grid(second)
+    return paired
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -118,10 +118,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def verdict(
     comparison: Comparison, adjusted_p: float, margin: float, alpha: float = 0.05
 ) -> Literal["supported", "contradicted", "undecided"]:
-    """What the test says of "first > second by margin": decided where p, corrected for many hypotheses, is at most alpha.
+    """What the test says of "first > second by margin": decided where the corrected p is at most alpha.
 
-    A two-sided test at alpha with the direction read from the estimate claims each wrong direction with chance alpha / 2
-    at most (Kaiser 1960, Psychological Review 67, 160-167).
+    A two-sided test at alpha whose direction is read from the estimate claims each wrong direction with chance
+    alpha / 2 at most (Kaiser 1960, Psychological Review 67, 160-167).
     """
     if adjusted_p > alpha or comparison.difference == margin:
         return "undecided"

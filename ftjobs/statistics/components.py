@@ -39,10 +39,11 @@ def mean_squares(values: np.ndarray) -> MeanSquares:
     seeds, examples = values.shape
     by_seed, by_example, mean = values.mean(axis=1), values.mean(axis=0), values.mean()
     left = values - by_seed[:, None] - by_example + mean
+    freedom = (seeds - 1) * (examples - 1)
     return MeanSquares(
         seed=examples * float(((by_seed - mean) ** 2).sum()) / max(seeds - 1, 1),
         example=seeds * float(((by_example - mean) ** 2).sum()) / max(examples - 1, 1),
-        residual=float((left**2).sum()) / max((seeds - 1) * (examples - 1), 1),
+        residual=float((left**2).sum()) / freedom if freedom else 0.0,
     )
 
 

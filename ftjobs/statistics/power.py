@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ftjobs.statistics import bootstrap
 from ftjobs.statistics.comparison import differences
 from ftjobs.statistics.components import Components, components
 
@@ -33,8 +34,8 @@ def needed(first: np.ndarray, second: np.ndarray, *, margin: float, alpha: float
     Statistical Power Analysis for the Behavioral Sciences, section 1.4; variance of a crossed mean: Brennan 2001,
     Generalizability Theory, section 2.3). An order of magnitude: from few seeds neither is known well.
 
-    With one seed `examples` speaks of these two trained models, like `compare`, and `seeds` is None: the data say nothing
-    of what seeds bring.
+    With one seed `examples` speaks of these two trained models, like `compare`, and `seeds` is None: the data say
+    nothing of what seeds bring.
 
     Args:
         first, second: bool (S, N), right or wrong, paired by seed and example
@@ -47,7 +48,8 @@ def needed(first: np.ndarray, second: np.ndarray, *, margin: float, alpha: float
     """
     values = differences(first, second)
     seeds, examples = values.shape
-    parts = components(values)
+    joining = np.broadcast_to(bootstrap.joining(values, (1.0, -1.0)), (seeds, 2))  # as in `compare`
+    parts = components(np.hstack([values, joining]))
     effect = abs(float(values.mean()) - margin)
 
     def enough(seeds: float, examples: float) -> bool:
@@ -62,9 +64,9 @@ def needed(first: np.ndarray, second: np.ndarray, *, margin: float, alpha: float
 def chance(parts: Components, effect: float, seeds: float, examples: float, alpha: float = 0.05) -> float:
     """Power of `compare`: how often it rejects at alpha when the difference is `effect` away from the margin.
 
-    The estimate is normal around the effect, the mean square between seeds a multiple of chi-square with S - 1 degrees of
-    freedom and independent of it; for each of its values the critical value is that of `bootstrap.means`, and the power
-    is the mean over them. Either number may be infinite.
+    The estimate is normal around the effect; the mean square between seeds is a multiple of chi-square with S - 1
+    degrees of freedom, independent of it. For each of its values the critical value is that of `bootstrap.means`, and
+    the power is the mean over them. Either number may be infinite.
     """
     from scipy.stats import chi2, norm
 
@@ -76,24 +78,12 @@ def chance(parts: Components, effect: float, seeds: float, examples: float, alph
     if seeds == 1 or seeds == math.inf:
         critical = np.array([deviation * norm.isf(alpha / 2)])
     else:
-        ratios = chi2.ppf((np.arange(64) + 0.5) / 64, seeds - 1) / (seeds - 1)  # of a mean square to its expectation
-        unknown = chi2.ppf((np.arange(512) + 0.5) / 512, seeds - 1) / (seeds - 1)
-        between = (seed + residual) * ratios[:, None] / unknown  # (64, 512): observed, and drawn from what was observed
-        critical = _critical(np.sqrt(example + residual + np.maximum(between - residual, 0)), alpha)
+        ratios = chi2.ppf((np.arange(32) + 0.5) / 32, seeds - 1) / (seeds - 1)  # of a mean square to its expectation
+        unknown = chi2.ppf((np.arange(256) + 0.5) / 256, seeds - 1) / (seeds - 1)
+        between = (seed + residual) * ratios[:, None] / unknown  # (32, 256): observed, and drawn from what was observed
+        critical = bootstrap.critical(np.sqrt(example + residual + np.maximum(between - residual, 0)), alpha)
     found = norm.sf((critical - effect) / deviation) + norm.cdf((-critical - effect) / deviation)
     return float(found.mean())
-
-
-def _critical(deviations: np.ndarray, alpha: float) -> np.ndarray:
-    """Where each mixture of centred normal distributions, a row of deviations (n, m), has alpha outside: (n,)."""
-    from scipy.special import ndtr
-
-    low, high = np.zeros(len(deviations)), deviations.max(axis=1) * 10
-    for _ in range(40):
-        middle = (low + high) / 2
-        outside = 2 * ndtr(-middle[:, None] / deviations).mean(axis=1)
-        low, high = np.where(outside > alpha, middle, low), np.where(outside > alpha, high, middle)
-    return high
 
 
 def _least(enough: Callable[[float], bool], now: int) -> int | None:

@@ -1,0 +1,143 @@
+"""What intervals and comparisons say of simulated experiments whose truth is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from ftjobs.statistics import compare, holm, mean_interval, verdict
+from tests.statistics.simulated import Truth
+
+EXPERIMENTS = 2000
+DRAWS = 500  # a p-value near 0.05 then has a deviation of 0.014, to either side: no bias over 2,000 experiments
+INDEPENDENT: dict[str, float] = {}
+OWN = {"common": 0.3, "own": 0.5}
+STRONG = {"common": 0.9, "paired": 0.05}  # one in nine of the errors that either makes is not the other's
+
+
+def at_most(rate: float, experiments: int) -> float:
+    """What a rate may look like in so many experiments: three deviations more."""
+    return rate + 3 * math.sqrt(rate * (1 - rate) / experiments)
+
+
+def experiments(truth: Truth, count: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(7)
+    return itertools.chain.from_iterable(truth.experiments(50, rng) for _ in range(count // 50))
+
+
+def rates(truth: Truth, count: int) -> dict[str, float]:
+    """How often two equal methods are told apart, each way, and how often intervals hold the truth."""
+    margin = truth.accuracy[0] - truth.accuracy[1]
+    seen = []
+    for number, right in enumerate(experiments(truth, count)):
+        found = compare(*right, margin=margin, seed=number, draws=DRAWS)
+        said = verdict(found, found.p_value, margin)
+        accuracy = mean_interval(right[0], seed=number, draws=100)
+        seen.append(
+            {
+                "supported": said == "supported",
+                "contradicted": said == "contradicted",
+                "difference": found.interval.low <= margin <= found.interval.high,
+                "accuracy": accuracy.low <= truth.accuracy[0] <= accuracy.high,
+            }
+        )
+    return {what: float(np.mean([row[what] for row in seen])) for what in seen[0]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeds", "examples", "accuracy", "seed_sd", "shares"),
+    [
+        (1, 214, 0.85, 0, INDEPENDENT),
+        (1, 214, 0.97, 0, STRONG),
+        (1, 1000, 0.55, 0, STRONG),
+        (2, 214, 0.85, 0.03, OWN),
+        (2, 1000, 0.85, 0.03, STRONG),
+        (3, 214, 0.55, 0.03, STRONG),
+        (3, 1000, 0.97, 0, OWN),
+        (5, 214, 0.85, 0.03, STRONG),
+        (5, 214, 0.97, 0.03, INDEPENDENT),
+        (5, 1000, 0.85, 0, INDEPENDENT),
+        (10, 214, 0.85, 0.03, OWN),
+        (10, 1000, 0.97, 0, STRONG),
+    ],
+    ids=str,
+)
+def test_two_equal_methods(seeds: int, examples: int, accuracy: float, seed_sd: float, shares: dict) -> None:
+    """Called `supported` in at most 2.5 % (the issue asks for 5 %), `contradicted` likewise; intervals cover 95 %.
+
+    Found in these: supported 0.2 to 2.4 %, contradicted 0.1 to 2.2 %; the interval of the difference covers in 94.8 to
+    99.3 %, that of the accuracy in 94.2 to 98.2 %. In a sweep of 159 settings of 500 experiments each (accuracies 0.55,
+    0.85, 0.97, gaps of 0 and 5 points, 1 to 10 seeds): supported at most 3.6 %, coverage at least 93.2 % and 92.8 %,
+    with one exception, that of an accuracy of 0.97 whose seeds differ by three points, most of them close to 1 and few
+    far below: 92 to 95 % from two seeds. With two seeds that differ little, intervals cover 99 %, and are two or
+    three times as long as with three: nothing shorter is safe where two seeds could also differ much.
+    """
+    truth = Truth(seeds, examples, (accuracy, accuracy), **shares, seed_sd=seed_sd)
+    found = rates(truth, EXPERIMENTS)
+    print(f"{truth}: {found}")
+    assert found["supported"] <= at_most(0.025, EXPERIMENTS)
+    assert found["contradicted"] <= at_most(0.025, EXPERIMENTS)
+    assert found["difference"] >= 1 - at_most(0.05, EXPERIMENTS)
+    assert found["accuracy"] >= 1 - at_most(0.06, EXPERIMENTS)
+    if seeds in (1, 10):  # where little is unknown, intervals are not too long either
+        assert found["difference"] <= (1 if accuracy == 0.97 else 0.975)
+        assert found["accuracy"] <= 0.985
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_the_interval_of_a_true_gap_covers_it(seeds: int) -> None:
+    """Five points, tested to be more than five: neither supported nor contradicted. Found: 95.3, 97.5 and 95.7 %."""
+    truth = Truth(seeds, 214, (0.95, 0.90), **OWN, seed_sd=0.02 if seeds > 1 else 0)
+    found = rates(truth, 1000)
+    print(f"{truth}: {found}")
+    assert found["supported"] <= at_most(0.025, 1000)
+    assert found["contradicted"] <= at_most(0.025, 1000)
+    assert found["difference"] >= 1 - at_most(0.05, 1000)
+
+
+def test_five_seeds_that_differ_in_400_experiments() -> None:
+    """The plain run's share of the above: seeds with a deviation of three points, five of them."""
+    found = rates(Truth(5, 214, (0.85, 0.85), **STRONG, seed_sd=0.03), 400)
+    assert found["supported"] <= at_most(0.025, 400)
+    assert found["contradicted"] <= at_most(0.025, 400)
+    assert found["difference"] >= 0.93
+    assert found["accuracy"] >= 0.93
+
+
+def test_the_naive_bootstrap_would_be_wrong() -> None:
+    """Seeds and examples resampled with replacement, nothing else: three seeds that differ by three points.
+
+    It finds a difference where there is none in 23.7 % of the experiments, `compare` in 4.7 %.
+    """
+    truth = Truth(3, 1000, (0.85, 0.85), **STRONG, seed_sd=0.03)
+    rng, count, draws = np.random.default_rng(0), 300, 500
+    by_seed = rng.multinomial(3, [1 / 3] * 3, draws) / 3
+    by_example = rng.multinomial(1000, [1 / 1000] * 1000, draws) / 1000
+    naive, ours = 0, 0
+    for number, right in enumerate(experiments(truth, count)):
+        drawn = ((by_example @ (right[0].astype(float) - right[1]).T) * by_seed).sum(axis=1)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        naive += not low <= 0 <= high
+        ours += compare(*right, seed=number, draws=DRAWS).p_value <= 0.05
+    print(f"naive {naive / count:.3f}, ours {ours / count:.3f}")
+    assert naive / count > 0.15
+    assert ours / count <= at_most(0.05, count)
+
+
+def test_holm_keeps_the_error_of_the_whole_job() -> None:
+    """Three true hypotheses among three methods: any is decided in at most 5 %."""
+    wrong, count = 0, 300
+    for number, right in enumerate(experiments(Truth(3, 214, (0.8, 0.8), **OWN, seed_sd=0.02), count)):
+        first, second = right
+        third = np.roll(first, 1, axis=0)  # the first again, its seeds in another order
+        pairs = ((first, second), (third, second), (first, third))
+        found = [compare(*pair, seed=number, draws=DRAWS) for pair in pairs]
+        adjusted = holm([one.p_value for one in found])
+        wrong += any(verdict(one, p, 0.0) != "undecided" for one, p in zip(found, adjusted, strict=True))
+    assert wrong / count <= at_most(0.05, count)
