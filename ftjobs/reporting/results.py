@@ -67,6 +67,7 @@ def cost(stage: Stage) -> dict[str, Any]:
         "train_seconds": mean(one["train_seconds"] for one in timings),
         "examples_per_second": mean(one["examples_per_second"] for one in timings),
         "peak_memory_bytes": max(memory) if memory else None,
+        "peak_memory_of": sorted({one["peak_memory_of"] for one in timings if "peak_memory_of" in one}),
         "devices": sorted({_device(one) for one in timings}),
     }
 

@@ -159,7 +159,7 @@ class Pipeline:
     def _write(self, folder: Path, run: Any) -> None:
         rng = np.random.default_rng([run.seed, *run.stage.encode()])
         timing = {"train_seconds": 8.0, "stage_seconds": 10.0, "examples_per_second": 1234.5, "device": "cpu",
-                  "mixed_precision": "no", "processes": 1, "peak_memory_bytes": 512_000_000}  # fmt: skip
+                  "mixed_precision": "no", "processes": 1, "peak_memory_bytes": 512_000_000, "peak_memory_of": "process"}  # fmt: skip
         (folder / "timing.json").write_text(json.dumps(timing))
         content = self._adapted(run) if run.kind == "adapt" else self._classified(run, folder, rng)
         (folder / "metrics.json").write_text(json.dumps(content))

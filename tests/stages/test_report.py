@@ -86,6 +86,7 @@ def test_tables_hold_the_figures_of_the_artifacts(made: Any) -> None:
     for text in (found["report.md"].decode(), found["report.html"].decode()):
         assert shown in text
         assert "512 MB" in text
+        assert "peak memory of the process" in text
         assert "1,234" in text
 
 

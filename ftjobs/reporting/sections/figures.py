@@ -63,7 +63,9 @@ def _how_to_read(content: dict[str, Any]) -> str:
     chosen = content["results"][0]["selected_on"]
     average = f"of class {quoted(classes[1])}" if len(classes) == 2 else "is the mean over classes"
     spread_of = "Mean ± standard deviation over seeds; the interval is that of the mean. " if several else ""
-    times = "Time, speed and memory of one seed: time with loading and evaluation, speed in training steps alone."
+    measured = {where for row in content["results"] for where in row["cost"]["peak_memory_of"]}
+    memory = f", peak memory of the {' or the '.join(sorted(measured))}" if measured else ""
+    times = f"Of one seed: time with loading and evaluation, speed in training steps alone{memory}."
     return f"Test split, best epoch chosen on {chosen}. {spread_of}F1 {average}. {times}"
 
 
