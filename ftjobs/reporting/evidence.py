@@ -33,6 +33,19 @@ class Run:
     """The content of `timing.json`: what was measured, and on what."""
 
     @property
+    def step_losses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Position in epochs, and training loss, of every step that `metrics.jsonl` has; empty where there is none.
+
+        Read one run after the other: long trainings have many.
+        """
+        path = self.folder / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        steps = [line for line in lines if line.get("train/loss") is not None]
+        last = max((line["step"] / line["epoch"] for line in lines if line.get("epoch")), default=1.0)
+        positions = np.array([line["step"] for line in steps], dtype=np.float64) / last
+        return positions, np.array([line["train/loss"] for line in steps], dtype=np.float64)
+
+    @property
     def best(self) -> dict[str, Any]:
         """The record of the best epoch, whose weights were published."""
         record: dict[str, Any] = self.metrics["epochs"][self.metrics["best_epoch"] - 1]

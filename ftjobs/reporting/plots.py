@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,7 +117,8 @@ def _accuracy(content: dict[str, Any]) -> Figure:
 def _training_loss(content: dict[str, Any]) -> Figure:
     figure, (axes,) = blank(3.3)
     for row, drawn in _looks(content["results"]):
-        _curve(axes, [one["epochs"]["train_loss"] for one in row["seeds"].values()], drawn, row["stage"])
+        training = [one["training"] for one in row["seeds"].values()]
+        _curve(axes, [one["loss"] for one in training], drawn, row["stage"], training[0]["epoch"])
     axes.set_ylabel("training loss")
     _by_epoch(figure, axes)
     return figure
@@ -134,9 +135,11 @@ def _adaptation(content: dict[str, Any]) -> Figure:
         held_out = [[row["before"]["loss"], *one["epochs"]["loss"]] for one in row["seeds"].values()]
         training = [one["epochs"]["train_loss"] for one in row["seeds"].values()]
         name = row["stage"] if len(rows) > 1 else ""
-        _curve(left, held_out, drawn, f"{name} held out".strip(), first=0)
+        _curve(left, held_out, drawn, f"{name} held out".strip(), range(len(held_out[0])))
         _curve(left, training, {**drawn, "linestyle": (0, (1.5, 1.5)), "alpha": 0.8}, f"{name} training".strip())
-        _curve(right, [list(np.exp(np.minimum(one, 700))) for one in held_out], drawn, name or "_", first=0)
+        _curve(
+            right, [list(np.exp(np.minimum(one, 700))) for one in held_out], drawn, name or "_", range(len(held_out[0]))
+        )
     left.set_ylabel("masked-LM loss")
     right.set_ylabel("perplexity, held out")
     right.set_yscale("log", subs=[])
@@ -148,10 +151,12 @@ def _adaptation(content: dict[str, Any]) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, curves: list[list[float]], drawn: dict[str, Any], label: str, first: int = 1) -> None:
-    """The mean over seeds as a line, from the lowest seed to the highest as a band."""
+def _curve(
+    axes: Axes, curves: list[list[float]], drawn: dict[str, Any], label: str, epochs: Sequence[float] | None = None
+) -> None:
+    """The mean over seeds as a line, from the lowest to the highest as a band; after epochs 1, 2, ... or those given."""
     values = np.array(curves)
-    epochs = np.arange(first, first + values.shape[1])
+    epochs = epochs or [1 + number for number in range(values.shape[1])]
     line = {**drawn, "marker": "" if values.shape[1] > 1 else drawn["marker"]}
     axes.plot(epochs, values.mean(axis=0), label=label, zorder=3 if drawn["marker"] else 1, **line)
     if len(values) > 1 and drawn["marker"]:

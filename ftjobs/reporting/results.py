@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+
 from ftjobs import statistics
 from ftjobs.reporting import reference
 from ftjobs.reporting.evidence import Evidence, Run, Stage, Strategy
@@ -13,6 +15,8 @@ from ftjobs.reporting.phrases import TIMES
 
 #: Of the bootstrap, so that a report is the same every time it is made.
 SEED = 0
+#: Parts that a training's steps are divided into, to draw its loss.
+MOST_PARTS = 60
 
 
 def results(evidence: Evidence) -> list[dict[str, Any]]:
@@ -94,13 +98,27 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
             str(run.seed): {
                 **{key: run.metrics[key] for key in ("accuracy", "f1", "loss", "best_epoch", "last")},
                 "selection_accuracy": selected,
+                "training": _training_curve(run),
                 "epochs": {
-                    "train_loss": [record["train_loss"] for record in run.metrics["epochs"]],
                     "accuracy": [record["test"]["accuracy"] for record in run.metrics["epochs"]],
                 },
             }
             for run, selected in zip(strategy.runs, strategy.selection_accuracy, strict=True)
         },
+    }
+
+
+def _training_curve(run: Run) -> dict[str, list[float]]:
+    """Training loss by `epoch`, as far as training had come: means of even parts of the steps that were logged, or the
+    means of whole epochs where fewer were logged than there are epochs."""
+    epochs = run.metrics["epochs"]
+    positions, losses = run.step_losses
+    if len(losses) <= len(epochs):
+        return {"epoch": [record["epoch"] for record in epochs], "loss": [record["train_loss"] for record in epochs]}
+    parts = np.array_split(np.arange(len(losses)), min(MOST_PARTS, len(losses)))
+    return {
+        "epoch": [round(float(positions[part].mean()), 4) for part in parts],
+        "loss": [round(float(losses[part].mean()), 6) for part in parts],
     }
 
 

@@ -91,7 +91,7 @@ def learning(content: dict[str, Any]) -> Section | None:
                 "Test accuracy by epoch",
                 f"{band}Dots mark the epochs that were chosen, on the {chosen} split.",
             ),
-            Plot("training-loss", "Training loss by epoch", f"{band}Cross-entropy per example."),
+            Plot("training-loss", "Training loss by epoch", f"{band}Cross-entropy per example, as training went on."),
         ],
     )
 
