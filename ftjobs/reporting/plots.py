@@ -154,7 +154,7 @@ def _adaptation(content: dict[str, Any]) -> Figure:
 def _curve(
     axes: Axes, curves: list[list[float]], drawn: dict[str, Any], label: str, epochs: Sequence[float] | None = None
 ) -> None:
-    """The mean over seeds as a line, from the lowest to the highest as a band; after epochs 1, 2, ... or those given."""
+    """The mean over seeds as a line, lowest to highest as a band; after epochs 1, 2, ... or those given."""
     values = np.array(curves)
     epochs = epochs or [1 + number for number in range(values.shape[1])]
     line = {**drawn, "marker": "" if values.shape[1] > 1 else drawn["marker"]}

@@ -15,8 +15,8 @@ from ftjobs.reporting.phrases import TIMES
 
 #: Of the bootstrap, so that a report is the same every time it is made.
 SEED = 0
-#: Parts that a training's steps are divided into, to draw its loss.
-MOST_PARTS = 60
+#: Parts that the logged steps of a training are divided into to draw its loss, and the fewest steps in one.
+_MOST_PARTS, _STEPS_IN_PART = 60, 10
 
 
 def results(evidence: Evidence) -> list[dict[str, Any]]:
@@ -109,13 +109,14 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
 
 
 def _training_curve(run: Run) -> dict[str, list[float]]:
-    """Training loss by `epoch`, as far as training had come: means of even parts of the steps that were logged, or the
-    means of whole epochs where fewer were logged than there are epochs."""
+    """Training loss by `epoch`, as far as training had come: means of even parts of the steps that were logged. A part
+    has enough of them to be more than noise; where that leaves no more parts than epochs, the means of whole epochs."""
     epochs = run.metrics["epochs"]
     positions, losses = run.step_losses
-    if len(losses) <= len(epochs):
+    number = min(_MOST_PARTS, len(losses) // _STEPS_IN_PART)
+    if number <= len(epochs):
         return {"epoch": [record["epoch"] for record in epochs], "loss": [record["train_loss"] for record in epochs]}
-    parts = np.array_split(np.arange(len(losses)), min(MOST_PARTS, len(losses)))
+    parts = np.array_split(np.arange(len(losses)), number)
     return {
         "epoch": [round(float(positions[part].mean()), 4) for part in parts],
         "loss": [round(float(losses[part].mean()), 6) for part in parts],
