@@ -19,7 +19,7 @@ from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Job, Tracking
 
 #: Raise a kind's number when its code starts to give other results for the same settings.
-STAGE_VERSIONS = {"prepare": 2, "adapt": 2, "classify": 2, "report": 1}
+STAGE_VERSIONS = {"prepare": 2, "adapt": 2, "classify": 2, "report": 2}
 #: `prepare` and `report` run once for all seeds; this stands where a seed would.
 NO_SEED = 0
 NO_TRACKING = Tracking()
@@ -38,6 +38,8 @@ class Report(Fields):
     pipeline: str
     stages: list[str]
     hypotheses: list[str]
+    job: dict[str, Any]
+    """The job as resolved: every field with its default filled in, and nothing that names this machine."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,38 @@ def plan(job: Job) -> list[StageRun]:
             source = prepare if settings.encoder is None else runs[settings.encoder, seed]
             inputs = {"prepare": prepare, "encoder": source}
             runs[name, seed] = _stage_run(job, name, settings.kind, seed, settings, inputs, content)
-    report_settings = Report(pipeline=job.name, stages=list(job.stages), hypotheses=job.hypotheses)
+    report_settings = Report(pipeline=job.name, stages=list(job.stages), hypotheses=job.hypotheses, job=resolved(job))
     inputs = {"prepare": prepare} | {f"{run.stage}/seed-{run.seed}": run for run in runs.values()}
-    report = _stage_run(job, "report", "report", NO_SEED, report_settings, inputs, report_settings.model_dump())
+    # Encoder and data decide through the identity of `prepare`, which does not depend on where files lie.
+    content = report_settings.model_dump(exclude={"job": {"encoder", "data"}})
+    report = _stage_run(job, "report", "report", NO_SEED, report_settings, inputs, content)
     return [prepare, *runs.values(), report]
+
+
+def resolved(job: Job) -> dict[str, Any]:
+    """The job as one could write it with nothing left to defaults: a job file that makes the same artifacts.
+
+    Local files are named without their folder, so the file works beside them. Tracking and the times at which training
+    state is saved change no result and are left out.
+    """
+    fields = job.model_dump(mode="json", exclude={"defaults", "stages", "tracking"}, exclude_none=True)
+    source = fields["data"]["source"]
+    if isinstance(source, dict):
+        fields["data"]["source"] = {split: _without_folder(one) for split, one in source.items()}
+    else:
+        fields["data"]["source"] = _without_folder(source)
+    if "model" in fields["encoder"]:
+        fields["encoder"]["model"] = _without_folder(fields["encoder"]["model"])
+    hypotheses = fields.pop("hypotheses")
+    stages = {
+        name: job.stage(name).model_dump(mode="json", exclude={"save_every"}, exclude_none=True) for name in job.stages
+    }
+    return {**fields, "stages": stages, "hypotheses": hypotheses}
+
+
+def _without_folder(source: str) -> str:
+    """The name of a local file or folder; hub ids and addresses as they are."""
+    return Path(os.path.abspath(os.path.expanduser(source))).name if localfiles.is_local(source) else source
 
 
 def select(runs: list[StageRun], stage: str, seed: int | None = None) -> StageRun:

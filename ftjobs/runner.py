@@ -19,7 +19,7 @@ from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.launching import Task, run_together
 from ftjobs.life import Life
 from ftjobs.machines import ALONE, Machines
-from ftjobs.plan import Prepare, StageRun
+from ftjobs.plan import Prepare, Report, StageRun
 from ftjobs.progress import LOG
 from ftjobs.remote import local_copies
 from ftjobs.resume import Keeper, Superseded
@@ -115,6 +115,8 @@ def _produce(
     output = work / "output"
     output.mkdir()
     stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{run.kind}").run
+    if isinstance(run.settings, Report):
+        return output, stage(run.settings, run.seed, inputs, output, needed)
     if keeper is None:
         settings = local_copies(run.settings, work) if isinstance(run.settings, Prepare) else run.settings
         metrics = stage(settings, run.seed, inputs, output)

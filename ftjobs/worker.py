@@ -56,6 +56,13 @@ class _WorkersKeeper:
         if self.keeper is not None:
             self.keeper.save(write, step, total, wait=wait)
 
+    def kept(self, name: str) -> Path | None:
+        return self.keeper.kept(name) if self.keeper is not None else None
+
+    def keep(self, name: str, write: Callable[[Path], None]) -> None:
+        if self.keeper is not None:
+            self.keeper.keep(name, write)
+
 
 def work(task: Task, rank: int) -> None:
     """Run the stage as the worker of a rank; the first leaves its output where the task says, others nowhere."""

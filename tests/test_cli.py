@@ -31,7 +31,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "prepare": {"rows": {"train": 100, "test": 12}},
     "adapt": {"before": {"perplexity": 30.0}, "best": {"perplexity": 7.26}, "best_epoch": 2},
     "classify": {"accuracy": 0.75, "f1": 0.5, "best_epoch": 3},
-    "report": {},
+    "report": {"to_ship": {"stage": "head", "seed": 2, "artifact": "small/head/seed-2/0123456789ab"}},
 }
 FILES: dict[str, dict[str, str]] = {
     "prepare": {"data/summary.json": "{}"},
@@ -507,6 +507,7 @@ class TestRun:
         assert found.exit_code == 0
         assert found.stdout == "# small\n\nhead wins.\n"
         assert found.stderr.count("published already") == 6
+        assert "the model to ship: ftjobs pull runs/small/head/seed-2/0123456789ab DIR" in found.stderr
 
 
 def test_the_schema_is_that_of_a_job(ftjobs):

@@ -164,6 +164,17 @@ class TestIdentity:
         assert changed("name=other") == {"report"}
         assert runs("name=other")[1].key.startswith("other/adapt/")
 
+    def test_the_report_has_the_job_as_resolved_and_no_path_of_this_machine(self, here):
+        Path("rows.csv").write_text("a,b\n")
+        overrides = [f"data.source={here}/rows.csv", "tracking.wandb.project=mine", "stages.head.save_every=9s"]
+        job = runs(*overrides)[-1].settings.job
+        assert job["data"]["source"] == "rows.csv"
+        assert job["stages"]["head"]["epochs"] == 8  # from the defaults
+        assert job["stages"]["head"]["adam_beta2"] == 0.999  # from nowhere
+        assert str(here) not in str(job)
+        Path("again.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
+        assert identities(job=Path("again.yaml")) == identities(*overrides)
+
     def test_hypotheses_stand_in_the_report_only(self):
         assert changed("hypotheses=[]") == {"report"}
 

@@ -17,7 +17,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 @app.command()
 def run(job: Job, overrides: Set = None, store: Store = "runs") -> None:
-    """Run every stage on this machine, in order, skipping what is published; print the results table."""
+    """Run every stage on this machine, in order, skipping what is published; print the report."""
     from ftjobs.progress import log_to_stderr
 
     runs, storage = open_job(job, overrides, store)
@@ -26,8 +26,9 @@ def run(job: Job, overrides: Set = None, store: Store = "runs") -> None:
 
     report = runner.run_all(runs, storage)[-1]
     print(artifacts.read_text(storage, report, "report.md"), end="")
-    print(f"\nreport: {storage.uri(report.folder)}", file=sys.stderr)
-    print(f"checkpoints: ftjobs pull {job} STAGE DIR --store {store}", file=sys.stderr)
+    print(f"\nreport: {storage.uri(report.folder)}/report.html", file=sys.stderr)
+    print(f"the model to ship: ftjobs pull {storage.uri(report.metrics['to_ship']['artifact'])} DIR", file=sys.stderr)
+    print(f"any other: ftjobs pull {job} STAGE DIR --store {store}", file=sys.stderr)
 
 
 @app.command()
@@ -139,7 +140,7 @@ def report(
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:
-    """Print the report of a pipeline whose stages are published, and write its files with --out."""
+    """Print the report of a pipeline whose stages are published; --out writes it as HTML with its plots too."""
     from ftjobs import artifacts
     from ftjobs.progress import log_to_stderr
 

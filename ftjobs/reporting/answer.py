@@ -1,0 +1,122 @@
+"""The answer that the report opens with: does adapting pay, and which model to ship."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from ftjobs import statistics
+from ftjobs.artifacts import Manifest
+from ftjobs.jobfile.fields import Hypothesis
+from ftjobs.reporting import hypotheses
+from ftjobs.reporting.evidence import Evidence, Stage, Strategy
+from ftjobs.reporting.results import SEED
+
+#: Fields that say how a stage is run, not what comes of it.
+_NO_DIFFERENCE = {"encoder"}
+
+
+def does_adapting_pay(evidence: Evidence, tested: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry per comparison that asks it: an adapted strategy against its twin on the encoder as it came.
+
+    Twins train the same part (head only, or everything). Of several, the one with the fewest other settings is taken,
+    then the one that is most accurate on the split that epochs were chosen on. Where the job has the hypothesis
+    `adapted > plain`, its entry of `tested` is the answer; else the comparison is made here, without a margin, and the
+    entry says that it was not `stated` beforehand.
+    """
+    stated = {(one["better"], one["worse"]): one for one in tested}
+    pairs = [(one, twin) for one in evidence.strategies if (twin := _twin(evidence, one))]
+    missing = [pair for pair in pairs if (pair[0].name, pair[1].name) not in stated]
+    made = hypotheses.compared(evidence, [Hypothesis(better=one.name, worse=twin.name) for one, twin in missing])
+    entries = {(one["better"], one["worse"]): {**one, "stated": False} for one in made}
+    entries |= {pair: {**one, "stated": True} for pair, one in stated.items()}
+    return [
+        {**entries[one.name, twin.name], "also_differ_in": _differences(one, twin), "frozen": _frozen(one)}
+        for one, twin in pairs
+    ]
+
+
+def to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
+    """Which checkpoint to ship, and how sure that is.
+
+    The stage with the highest mean accuracy over seeds on the split that best epochs were chosen on, and of its seeds
+    the one with the highest; where stages are level, the one that is simplest to train, then the job's order. The test
+    split decides only where a job has no other, and then the entry's `chosen_on` says so. `level_with` names the
+    strategies that the test rows cannot tell from it: the 95 % interval of the difference holds zero.
+
+    A job without classifiers ships the encoder with the lowest loss on held-out text.
+    """
+    if not evidence.strategies:
+        return _encoder_to_ship(evidence, published)
+    ranked = sorted(evidence.strategies, key=lambda one: (-mean(one.selection_accuracy), _effort(evidence, one)))
+    chosen = ranked[0]
+    position = max(range(len(chosen.runs)), key=lambda index: chosen.selection_accuracy[index])
+    run, right = chosen.runs[position], chosen.right[position]
+    interval = statistics.proportion_interval(int(right.sum()), len(right))
+    level = [one for other in ranked[1:] if (one := _level(chosen, other)) is not None]
+    simplest = min([chosen, *(evidence.strategy(one["stage"]) for one in level)], key=lambda x: _effort(evidence, x))
+    return {
+        "kind": "classifier",
+        "stage": chosen.name,
+        "seed": run.seed,
+        "accuracy": run.metrics["accuracy"],
+        "interval": [interval.low, interval.high],
+        "chosen_on": chosen.selected_on,
+        "selection_accuracy": {"stage": mean(chosen.selection_accuracy), "seed": chosen.selection_accuracy[position]},
+        "level_with": level,
+        "simplest_of_these": simplest.name,
+        "artifact": published[f"{chosen.name}/seed-{run.seed}"].key,
+    }
+
+
+def _encoder_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
+    stage, run = min(
+        ((stage, run) for stage in evidence.adaptations for run in stage.runs),
+        key=lambda x: x[1].metrics["best"]["loss"],
+    )
+    return {
+        "kind": "encoder",
+        "stage": stage.name,
+        "seed": run.seed,
+        "chosen_on": run.metrics["evaluated_on"],
+        "loss": run.metrics["best"]["loss"],
+        "perplexity": run.metrics["best"]["perplexity"],
+        "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
+    }
+
+
+def _level(chosen: Strategy, other: Strategy) -> dict[str, Any] | None:
+    """The difference between two strategies, if the test rows cannot tell them apart."""
+    found = statistics.compare(chosen.right, other.right, seed=SEED)
+    if not found.interval.low <= 0 <= found.interval.high:
+        return None
+    return {
+        "stage": other.name,
+        "difference": found.difference,
+        "interval": [found.interval.low, found.interval.high],
+    }
+
+
+def _effort(evidence: Evidence, one: Strategy) -> tuple[int, bool]:
+    """How much there is to train: stages that it builds on, then whether the encoder is trained with the head."""
+    return len(evidence.lineage(one.name)), not _frozen(one)
+
+
+def _frozen(one: Stage) -> bool:
+    return bool(one.settings["freeze_encoder"])
+
+
+def _twin(evidence: Evidence, one: Strategy) -> Strategy | None:
+    """The strategy without adaptation that is most like an adapted one."""
+    if not evidence.is_adapted(one.name):
+        return None
+    plain = [
+        other for other in evidence.strategies if not evidence.is_adapted(other.name) and _frozen(other) == _frozen(one)
+    ]
+    return min(plain, key=lambda other: (len(_differences(one, other)), -mean(other.selection_accuracy)), default=None)
+
+
+def _differences(one: Stage, other: Stage) -> list[str]:
+    """Fields, other than the encoder, in which two stages are not the same."""
+    keys = (one.settings.keys() | other.settings.keys()) - _NO_DIFFERENCE
+    return sorted(key for key in keys if one.settings.get(key) != other.settings.get(key))

@@ -1,0 +1,28 @@
+"""What a reader must know before believing the tables, each found by looking and said with its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ftjobs.reporting.caveats import data, training
+from ftjobs.reporting.caveats.caveat import Caveat
+from ftjobs.reporting.evidence import Evidence
+
+_CHECKS: tuple[Callable[[Evidence], Iterator[Caveat]], ...] = (
+    training.selection,
+    data.leakage,
+    training.one_seed,
+    training.collapsed,
+    training.no_better_than_majority,
+    data.small_test,
+    data.class_balance,
+    data.truncated,
+    training.untrained_pooler,
+    training.adapted_on_held_out,
+    training.different_machines,
+)
+
+
+def caveats(evidence: Evidence) -> list[Caveat]:
+    """Every caveat that applies, the gravest first."""
+    return [found for check in _CHECKS for found in check(evidence)]

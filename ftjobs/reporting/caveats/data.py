@@ -1,0 +1,128 @@
+"""Caveats about the data: what leaks, what is rare, what is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ftjobs import statistics
+from ftjobs.reporting.caveats.caveat import Caveat, caveat, majority, some
+from ftjobs.reporting.evidence import Evidence
+from ftjobs.reporting.phrases import code, count, interval, listed, percent, quoted
+
+#: Half width of a 95 % interval from which on a test split counts as small: five points.
+_WIDE = 0.05
+#: Share of test rows in the largest class from which on classes count as unbalanced: this often the uniform share.
+_UNBALANCED = 1.5
+#: New test rows from which on accuracy on them says something.
+_ENOUGH = 30
+
+
+def leakage(evidence: Evidence) -> Iterator[Caveat]:
+    """Test texts that also stand in training, and what every strategy reaches with and without them."""
+    overlap = evidence.summary["overlap"]["test"]
+    seen = evidence.in_training
+    if not seen.any():
+        yield caveat(
+            "leakage",
+            f"**No test text stands in training:** none of the {overlap['texts']:,} texts of the {len(seen):,} test "
+            "rows, compared without regard to case and white space.",
+            rows=len(seen),
+            rows_in_training=0,
+            accuracy={},
+        )
+        return
+    share = percent(seen.mean(), 0)
+    text = (
+        f"**{int(seen.sum()):,} of {len(seen):,} test rows ({share} %) have a text that also stands in training** "
+        f"({overlap['texts_in_training']:,} of {overlap['texts']:,} test texts). "
+    )
+    new = int((~seen).sum())
+    accuracy = {}
+    for one in evidence.strategies:
+        entry: dict[str, Any] = {"all": float(one.right.mean()), "in_training": float(one.right[:, seen].mean())}
+        if new:
+            entry["new"] = float(one.right[:, ~seen].mean())
+            found = statistics.proportion_interval(round(entry["new"] * new), new)
+            entry["new_interval"] = [found.low, found.high]
+        accuracy[one.name] = entry
+    if not new:
+        text += "Not one row is new, so nothing here says how well a model does on texts that it has not seen. "
+    elif evidence.strategies and new < _ENOUGH:
+        text += f"Only {count(new, 'row')} {'is' if new == 1 else 'are'} new, too few to say how much that flatters. "
+    if evidence.strategies:
+        text += "Accuracy with and without them stands below. "
+    text += "`data.split.group_by: connected` keeps rows that share a text on one side."
+    yield caveat("leakage", text, rows=len(seen), rows_in_training=int(seen.sum()), new_rows=new, accuracy=accuracy)
+
+
+def small_test(evidence: Evidence) -> Iterator[Caveat]:
+    if not evidence.strategies:
+        return
+    rows = len(evidence.data.splits["test"])
+    best = max(float(one.right.mean()) for one in evidence.strategies)
+    found = statistics.proportion_interval(round(best * rows), rows)
+    half = (found.high - found.low) / 2
+    if half >= _WIDE:
+        text = (
+            f"**The test split is small: {count(rows, 'row')}.** One row is {percent(1 / rows)} points, and an "
+            f"accuracy of {percent(best)} % is known to ±{percent(half, 1)} points "
+            f"({interval(found.low, found.high)} %) from the choice of test rows alone."
+        )
+        yield caveat("small test split", text, rows=rows, half_width=half)
+
+
+def class_balance(evidence: Evidence) -> Iterator[Caveat]:
+    """How the classes are distributed in every split; gravest where one class outweighs the others."""
+    labels: dict[str, dict[str, int]] = evidence.summary["labels"]
+    if not labels:
+        return
+    share, name = majority(evidence)
+    classes = len(evidence.data.classes)
+    parts = []
+    for split, balance in labels.items():
+        top = sorted(balance.items(), key=lambda item: -item[1])
+        shown = [f"{quoted(one)} {percent(number / max(sum(balance.values()), 1), 1)} %" for one, number in top[:3]]
+        more = f" and {len(top) - 3} more" if len(top) > 3 else ""
+        parts.append(f"{split} {', '.join(shown)}{more}")
+    missing = [one for one, number in labels["train"].items() if not number]
+    uneven = share >= min(_UNBALANCED / classes, 0.9)
+    lead = (
+        f"**Classes are uneven:** always answering {quoted(name)} is right on {percent(share)} % of the test rows."
+        if uneven
+        else f"**Classes are balanced:** the most frequent of {classes}, {quoted(name)}, has {percent(share)} % of the "
+        "test rows."
+    )
+    untrained = f" {listed([quoted(one) for one in missing[:3]])}: not in training at all." if missing else ""
+    yield caveat(
+        "class balance",
+        f"{lead} By split: {'; '.join(parts)}.{untrained}",
+        majority_accuracy=share,
+        majority=name,
+        labels=labels,
+    )
+
+
+def truncated(evidence: Evidence) -> Iterator[Caveat]:
+    """Texts that lost their end because they were longer than the stage reads."""
+    found: dict[str, dict[str, int]] = {}
+    parts = []
+    for one in evidence.strategies:
+        truncated: dict[str, int] = one.runs[0].metrics["truncated"]
+        if any(truncated.values()):
+            found[one.name] = truncated
+            splits = ", ".join(
+                f"{number:,} of {len(evidence.data.splits[split]):,} in {split}"
+                for split, number in truncated.items()
+                if number
+            )
+            parts.append(f"{code(one.name)} (limit {one.settings['max_length']} tokens or the encoder's) {splits}")
+    for stage in evidence.adaptations:
+        metrics = stage.runs[0].metrics
+        if metrics["truncated"]:
+            found[stage.name] = {"texts": metrics["truncated"]}
+            parts.append(f"{code(stage.name)} {metrics['truncated']:,} of {metrics['texts']:,} texts")
+    if found:
+        longest = max(tokens["max"] for tokens in evidence.summary["tokens"].values())
+        text = f"**Texts were cut to fit the encoder:** {some(parts, '; ')}. The longest has {longest:,} tokens."
+        yield caveat("truncated", text, truncated=found, longest=longest)

@@ -1,0 +1,256 @@
+"""What the stages published, read once and side by side: the only part of the report that knows artifacts' files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ftjobs.data import prepared
+from ftjobs.data.prepared import PreparedData
+from ftjobs.data.splits import normalise
+from ftjobs.errors import CorruptArtifact
+from ftjobs.plan import Report
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stage with one seed."""
+
+    seed: int
+    folder: Path
+    metrics: dict[str, Any]
+    """The content of `metrics.json`."""
+    timing: dict[str, Any]
+    """The content of `timing.json`: what was measured, and on what."""
+
+    @property
+    def step_losses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Position in epochs, and training loss, of every step that `metrics.jsonl` has; empty where there is none.
+
+        Read one run after the other: long trainings have many.
+        """
+        path = self.folder / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        steps = [line for line in lines if line.get("train/loss") is not None]
+        last = max((line["step"] / line["epoch"] for line in lines if line.get("epoch")), default=1.0)
+        positions = np.array([line["step"] for line in steps], dtype=np.float64) / last
+        return positions, np.array([line["train/loss"] for line in steps], dtype=np.float64)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The record of the best epoch, whose weights were published."""
+        record: dict[str, Any] = self.metrics["epochs"][self.metrics["best_epoch"] - 1]
+        return record
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage with all its seeds."""
+
+    name: str
+    settings: dict[str, Any]
+    """Its fields in the resolved job."""
+    runs: list[Run]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in the job's order."""
+        return [run.seed for run in self.runs]
+
+    def figures(self, *path: str) -> list[float]:
+        """One metric of every seed: `figures("last", "accuracy")`."""
+        found = []
+        for run in self.runs:
+            value: Any = run.metrics
+            for key in path:
+                value = value[key]
+            found.append(value)
+        return found
+
+
+@dataclass(frozen=True)
+class Strategy(Stage):
+    """A `classify` stage, with what it predicted for every test row."""
+
+    predictions: np.ndarray
+    """int32 (S, N): index of the predicted class, per seed and test row."""
+    labels: np.ndarray
+    """int64 (N,): index of the true class."""
+    classes: list[str]
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """bool (S, N): whether the prediction is the label."""
+        return np.asarray(self.predictions == self.labels)
+
+    @property
+    def selected_on(self) -> str:
+        """The split that the best epochs were chosen on."""
+        return str(self.runs[0].metrics["selected_on"])
+
+    @property
+    def selection_accuracy(self) -> list[float]:
+        """Accuracy of the published epoch on the split that it was chosen on, per seed."""
+        return [run.best[self.selected_on]["accuracy"] for run in self.runs]
+
+    def probabilities(self) -> Iterator[np.ndarray]:
+        """Per seed, float32 (N, C). Read one after the other: all of them together may not fit into memory."""
+        for run in self.runs:
+            yield _probabilities(_predictions(run), len(self.classes))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a report is made of."""
+
+    report: Report
+    data: PreparedData
+    summary: dict[str, Any]
+    """What `prepare` found out about the data and the encoder."""
+    strategies: list[Strategy]
+    adaptations: list[Stage]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The job's seeds."""
+        return list(self.report.job["seeds"])
+
+    @property
+    def selected_on(self) -> str:
+        """The split that best epochs were chosen on: `validation`, or `test` where there is no other."""
+        return self.data.selection_split
+
+    @cached_property
+    def in_training(self) -> np.ndarray:
+        """bool (N,): test rows with at least one text that also stands in training, compared normalised."""
+        seen = {normalise(text) for text in self.data.splits["train"].sentences}
+        test = self.data.splits["test"]
+        columns = [test.texts] if test.pairs is None else [test.texts, test.pairs]
+        return np.array([any(normalise(text) in seen for text in row) for row in zip(*columns, strict=True)], bool)
+
+    def lineage(self, name: str) -> list[str]:
+        """The stages whose encoders a stage builds on, the nearest first."""
+        found: list[str] = []
+        stages = self.report.job["stages"]
+        while (encoder := stages[name].get("encoder")) is not None:
+            found.append(name := encoder)
+        return found
+
+    def is_adapted(self, name: str) -> bool:
+        """Whether a stage builds on an encoder that was adapted to the domain."""
+        return any(self.report.job["stages"][one]["kind"] == "adapt" for one in self.lineage(name))
+
+    def strategy(self, name: str) -> Strategy:
+        """The classify stage of this name."""
+        return next(one for one in self.strategies if one.name == name)
+
+
+def read(report: Report, inputs: dict[str, Path]) -> Evidence:
+    """Read the folders of `prepare` and of every `<stage>/seed-<n>`.
+
+    Raises:
+        CorruptArtifact: the predictions of a stage are not about the rows that `prepare` published.
+    """
+    folder = inputs["prepare"] / "data"
+    data = prepared.read(folder)
+    strategies: list[Strategy] = []
+    adaptations: list[Stage] = []
+    for name in report.stages:
+        settings = report.job["stages"][name]
+        runs = [_run(inputs[f"{name}/seed-{seed}"], seed) for seed in report.job["seeds"]]
+        if settings["kind"] == "adapt":
+            adaptations.append(Stage(name, settings, runs))
+            continue
+        predictions = np.stack([_predicted(name, run, data) for run in runs])
+        labels = data.splits["test"].labels
+        assert labels is not None, "the job file's checks let no classify stage through without labels"
+        strategies.append(Strategy(name, settings, runs, predictions, labels, data.classes))
+    return Evidence(report, data, prepared.read_summary(folder), strategies, adaptations)
+
+
+def write_predictions(evidence: Evidence, path: Path) -> None:
+    """`predictions.parquet`: one row per test example, stage and seed, a row group per stage and seed.
+
+    Columns: `id` (int64, as in the prepared data), `stage`, `seed`, `label`, `prediction` (class names) and
+    `probabilities` (float32, in the order of the classes in `report.json`).
+    """
+    names = pa.dictionary(pa.int32(), pa.string())
+    schema = pa.schema(
+        {
+            "id": pa.int64(),
+            "stage": names,
+            "seed": pa.int64(),
+            "label": names,
+            "prediction": names,
+            "probabilities": pa.list_(pa.float32()),
+        }
+    )
+    classes = pa.array(evidence.data.classes, pa.string())
+    coded = {
+        "id": "DELTA_BINARY_PACKED",
+        "seed": "DELTA_BINARY_PACKED",
+        "probabilities.list.element": "BYTE_STREAM_SPLIT",
+    }
+    with pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=["stage", "label", "prediction"],
+        column_encoding=coded,
+    ) as writer:
+        for strategy in evidence.strategies:
+            rows = len(strategy.labels)
+            stage = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([strategy.name]))
+            label = pa.DictionaryArray.from_arrays(pa.array(strategy.labels.astype(np.int32)), classes)
+            offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * len(classes))
+            for run, predicted, found in zip(
+                strategy.runs, strategy.predictions, strategy.probabilities(), strict=True
+            ):
+                columns = [
+                    pa.array(evidence.data.splits["test"].ids),
+                    stage,
+                    pa.array(np.full(rows, run.seed, np.int64)),
+                    label,
+                    pa.DictionaryArray.from_arrays(pa.array(predicted), classes),
+                    pa.ListArray.from_arrays(offsets, pa.array(found.reshape(-1))),
+                ]
+                writer.write_table(pa.table(columns, schema=schema), row_group_size=max(rows, 1))
+
+
+def _run(folder: Path, seed: int) -> Run:
+    def content(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+        return found
+
+    return Run(seed, folder, content("metrics.json"), content("timing.json"))
+
+
+def _predictions(run: Run) -> pa.Table:
+    return pq.read_table(run.folder / "predictions.parquet")
+
+
+def _predicted(stage: str, run: Run, data: PreparedData) -> np.ndarray:
+    """int32 (N,): the predicted classes of one run."""
+    table = _predictions(run)
+    if not np.array_equal(table["id"].to_numpy(), data.splits["test"].ids):
+        raise CorruptArtifact(
+            f"{stage} seed {run.seed}: predictions.parquet is not about the test rows that `prepare` published; "
+            "run `ftjobs verify`, and the stage again"
+        )
+    found = pc.index_in(table["prediction"], value_set=pa.array(data.classes, pa.string()))
+    return np.asarray(found.to_numpy(), dtype=np.int32)
+
+
+def _probabilities(table: pa.Table, classes: int) -> np.ndarray:
+    """float32 (N, C)"""
+    flat = table["probabilities"].combine_chunks().flatten()
+    return np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(-1, classes)

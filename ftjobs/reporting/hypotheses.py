@@ -1,0 +1,78 @@
+"""The job's hypotheses set against what was found, and comparisons that the report makes of its own accord."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ftjobs import statistics
+from ftjobs.jobfile.fields import Hypothesis
+from ftjobs.reporting.evidence import Evidence
+from ftjobs.reporting.results import SEED
+
+ALPHA = 0.05
+
+
+def tested(evidence: Evidence) -> list[dict[str, Any]]:
+    """One entry per hypothesis of the job; p-values are adjusted for all of them together (Holm 1979)."""
+    return compared(evidence, [Hypothesis.parse(text) for text in evidence.report.hypotheses])
+
+
+def compared(evidence: Evidence, hypotheses: list[Hypothesis]) -> list[dict[str, Any]]:
+    """Each hypothesis with difference, interval, p-values and verdict; adjusted as one family."""
+    found = []
+    for hypothesis in hypotheses:
+        first, second = evidence.strategy(hypothesis.better).right, evidence.strategy(hypothesis.worse).right
+        found.append(statistics.compare(first, second, margin=hypothesis.by, seed=SEED))
+    adjusted = statistics.holm([one.p_value for one in found])
+    return [
+        _entry(evidence, hypothesis, comparison, p, len(hypotheses))
+        for hypothesis, comparison, p in zip(hypotheses, found, adjusted, strict=True)
+    ]
+
+
+def _entry(
+    evidence: Evidence, hypothesis: Hypothesis, comparison: statistics.Comparison, adjusted: float, family: int
+) -> dict[str, Any]:
+    better, worse = evidence.strategy(hypothesis.better), evidence.strategy(hypothesis.worse)
+    verdict = statistics.verdict(comparison, adjusted, hypothesis.by, ALPHA)
+    needed = None
+    if verdict == "undecided":
+        # Each of a family has its share of the level (Bonferroni), a little less than Holm leaves it.
+        estimate = statistics.needed(better.right, worse.right, margin=hypothesis.by, alpha=ALPHA / family)
+        seeds, examples = better.right.shape
+        needed = {"more_seeds": _more(estimate.seeds, seeds), "more_examples": _more(estimate.examples, examples)}
+    margin = f" by {hypothesis.by:g}" if hypothesis.by else ""
+    return {
+        "hypothesis": f"{hypothesis.better} > {hypothesis.worse}{margin}",
+        "better": hypothesis.better,
+        "worse": hypothesis.worse,
+        "margin": hypothesis.by,
+        "difference": comparison.difference,
+        "interval": [comparison.interval.low, comparison.interval.high],
+        "p_value": comparison.p_value,
+        "adjusted_p_value": adjusted,
+        "verdict": verdict,
+        "needed": needed,
+        "seeds": {
+            str(seed): _mcnemar(first, second)
+            for seed, first, second in zip(evidence.seeds, better.right, worse.right, strict=True)
+        },
+    }
+
+
+def _more(total: int | None, now: int) -> int | None:
+    """How many more than now; None where no number would do, or it would take no more but better luck."""
+    return None if total is None or total <= now else total - now
+
+
+def _mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """One seed: the difference, the rows that only one of the two gets right, and McNemar's exact p-value."""
+    found = statistics.mcnemar(first, second)
+    return {
+        "difference": float(first.mean() - second.mean()),
+        "only_better": found.only_first,
+        "only_worse": found.only_second,
+        "p_value": found.p_value,
+    }

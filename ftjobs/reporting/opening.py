@@ -1,0 +1,161 @@
+"""How the report opens: the answer in plain words, with its uncertainty, and the model to ship."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftjobs.reporting.document import Block, Command, Prose
+from ftjobs.reporting.phrases import code, count, interval, listed, p_sentence, percent, point_interval, points, roughly
+
+#: Comparisons that a headline names one by one.
+_NAMED = 3
+_PREDICATES = {"supported": "pays", "undecided": "is undecided", "contradicted": "does not pay"}
+
+
+def headline(content: dict[str, Any]) -> str:
+    """The answer in one line."""
+    contrasts = content["does_adapting_pay"]
+    if not contrasts:
+        return _headline_without_contrast(content)
+    groups = {verdict: [one for one in contrasts if one["verdict"] == verdict] for verdict in _PREDICATES}
+    groups = {verdict: found for verdict, found in groups.items() if found}
+    if len(groups) == 1:
+        verdict = next(iter(groups))
+        if verdict == "undecided":
+            return "Whether adapting pays is undecided"
+        return f"Adapting {_PREDICATES[verdict]}{_by(contrasts)}"
+    if len(contrasts) > _NAMED:
+        parts = [f"{_PREDICATES[verdict]} in {len(found)}" for verdict, found in groups.items()]
+        return f"Of {len(contrasts)} comparisons, adapting {listed(parts)}"
+    parts = [
+        f"{_PREDICATES[verdict]} over {listed([code(x['worse']) for x in found])}" for verdict, found in groups.items()
+    ]
+    return f"Adapting {listed(parts)}"
+
+
+def lead(content: dict[str, Any]) -> list[str]:
+    """What the headline rests on: a paragraph for each comparison that asks whether adapting pays."""
+    accuracy = {row["stage"]: row["accuracy"]["mean"] for row in content["results"]}
+    paragraphs = [_contrast(content, one, accuracy) for one in content["does_adapting_pay"][:_NAMED]]
+    more = len(content["does_adapting_pay"]) - _NAMED
+    if more > 0:
+        paragraphs.append(f"{count(more, 'more comparison')} of this kind: see Hypotheses, or `report.json`.")
+    if not content["does_adapting_pay"]:
+        paragraphs += _lead_without_contrast(content)
+    return paragraphs
+
+
+def ship(content: dict[str, Any]) -> list[Block]:
+    """Which checkpoint to ship, why this one, and the command that fetches it."""
+    chosen = content["to_ship"]
+    name = f"{code(chosen['stage'])}, seed {chosen['seed']}"
+    pull = Command([f'ftjobs pull "${{FTJOBS_STORE:-runs}}/{chosen["artifact"]}" {chosen["stage"]}'])
+    if chosen["kind"] == "encoder":
+        text = (
+            f"**Take {name}:** the lowest loss on the held-out texts of the {chosen['chosen_on']} split "
+            f"({chosen['loss']:.3f}, perplexity {chosen['perplexity']:.1f})."
+        )
+        return [Prose(text), pull]
+    what = (
+        f"**Ship {name}.** It is right on **{percent(chosen['accuracy'])} %** of the test rows (95 % interval "
+        f"{interval(*chosen['interval'])} %)."
+    )
+    return [Prose(what), Prose(f"{_how_chosen(content, chosen)} {_level(content, chosen)}"), pull]
+
+
+def needed(estimate: dict[str, Any] | None) -> str:
+    """How much more evidence would likely decide a hypothesis: part of a sentence, empty where nothing is known."""
+    if estimate is None:
+        return ""
+    parts = []
+    if estimate["more_seeds"] is not None:
+        parts.append(count(roughly(estimate["more_seeds"]), "more seed"))
+    if estimate["more_examples"] is not None:
+        parts.append(count(roughly(estimate["more_examples"]), "more test row"))
+    return f"about {' or '.join(parts)}" if parts else ""
+
+
+def _by(contrasts: list[dict[str, Any]]) -> str:
+    """The size of the effect, or of several the range that they span."""
+    low, high = (f(one["difference"] for one in contrasts) for f in (min, max))
+    if len(contrasts) == 1 or round(low, 3) == round(high, 3):
+        return f": {points(low, 1)} points of accuracy"
+    return f": {points(low, 1)} to {points(high, 1)} points of accuracy"
+
+
+def _contrast(content: dict[str, Any], one: dict[str, Any], accuracy: dict[str, float]) -> str:
+    better, worse = code(one["better"]), code(one["worse"])
+    margin = f" by more than {percent(one['margin'], 1)} points" if one["margin"] else ""
+    said = {
+        "supported": f"**{better} beats {worse}{margin}**",
+        "contradicted": f"**{better} does not beat {worse}{margin}**",
+        "undecided": f"**It is open whether {better} beats {worse}{margin}**",
+    }[one["verdict"]]
+    text = (
+        f"{said}: {percent(accuracy[one['better']])} against {percent(accuracy[one['worse']])} % of the test rows "
+        f"right, {points(one['difference'])} points (95 % interval {point_interval(*one['interval'])}; "
+        f"{p_sentence(one['adjusted_p_value'])})."
+    )
+    if estimate := needed(one["needed"]):
+        text += f" To decide it would likely take {estimate}."
+    if len(content["seeds"]) == 1:
+        text += " With one seed this is about these two trained models only, not about the two ways of training."
+    if one["also_differ_in"]:
+        text += f" The two also differ in {listed([code(key) for key in one['also_differ_in']])}."
+    if not one["stated"]:
+        text += " The job did not state this as a hypothesis."
+    return text
+
+
+def _headline_without_contrast(content: dict[str, Any]) -> str:
+    if not content["results"]:
+        best = min(content["adaptation"], key=lambda row: row["after"]["perplexity"]["mean"])
+        before, after = best["before"]["perplexity"], best["after"]["perplexity"]["mean"]
+        return f"Adapting takes perplexity on held-out text from {before:,.1f} to {after:,.1f}"
+    best = next(row for row in content["results"] if row["stage"] == content["to_ship"]["stage"])
+    return f"{code(best['stage'])} is right on {percent(best['accuracy']['mean'], 1)} % of the test rows"
+
+
+def _lead_without_contrast(content: dict[str, Any]) -> list[str]:
+    if not content["results"]:
+        return [
+            "This job has no labels: it says how well the encoder knows the domain's texts, and not whether that helps "
+            "a classifier. Give the data a `label` and the job `classify` stages to find out."
+        ]
+    text = "This job does not ask whether adapting pays: that takes two `classify` stages that train alike, one on the "
+    return [f"{text}encoder as it comes, one on the encoder of an `adapt` stage."]
+
+
+def _how_chosen(content: dict[str, Any], chosen: dict[str, Any]) -> str:
+    split = chosen["chosen_on"]
+    several = len(content["results"]) > 1
+    stage, seed = chosen["selection_accuracy"]["stage"], chosen["selection_accuracy"]["seed"]
+    reasons = []
+    if several:
+        mean = "highest mean over seeds" if len(content["seeds"]) > 1 else "highest"
+        reasons.append(f"of all strategies it has the {mean} ({percent(stage)} %)")
+    if len(content["seeds"]) > 1:
+        reasons.append(f"of its seeds seed {chosen['seed']} is best ({percent(seed)} %)")
+    if not reasons:
+        return "It is the only one."
+    said = f"Chosen by accuracy on the {split} split: {', '.join(reasons)}."
+    if split == "test":
+        return f"{said} There is no validation split, so **the test rows chose it and its figure flatters it.**"
+    return f"{said} The test rows had no say."
+
+
+def _level(content: dict[str, Any], chosen: dict[str, Any]) -> str:
+    if len(content["results"]) == 1:
+        return ""
+    level = chosen["level_with"]
+    if not level:
+        return "No other strategy is level with it: the 95 % interval of every difference excludes zero."
+    named = [
+        f"{code(one['stage'])} ({points(one['difference'])}, {point_interval(*one['interval'])})" for one in level[:4]
+    ]
+    more = [f"{len(level) - 4} more"] if len(level) > 4 else []
+    text = f"**The test rows cannot tell it from {listed(named + more)}.**"
+    simplest = chosen["simplest_of_these"]
+    if simplest != chosen["stage"]:
+        return f"{text} Of these {code(simplest)} is the simplest to train; ship that one if training time counts."
+    return f"{text} Of these it is also the simplest to train."

@@ -1,0 +1,223 @@
+"""The plots of the report, each drawn from its findings alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ftjobs.reporting import matrices
+from ftjobs.reporting.drawing import FAINT, INK, MOST_COLOURS, PALETTE, PAPER, Drawn, blank, finished, look, style
+from ftjobs.reporting.phrases import softly_cut
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ftjobs.reporting.document import Plot
+
+#: Characters that a label beside a plot may have on one line.
+_LONG = 42
+_VERDICTS = {"supported": ("o", PALETTE[0]), "contradicted": ("X", PALETTE[1]), "undecided": ("D", FAINT)}
+
+
+def draw(plot: Plot, content: dict[str, Any]) -> Drawn:
+    """One of the plots that the document names."""
+    with style(plot.name):
+        return finished(_PLOTS[plot.name](content), plot.name, plot.title)
+
+
+def _results(content: dict[str, Any]) -> Figure:
+    """Accuracy of every strategy with its interval; single seeds; the majority class; what was published."""
+    rows = content["results"]
+    figure, (axes,) = blank(1.1 + 0.34 * len(rows))
+    names = [row["stage"] for row in rows]
+    labelled: set[str] = set()
+
+    def once(label: str) -> str:
+        fresh = label not in labelled
+        labelled.add(label)
+        return label if fresh else "_"
+
+    for place, row in enumerate(rows):
+        accuracy, colour = row["accuracy"], PALETTE[1] if row["adapted"] else PALETTE[0]
+        what = "on the adapted encoder" if row["adapted"] else "on the encoder as it came"
+        low, high = (100 * edge for edge in accuracy["interval"])
+        axes.plot([low, high], [place, place], color=colour, linewidth=2.2, zorder=2)
+        if len(row["seeds"]) > 1:
+            seeds = [100 * one["accuracy"] for one in row["seeds"].values()]
+            axes.plot(seeds, [place] * len(seeds), "o", color=colour, markersize=3.5, alpha=0.45, zorder=3)
+        marker = "s" if row["adapted"] else "o"
+        axes.plot(100 * accuracy["mean"], place, marker, color=colour, markersize=7.5, label=once(what), zorder=4)
+        if row["published"]:
+            style: dict[str, Any] = {
+                "marker": "D",
+                "markerfacecolor": PAPER,
+                "markeredgecolor": INK,
+                "markersize": 6,
+                "linestyle": "",
+            }
+            axes.plot(100 * row["published"]["accuracy"], place, label=once("published"), zorder=5, **style)
+    majority = _majority(content)
+    axes.axvline(100 * majority, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label="most frequent class", zorder=1)
+    _names_on_the_left(axes, names)
+    axes.set_xlabel("test accuracy, %")
+    _legend(figure, axes)
+    return figure
+
+
+def _majority(content: dict[str, Any]) -> float:
+    balance = content["data"]["labels"]["test"].values()
+    return float(max(balance) / sum(balance))
+
+
+def _hypotheses(content: dict[str, Any]) -> Figure:
+    """Difference of every hypothesis with its interval, in the colour and shape of its verdict."""
+    entries = [*content["hypotheses"], *(one for one in content["does_adapting_pay"] if not one["stated"])]
+    long = any(len(one["hypothesis"]) > _LONG for one in entries)
+    figure, (axes,) = blank(1.1 + (0.42 if long else 0.34) * len(entries))
+    seen: set[str] = set()
+    for place, one in enumerate(entries):
+        marker, colour = _VERDICTS[one["verdict"]]
+        low, high = (100 * edge for edge in one["interval"])
+        axes.plot([low, high], [place, place], color=colour, linewidth=2.2, zorder=2)
+        label = one["verdict"] if one["verdict"] not in seen else "_"
+        seen.add(one["verdict"])
+        axes.plot(100 * one["difference"], place, marker, color=colour, markersize=7.5, label=label, zorder=3)
+        axes.plot(100 * one["margin"], place, "|", color=INK, markersize=13, markeredgewidth=1.2, zorder=1)
+    axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
+    _names_on_the_left(axes, [_on_two_lines(one["hypothesis"]) for one in entries])
+    axes.set_xlabel("difference in test accuracy, points")
+    _legend(figure, axes)
+    return figure
+
+
+def _accuracy(content: dict[str, Any]) -> Figure:
+    """Test accuracy by epoch, every strategy in one plot, with the epochs that were chosen."""
+    figure, (axes,) = blank(3.9)
+    for row, drawn in _looks(content["results"]):
+        curves = [[100 * value for value in one["epochs"]["accuracy"]] for one in row["seeds"].values()]
+        _curve(axes, curves, drawn, row["stage"])
+        if drawn["marker"]:
+            chosen = [one["best_epoch"] for one in row["seeds"].values()]
+            heights = [curve[epoch - 1] for curve, epoch in zip(curves, chosen, strict=True)]
+            edge: dict[str, Any] = {
+                "markeredgecolor": PAPER,
+                "markeredgewidth": 0.8,
+                "markersize": 6.5,
+                "linestyle": "",
+            }
+            axes.plot(chosen, heights, marker=drawn["marker"], color=drawn["color"], zorder=4, **edge)
+    axes.set_ylabel("test accuracy, %")
+    _by_epoch(figure, axes)
+    return figure
+
+
+def _training_loss(content: dict[str, Any]) -> Figure:
+    figure, (axes,) = blank(3.3)
+    for row, drawn in _looks(content["results"]):
+        training = [one["training"] for one in row["seeds"].values()]
+        _curve(axes, [one["loss"] for one in training], drawn, row["stage"], training[0]["epoch"])
+    axes.set_ylabel("training loss")
+    _by_epoch(figure, axes)
+    return figure
+
+
+def _adaptation(content: dict[str, Any]) -> Figure:
+    """Masked-LM loss in training and on held-out text, and perplexity, from before the first epoch on."""
+    from matplotlib.ticker import LogLocator
+
+    figure, (left, right) = blank(3.2, 1, 2)
+    rows = content["adaptation"]
+    for place, row in enumerate(rows[:MOST_COLOURS]):
+        drawn = look(place)
+        held_out = [[row["before"]["loss"], *one["epochs"]["loss"]] for one in row["seeds"].values()]
+        training = [one["epochs"]["train_loss"] for one in row["seeds"].values()]
+        name = row["stage"] if len(rows) > 1 else ""
+        _curve(left, held_out, drawn, f"{name} held out".strip(), range(len(held_out[0])))
+        _curve(left, training, {**drawn, "linestyle": (0, (1.5, 1.5)), "alpha": 0.8}, f"{name} training".strip())
+        _curve(
+            right, [list(np.exp(np.minimum(one, 700))) for one in held_out], drawn, name or "_", range(len(held_out[0]))
+        )
+    left.set_ylabel("masked-LM loss")
+    right.set_ylabel("perplexity, held out")
+    right.set_yscale("log", subs=[])
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
+    right.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}")
+    for axes in (left, right):
+        _epochs_below(axes)
+    _legend(figure, left)
+    return figure
+
+
+def _curve(
+    axes: Axes, curves: list[list[float]], drawn: dict[str, Any], label: str, epochs: Sequence[float] | None = None
+) -> None:
+    """The mean over seeds as a line, lowest to highest as a band; after epochs 1, 2, ... or those given."""
+    values = np.array(curves)
+    epochs = epochs or [1 + number for number in range(values.shape[1])]
+    line = {**drawn, "marker": "" if values.shape[1] > 1 else drawn["marker"]}
+    axes.plot(epochs, values.mean(axis=0), label=label, zorder=3 if drawn["marker"] else 1, **line)
+    if len(values) > 1 and drawn["marker"]:
+        axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=drawn["color"], alpha=0.13, linewidth=0)
+
+
+def _looks(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each strategy with its look. Where there are too many to tell apart, the most accurate get the colours."""
+    if len(rows) <= MOST_COLOURS:
+        yield from ((row, look(place)) for place, row in enumerate(rows))
+        return
+    ranked = sorted(rows, key=lambda row: -row["accuracy"]["mean"])
+    for place, row in enumerate(ranked):
+        label = row["stage"] if place < MOST_COLOURS else "_"
+        if place == MOST_COLOURS:
+            label = f"{len(rows) - MOST_COLOURS} less accurate"
+        yield {**row, "stage": label}, look(place)
+
+
+def _on_two_lines(hypothesis: str) -> str:
+    """A hypothesis of long names, broken where its second name begins."""
+    first, _, second = hypothesis.partition(" > ")
+    return hypothesis if len(hypothesis) <= _LONG else f"{first} >\n{second}"
+
+
+def _names_on_the_left(axes: Axes, names: list[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+
+
+def _by_epoch(figure: Figure, axes: Axes) -> None:
+    _epochs_below(axes)
+    _legend(figure, axes)
+
+
+def _epochs_below(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Below the plot, in as many columns as the names leave room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    longest = max(map(len, labels))
+    columns = max(1, min(len(labels), 110 // (longest + 8)))
+    shown = [softly_cut(label, 60) for label in labels]
+    figure.legend(handles, shown, loc="outside lower left", ncols=columns, handlelength=2.6, columnspacing=1.6)
+
+
+_PLOTS: dict[str, Callable[[dict[str, Any]], Figure]] = {
+    "results": _results,
+    "hypotheses": _hypotheses,
+    "accuracy": _accuracy,
+    "training-loss": _training_loss,
+    "adaptation": _adaptation,
+    "confusion": matrices.confusion,
+    "calibration": matrices.calibration,
+}

@@ -1,0 +1,55 @@
+"""What was run, so that somebody else can run it again: the job, identities, digests, versions and devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftjobs.artifacts import Manifest
+from ftjobs.reporting.evidence import Evidence
+
+_WEIGHTS = "model/model.safetensors"
+
+
+def what_was_run(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
+    """The job as resolved, and for every artifact its key, identity, the sha256 of its weights and where it was made.
+
+    `versions` holds each set of library versions once, with the artifacts that were made with it.
+    """
+    artifacts = []
+    versions: list[dict[str, Any]] = []
+    for role, manifest in published.items():
+        stage, seed = (role, None) if role == "prepare" else (manifest.stage, manifest.seed)
+        artifacts.append(
+            {
+                "stage": stage,
+                "seed": seed,
+                "identity": manifest.identity,
+                "artifact": manifest.key,
+                "weights_sha256": next((file.sha256 for file in manifest.files if file.path == _WEIGHTS), None),
+                "bytes": manifest.size,
+            }
+        )
+        known = next((one for one in versions if one["libraries"] == manifest.environment), None)
+        if known is None:
+            versions.append(known := {"libraries": manifest.environment, "artifacts": []})
+        known["artifacts"].append(manifest.key)
+    return {
+        "job": evidence.report.job,
+        "artifacts": artifacts,
+        "versions": versions,
+        "encoder": evidence.summary["encoder"],
+        "data": evidence.summary["provenance"],
+        "local_files": local_files(evidence),
+    }
+
+
+def local_files(evidence: Evidence) -> dict[str, str]:
+    """Fields of the job that name local files, with the name that the job in the report gives them."""
+    fields: dict[str, str] = {}
+    if "files" in evidence.summary["provenance"]:
+        source = evidence.report.job["data"]["source"]
+        sources = {f"data.source.{split}": one for split, one in source.items()} if isinstance(source, dict) else {}
+        fields |= sources or {"data.source": source}
+    if "folder" in evidence.summary["encoder"]:
+        fields["encoder.model"] = evidence.report.job["encoder"]["model"]
+    return {field: name for field, name in fields.items() if "://" not in name}

@@ -1,0 +1,128 @@
+"""What every strategy reached, and what every adaptation did: the rows of the report's first tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from ftjobs import statistics
+from ftjobs.reporting import reference
+from ftjobs.reporting.evidence import Evidence, Run, Stage, Strategy
+from ftjobs.reporting.phrases import TIMES
+
+#: Of the bootstrap, so that a report is the same every time it is made.
+SEED = 0
+#: Parts that the logged steps of a training are divided into to draw its loss, and the fewest steps in one.
+_MOST_PARTS, _STEPS_IN_PART = 60, 10
+
+
+def results(evidence: Evidence) -> list[dict[str, Any]]:
+    """One entry per classify stage, in the job's order."""
+    published = reference.published(evidence)
+    return [{**_result(evidence, one), "published": published.get(one.name)} for one in evidence.strategies]
+
+
+def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
+    """One entry per adapt stage: loss, perplexity and share of tokens guessed right on held-out text."""
+    return [
+        {
+            "stage": one.name,
+            "before": {key: mean(one.figures("before", key)) for key in ("loss", "perplexity", "accuracy")},
+            "after": {key: spread(one.figures("best", key)) for key in ("loss", "perplexity", "accuracy")},
+            "best_epochs": one.figures("best_epoch"),
+            "texts": one.runs[0].metrics["texts"],
+            "tokens": one.runs[0].metrics["tokens"],
+            "evaluated_on": one.runs[0].metrics["evaluated_on"],
+            "evaluation_texts_also_trained_on": one.runs[0].metrics["evaluation_texts_also_trained_on"],
+            "cost": cost(one),
+            "seeds": {
+                str(run.seed): {"loss": run.metrics["best"]["loss"], **_curves(run, "loss", "train_loss")}
+                for run in one.runs
+            },
+        }
+        for one in evidence.adaptations
+    ]
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, and standard deviation over seeds where there are two or more."""
+    return {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None}
+
+
+def accuracy(strategy: Strategy) -> dict[str, Any]:
+    """Test accuracy: mean, s.d. over seeds, and the 95 % interval of the mean."""
+    if len(strategy.runs) == 1:
+        right = strategy.right[0]
+        found = statistics.proportion_interval(int(right.sum()), len(right))
+    else:
+        found = statistics.mean_interval(strategy.right, seed=SEED)
+    return {**spread(strategy.figures("accuracy")), "interval": [found.low, found.high]}
+
+
+def cost(stage: Stage) -> dict[str, Any]:
+    """What training one seed took: means over seeds, the highest memory, and where it ran. Measured."""
+    timings = [run.timing for run in stage.runs]
+    memory = [one["peak_memory_bytes"] for one in timings if "peak_memory_bytes" in one]
+    return {
+        "stage_seconds": mean(one["stage_seconds"] for one in timings),
+        "train_seconds": mean(one["train_seconds"] for one in timings),
+        "examples_per_second": mean(one["examples_per_second"] for one in timings),
+        "peak_memory_bytes": max(memory) if memory else None,
+        "peak_memory_of": sorted({one["peak_memory_of"] for one in timings if "peak_memory_of" in one}),
+        "devices": sorted({_device(one) for one in timings}),
+    }
+
+
+def _device(timing: dict[str, Any]) -> str:
+    processes = f"{timing['processes']} {TIMES} " if timing["processes"] > 1 else ""
+    precision = "" if timing["mixed_precision"] == "no" else f", {timing['mixed_precision']}"
+    return f"{processes}{timing['device']}{precision}"
+
+
+def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
+    return {
+        "stage": strategy.name,
+        "adapted": evidence.is_adapted(strategy.name),
+        "frozen": strategy.settings["freeze_encoder"],
+        "accuracy": accuracy(strategy),
+        "f1": spread(strategy.figures("f1")),
+        "best_epochs": strategy.figures("best_epoch"),
+        "last_epoch_accuracy": spread(strategy.figures("last", "accuracy")),
+        "selected_on": strategy.selected_on,
+        "selection_accuracy": spread(strategy.selection_accuracy),
+        "cost": cost(strategy),
+        "seeds": {
+            str(run.seed): {
+                **{key: run.metrics[key] for key in ("accuracy", "f1", "loss", "best_epoch", "last")},
+                "selection_accuracy": selected,
+                "training": _training_curve(run),
+                "epochs": {
+                    "accuracy": [record["test"]["accuracy"] for record in run.metrics["epochs"]],
+                },
+            }
+            for run, selected in zip(strategy.runs, strategy.selection_accuracy, strict=True)
+        },
+    }
+
+
+def _training_curve(run: Run) -> dict[str, list[float]]:
+    """Training loss by `epoch`, as far as training had come: means of even parts of the steps that were logged. A part
+    has enough of them to be more than noise; where that leaves no more parts than epochs, the means of whole epochs."""
+    epochs = run.metrics["epochs"]
+    positions, losses = run.step_losses
+    number = min(_MOST_PARTS, len(losses) // _STEPS_IN_PART)
+    if number <= len(epochs):
+        return {"epoch": [record["epoch"] for record in epochs], "loss": [record["train_loss"] for record in epochs]}
+    parts = np.array_split(np.arange(len(losses)), number)
+    return {
+        "epoch": [round(float(positions[part].mean()), 4) for part in parts],
+        "loss": [round(float(losses[part].mean()), 6) for part in parts],
+    }
+
+
+def _curves(run: Run, *keys: str) -> dict[str, Any]:
+    """Per epoch; of an adaptation, the epoch before the first is the encoder as it came."""
+    return {"epochs": {key: [record[key] for record in run.metrics["epochs"]] for key in keys}}

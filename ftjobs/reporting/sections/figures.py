@@ -1,0 +1,179 @@
+"""Results, learning, adaptation, errors: tables and plots of figures, and how to read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftjobs.reporting.document import Block, Plot, Prose, Section, Table
+from ftjobs.reporting.matrices import MOST_MATRICES
+from ftjobs.reporting.phrases import (
+    code,
+    count,
+    duration,
+    interval,
+    listed,
+    percent,
+    quoted,
+    size,
+    spread,
+)
+
+
+def results(content: dict[str, Any]) -> Section | None:
+    results = content["results"]
+    if not results:
+        return None
+    has_published = any(row["published"] for row in results)
+    header = ["model", "best accuracy, %", "95 % interval", "F1, %", "best epoch"]
+    header += ["published (epoch)"] if has_published else []
+    header += ["training time", "examples/s", "peak memory", "device"]
+    rows = []
+    for row in results:
+        cells = [
+            code(row["stage"]),
+            spread(**_mean_sd(row["accuracy"])),
+            interval(*row["accuracy"]["interval"]),
+            spread(**row["f1"]),
+            ", ".join(map(str, row["best_epochs"])),
+        ]
+        if has_published:
+            known = row["published"]
+            cells.append(f"{percent(known['accuracy'])} ({known['best_epoch']})" if known else "-")
+        rows.append([*cells, *_cost(row["cost"])])
+    shipped = [row["stage"] for row in results].index(content["to_ship"]["stage"])
+    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}), strong=shipped)
+    blocks: list[Block] = [Prose(_rows(content)), table, Prose(_how_to_read(content))]
+    if has_published:
+        blocks.append(Prose(_about_published(content)))
+    caption = "Accuracy with its 95 % interval."
+    if len(content["seeds"]) > 1:
+        caption = "Mean accuracy with its 95 % interval; small dots are single seeds."
+    return Section("Results", [*blocks, Plot("results", "Test accuracy of every strategy", caption)])
+
+
+def _rows(content: dict[str, Any]) -> str:
+    rows = ", ".join(f"{number:,} {split}" for split, number in content["data"]["rows"].items())
+    seeds = f"seeds {', '.join(map(str, content['seeds']))}" if len(content["seeds"]) > 1 else "one seed"
+    return f"{rows} rows, {count(len(content['data']['classes']), 'class', 'classes')}, {seeds}."
+
+
+def _how_to_read(content: dict[str, Any]) -> str:
+    several = len(content["seeds"]) > 1
+    classes = content["data"]["classes"]
+    chosen = content["results"][0]["selected_on"]
+    average = f"of class {quoted(classes[1])}" if len(classes) == 2 else "is the mean over classes"
+    spread_of = "Mean ± standard deviation over seeds; the interval is that of the mean. " if several else ""
+    measured = {where for row in content["results"] for where in row["cost"]["peak_memory_of"]}
+    memory = f", peak memory of the {' or the '.join(sorted(measured))}" if measured else ""
+    times = f"Of one seed: time with loading and evaluation, speed in training steps alone{memory}."
+    return f"Test split, best epoch chosen on {chosen}. {spread_of}F1 {average}. {times}"
+
+
+def _about_published(content: dict[str, Any]) -> str:
+    text = "**Published** are the figures of the study that this job repeats: bert-base-cased, one seed, best epoch "
+    text += "chosen on its 214 test rows."
+    other = content["reference_encoder_differs"]
+    if other is not None:
+        text += f" This job's encoder is {code(other)}, so compare the order of the rows, not their level."
+    return text
+
+
+def learning(content: dict[str, Any]) -> Section | None:
+    if not content["results"]:
+        return None
+    band = "Mean over seeds, the band from the lowest seed to the highest. " if len(content["seeds"]) > 1 else ""
+    chosen = content["results"][0]["selected_on"]
+    return Section(
+        "Learning",
+        [
+            Plot(
+                "accuracy",
+                "Test accuracy by epoch",
+                f"{band}Dots mark the epochs that were chosen, on the {chosen} split.",
+            ),
+            Plot("training-loss", "Training loss by epoch", f"{band}Cross-entropy per example, as training went on."),
+        ],
+    )
+
+
+def adaptation(content: dict[str, Any]) -> Section | None:
+    if not content["adaptation"]:
+        return None
+    header = ["model", "texts", "masked-LM loss", "perplexity", "tokens guessed, %", "best epoch"]
+    header += ["training time", "examples/s", "peak memory", "device"]
+    rows = []
+    for row in content["adaptation"]:
+        before, after = row["before"], row["after"]
+        rows.append(
+            [
+                code(row["stage"]),
+                f"{row['texts']:,}",
+                f"{before['loss']:.3f} → {_figure(after['loss'], '.3f')}",
+                f"{before['perplexity']:,.1f} → {_figure(after['perplexity'], ',.1f')}",
+                f"{percent(before['accuracy'], 1)} → {percent(after['accuracy']['mean'], 1)}",
+                ", ".join(map(str, row["best_epochs"])),
+                *_cost(row["cost"]),
+            ]
+        )
+    first = content["adaptation"][0]
+    seen = ", which were trained on too" if first["evaluation_texts_also_trained_on"] else ""
+    measured = (
+        f"Masked language modelling, before → after adapting, measured on the texts of the {first['evaluated_on']} "
+        f"split{seen}."
+    )
+    plot = Plot(
+        "adaptation",
+        "Loss and perplexity on held-out text by epoch of adaptation",
+        "Epoch 0 is the encoder as it came.",
+    )
+    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}))
+    return Section("Adaptation", [Prose(measured), table, plot])
+
+
+def errors(content: dict[str, Any]) -> Section | None:
+    if not content["results"]:
+        return None
+    caption = "Rows are the true class, columns the predicted one: share of the row, and test rows per seed."
+    if len(content["confusion"]) > MOST_MATRICES:
+        caption += f" The {MOST_MATRICES} most accurate strategies; all are in `report.json`."
+    errors = {one["stage"]: one["ece"] for one in content["calibration"]}
+    ece = Table(
+        ["model", "expected calibration error, %"],
+        [[code(name), spread(**one)] for name, one in errors.items()],
+        numeric=1,
+    )
+    calibrated = (
+        "A model is calibrated when it is right as often as it is sure. The expected calibration error is the mean "
+        "distance from that, over 15 bins (Guo et al. 2017)."
+    )
+    return Section(
+        "Errors and confidence",
+        [
+            Plot("confusion", "Confusion matrices", caption),
+            Prose(calibrated),
+            ece,
+            Plot(
+                "calibration", "How often a model is right, by how sure it is", "Larger dots stand for more test rows."
+            ),
+        ],
+    )
+
+
+def _cost(cost: dict[str, Any]) -> list[str]:
+    memory = size(cost["peak_memory_bytes"]) if cost["peak_memory_bytes"] is not None else "-"
+    speed = cost["examples_per_second"]
+    return [
+        duration(cost["stage_seconds"]),
+        f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}",
+        memory,
+        listed(cost["devices"]),
+    ]
+
+
+def _mean_sd(figure: dict[str, Any]) -> dict[str, Any]:
+    return {"mean": figure["mean"], "sd": figure["sd"]}
+
+
+def _figure(figure: dict[str, Any], form: str) -> str:
+    deviation = "" if figure["sd"] is None else f" ± {format(figure['sd'], form)}"
+    return f"{format(figure['mean'], form)}{deviation}"

@@ -1,0 +1,117 @@
+"""Hypotheses, caveats, examples: what speaks for the answer and what against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftjobs.reporting import opening
+from ftjobs.reporting.document import Block, Examples, Items, Plot, Prose, Section, Table
+from ftjobs.reporting.phrases import (
+    code,
+    interval,
+    p_value,
+    percent,
+    point_interval,
+    points,
+)
+
+
+def hypotheses(content: dict[str, Any]) -> Section | None:
+    stated = content["hypotheses"]
+    own = [one for one in content["does_adapting_pay"] if not one["stated"]]
+    if not stated and not own:
+        return None
+    several = len(content["seeds"]) > 1
+    blocks: list[Block] = []
+    if stated:
+        blocks.append(_verdicts(stated))
+    else:
+        blocks.append(Prose("The job states no hypotheses."))
+    if own:
+        blocks += [Prose("Not stated in the job, compared because they say whether adapting pays:"), _verdicts(own)]
+    if not several:
+        blocks.append(Prose("**With one seed a verdict is about these two trained models only.** " + _ONE_SEED))
+    blocks.append(Prose(_METHOD + (_SEVERAL_SEEDS if several else "")))
+    caption = "Difference in accuracy with its 95 % interval; the mark is what the hypothesis asks for."
+    blocks.append(Plot("hypotheses", "Differences in accuracy, and what was expected of them", caption))
+    return Section("Hypotheses", [*blocks, _by_seed([*stated, *own])])
+
+
+_ONE_SEED = "Another run of the same training could turn out otherwise; give `seeds` three or more to cover that."
+_METHOD = (
+    "Differences are in points of test accuracy. p is adjusted for all hypotheses of the job together (Holm 1979), and "
+    "a verdict is at 5 %: **supported** when the difference exceeds what is asked for, **contradicted** when it falls "
+    "short of it, **undecided** when the evidence does not say. Intervals are those of each comparison by itself."
+)
+_SEVERAL_SEEDS = " They are from a paired bootstrap over seeds and test rows together."
+
+
+def _verdicts(entries: list[dict[str, Any]]) -> Table:
+    header = ["hypothesis", "verdict", "difference", "95 % interval", "p", "p adjusted", "to decide"]
+    rows = [
+        [
+            code(one["hypothesis"]),
+            f"**{one['verdict']}**",
+            points(one["difference"]),
+            point_interval(*one["interval"]),
+            p_value(one["p_value"]),
+            p_value(one["adjusted_p_value"]),
+            opening.needed(one["needed"]) or "-",
+        ]
+        for one in entries
+    ]
+    return Table(header, rows, numeric=2, left=frozenset({6}))
+
+
+def _by_seed(entries: list[dict[str, Any]]) -> Table:
+    header = ["hypothesis", "seed", "difference", "only the first right", "only the second right", "McNemar p"]
+    rows = [
+        [
+            code(one["hypothesis"]),
+            seed,
+            points(found["difference"]),
+            f"{found['only_better']:,}",
+            f"{found['only_worse']:,}",
+            p_value(found["p_value"]),
+        ]
+        for one in entries
+        for seed, found in one["seeds"].items()
+    ]
+    return Table(header, rows, numeric=1, fold="Seed by seed, with McNemar's exact test")
+
+
+def caveats(content: dict[str, Any]) -> Section | None:
+    blocks: list[Block] = [Items([one["text"] for one in content["caveats"]])]
+    leak = next((one["figures"] for one in content["caveats"] if one["kind"] == "leakage"), None)
+    if leak and leak["accuracy"]:
+        seen, new = leak["rows_in_training"], leak["new_rows"]
+        header = ["model", f"all {leak['rows']:,} rows", f"{seen:,} with a text in training"]
+        header += [f"{new:,} new", "95 % interval of new"] if new else []
+        rows = []
+        for stage, found in leak["accuracy"].items():
+            cells = [code(stage), percent(found["all"]), percent(found["in_training"])]
+            rows.append([*cells, *([percent(found["new"]), interval(*found["new_interval"])] if new else [])])
+        blocks += [
+            Prose("Accuracy in per cent, with and without the test rows that have a text in training:"),
+            Table(header, rows, numeric=1),
+        ]
+    return Section("Caveats", blocks)
+
+
+def examples(content: dict[str, Any]) -> Section | None:
+    found = content["disagreements"]
+    if not found["examples"]:
+        return None
+    shown = len(found["examples"])
+    total = content["data"]["rows"]["test"]
+    if found["kind"] == "errors":
+        title = "Errors made with most confidence"
+        text = f"Every seed is wrong on {found['rows']:,} of {total:,} test rows; these {shown} with most confidence."
+    else:
+        title = "Where strategies disagree most"
+        text = (
+            f"Strategies disagree on {found['rows']:,} of {total:,} test rows. Here are {shown} for somebody who knows "
+            "the domain: of every way in which they divide, the rows on which their probabilities differ most."
+        )
+    text += " In brackets: how probable a strategy holds the label, over its seeds."
+    return Section(title, [Prose(text), Examples(found["examples"], content["data"]["text_columns"])])

@@ -1,0 +1,62 @@
+"""What stands in the tables and curves is what the artifacts say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ftjobs import statistics
+from ftjobs.reporting import results
+from tests.reporting.made import STAGES, Pipeline, guesses
+
+FOUR = dict.fromkeys(STAGES, guesses(0.8))
+
+
+def log_steps(folder: Path, steps: int, epochs: int) -> None:
+    """Every tenth step, its loss the number of the step; epochs of equal length."""
+    lines = [{"step": step, "train/loss": float(step)} for step in range(10, steps + 1, 10)]
+    lines += [
+        {"step": epoch * steps // epochs, "epoch": epoch, "train/epoch_loss": 1.0} for epoch in range(1, epochs + 1)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_training_loss_is_that_of_the_logged_steps_where_there_are_enough(tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path, FOUR, seeds=[1])
+    log_steps(pipeline.inputs["head/seed-1"], 3000, 3)
+    log_steps(pipeline.inputs["behavioural/seed-1"], 300, 3)
+    head, behavioural, plain, _ = results.results(pipeline.evidence())
+    curve = head["seeds"]["1"]["training"]
+    assert len(curve["loss"]) == 30  # 300 logged steps, ten in each part
+    assert curve["loss"][:2] == [55.0, 155.0]
+    assert curve["epoch"] == [pytest.approx(loss / 1000) for loss in curve["loss"]]
+    for few in (behavioural, plain):
+        assert few["seeds"]["1"]["training"] == {"epoch": [1, 2, 3], "loss": [1, 1 / 2, 1 / 3]}
+
+
+def test_one_seed_has_the_interval_of_a_proportion_and_no_deviation(tmp_path: Path) -> None:
+    evidence = Pipeline(tmp_path, FOUR, seeds=[1]).evidence()
+    found = results.accuracy(evidence.strategies[0])
+    right = int(evidence.strategies[0].right.sum())
+    expected = statistics.proportion_interval(right, 200)
+    assert found == {"mean": right / 200, "sd": None, "interval": [expected.low, expected.high]}
+
+
+def test_cost_is_the_mean_over_seeds_and_the_highest_memory(tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path, FOUR)
+    path = pipeline.inputs["head/seed-2"] / "timing.json"
+    more = {"stage_seconds": 40.0, "peak_memory_bytes": 900, "processes": 2, "mixed_precision": "bf16"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+    found = results.cost(pipeline.evidence().strategies[0])
+    assert found["stage_seconds"] == 20
+    assert found["peak_memory_bytes"] == 512_000_000
+    assert found["devices"] == ["2 \N{MULTIPLICATION SIGN} cpu, bf16", "cpu"]
+
+
+def test_adaptation_before_and_after(tmp_path: Path) -> None:
+    (found,) = results.adaptation(Pipeline(tmp_path, FOUR).evidence())
+    assert found["before"]["loss"] == 6.0
+    assert found["after"]["loss"]["mean"] == pytest.approx(1.52)
+    assert found["seeds"]["3"]["epochs"]["loss"] == pytest.approx([3.03, 1.53])

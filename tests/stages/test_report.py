@@ -1,0 +1,173 @@
+"""The report as a folder: whole, the same every time, small, and right for every kind of job."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from ftjobs.jobfile.read import read
+from ftjobs.plan import plan
+from tests.reporting.made import STAGES, Pipeline, always, guesses
+
+FOUR = {
+    "head": guesses(0.6),
+    "behavioural": guesses(0.75),
+    "adapted-head": guesses(0.65),
+    "adapted-behavioural": guesses(0.85),
+}
+STATED = ["adapted-head > head", "adapted-behavioural > behavioural by 0.02"]
+PLOTS = {"results", "hypotheses", "accuracy", "training-loss", "adaptation", "confusion", "calibration"}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("report")
+    pipeline = Pipeline(folder / "in", FOUR, hypotheses=STATED, shared=40)
+    return pipeline, pipeline.report(folder / "out"), files(folder / "out")
+
+
+def test_the_folder_holds_what_was_promised(made: Any) -> None:
+    _, metrics, found = made
+    expected = {"report.html", "report.md", "report.json", "predictions.parquet", "job.yaml"}
+    assert set(found) == expected | {f"plots/{name}.{end}" for name in PLOTS for end in ("svg", "png")}
+    assert sum(map(len, found.values())) < 1_000_000
+    assert metrics["to_ship"]["stage"] == "adapted-behavioural"
+    assert set(metrics["hypotheses"]) == set(STATED)
+
+
+def test_it_is_the_same_every_time(made: Any, tmp_path: Path) -> None:
+    pipeline, metrics, found = made
+    assert pipeline.report(tmp_path / "again") == metrics
+    assert files(tmp_path / "again") == found
+
+
+def test_markdown_names_files_that_are_there(made: Any) -> None:
+    _, _, found = made
+    text = found["report.md"].decode()
+    linked = set(re.findall(r"\]\(([^)]+)\)", text))
+    assert linked == {f"plots/{name}.svg" for name in PLOTS} | {"job.yaml"}
+    for heading in (
+        "Results",
+        "Hypotheses",
+        "Caveats",
+        "Learning",
+        "Adaptation",
+        "Errors and confidence",
+        "What was run",
+    ):
+        assert f"\n## {heading}\n" in text
+
+
+def test_tables_hold_the_figures_of_the_artifacts(made: Any) -> None:
+    pipeline, _, found = made
+    content = json.loads(found["report.json"])
+    runs = {run.seed: run for run in pipeline.evidence().strategy("head").runs}
+    row = content["results"][0]
+    accuracy = [runs[seed].metrics["accuracy"] for seed in (1, 2, 3)]
+    assert row["accuracy"]["mean"] == pytest.approx(sum(accuracy) / 3)
+    assert [one["accuracy"] for one in row["seeds"].values()] == accuracy
+    low, high = row["accuracy"]["interval"]
+    assert low < row["accuracy"]["mean"] < high
+    assert row["cost"]["peak_memory_bytes"] == 512_000_000
+    shown = f"{100 * row['accuracy']['mean']:.2f} ± {100 * row['accuracy']['sd']:.2f}"
+    for text in (found["report.md"].decode(), found["report.html"].decode()):
+        assert shown in text
+        assert "512 MB" in text
+        assert "peak memory of the process" in text
+        assert "1,234" in text
+
+
+def test_plots_are_xml_and_stand_in_the_page(made: Any) -> None:
+    _, _, found = made
+    page = found["report.html"].decode()
+    for name in PLOTS:
+        ElementTree.fromstring(found[f"plots/{name}.svg"].decode())
+    assert page.count("<svg ") == len(PLOTS)
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+
+
+def test_the_job_in_the_report_makes_the_same_artifacts(made: Any, tmp_path: Path) -> None:
+    pipeline, _, found = made
+    (tmp_path / "job.yaml").write_bytes(found["job.yaml"])
+    again = plan(read(tmp_path / "job.yaml"))
+    assert [run.identity for run in again] == [run.identity for run in pipeline.runs]
+
+
+def test_nothing_of_this_machine_stands_in_it(made: Any) -> None:
+    _, _, found = made
+    for name, data in found.items():
+        assert b"/home/somebody" not in data, name  # stands in the manifests' settings
+        assert b"/tmp/" not in data, name
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"classifiers": {"only": guesses(0.7)}, "stages": {"only": {"kind": "classify"}}, "seeds": [5]},
+        {"classifiers": FOUR, "validation": 0, "seeds": [5]},
+        {"classifiers": {}, "stages": {"adapt": {"kind": "adapt"}}, "classes": (), "pairs": False},
+        {"classifiers": {}, "stages": {"adapt": {"kind": "adapt"}, "next": {"kind": "adapt", "encoder": "adapt"}}},
+        {"classifiers": dict.fromkeys(STAGES, always(0)), "test": 4},
+        {"classifiers": dict.fromkeys(STAGES, guesses(0.5, 3)), "classes": ("a", "b", "c"), "seeds": [1, 2, 3, 4, 5]},
+    ],
+    ids=["one stage", "no validation", "no labels", "labels but no classifier", "four test rows", "three classes"],
+)
+def test_every_kind_of_job_has_a_report(case: dict[str, Any], tmp_path: Path) -> None:
+    metrics = Pipeline(tmp_path / "in", **case).report(tmp_path / "out")
+    found = files(tmp_path / "out")
+    assert found["report.md"].decode().startswith("# made\n\n**")
+    assert ("predictions.parquet" in found) == bool(case["classifiers"])
+    assert metrics["to_ship"]["artifact"].startswith("made/")
+    assert b"nan" not in found["report.json"].lower()
+    assert yaml.safe_load(found["job.yaml"])["name"] == "made"
+
+
+@pytest.mark.slow
+def test_thirty_stages_of_twenty_classes_stay_small(tmp_path: Path) -> None:
+    names = [f"a-stage-with-a-long-name-number-{number}" for number in range(30)]
+    stages = {name: {"kind": "classify", "learning_rate": 1e-5 * (1 + number)} for number, name in enumerate(names)}
+    classes = tuple(f"class {number} <b>|`*$x$ with quite a long name" for number in range(20))
+    classifiers = {name: guesses(0.4 + number / 60, 20) for number, name in enumerate(names)}
+    pipeline = Pipeline(
+        tmp_path / "in", classifiers, stages=stages, classes=classes, hypotheses=[f"{names[9]} > {names[3]}"], seeds=[1]
+    )
+    pipeline.report(tmp_path / "out")
+    found = files(tmp_path / "out")
+    assert len(found["report.html"]) < 2_000_000
+    assert sum(map(len, found.values())) < 10_000_000
+    assert b"18 less accurate" in found["plots/accuracy.svg"]
+    assert pq.read_table(tmp_path / "out/predictions.parquet").num_rows == 30 * 200
+
+
+def test_hostile_data_does_nothing(tmp_path: Path) -> None:
+    hostile = "<img src=x onerror=alert(1)> | `b` **c** \x00\x1b[31m \u202e"
+    pipeline = Pipeline(
+        tmp_path / "in",
+        FOUR,
+        classes=("<script>alert(1)</script>\x1b|", "b\nc"),
+        texts=lambda split, row: f"{split} {row} {hostile}",
+    )
+    pipeline.report(tmp_path / "out")
+    found = files(tmp_path / "out")
+    page = found["report.html"].decode()
+    assert "<script" not in page
+    assert "<img" not in page
+    for name in ("report.html", "report.md", *(f"plots/{plot}.svg" for plot in PLOTS - {"hypotheses"})):
+        assert b"\x1b" not in found[name], name
+        assert b"\x00" not in found[name], name
+    for name in PLOTS - {"hypotheses"}:
+        ElementTree.fromstring(found[f"plots/{name}.svg"].decode())
