@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from ftjobs.cli import pipeline, store  # noqa: F401 (each adds its commands to the app)
+from ftjobs.cli import conduct, pipeline, store  # noqa: F401 (each adds its commands to the app)
 from ftjobs.cli.app import app
 from ftjobs.errors import FtjobsError
 
