@@ -18,7 +18,7 @@ LAYERS = [
     *("data", "models", "metrics"),
     *("statistics", "device", "tracking", "training", "stages", "runner", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
-SLOW = ("torch", "transformers", "datasets", "boto3", "wandb")
+SLOW = ("torch", "transformers", "datasets", "boto3", "wandb", "kubernetes")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")
 #: Runs a command in this process and says what it has imported.
 COMMAND = """
@@ -96,6 +96,7 @@ def later():
     [
         ["--help"],
         ["plan", "--help"],
+        ["conduct", "--help"],
         ["plan", JOB],
         ["plan", JOB, "--json"],
         ["status", JOB],

@@ -9,18 +9,28 @@ import typer
 from ftjobs.cli.app import Job, Set, Store, app, open_job
 
 
+Context = Annotated[
+    str | None,
+    typer.Option("--context", help="Context of the kubeconfig; else its current one, or this pod's cluster."),
+]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", metavar="NS", help="The namespace; else the context's, or this pod's."),
+]
+Queue = Annotated[
+    str | None,
+    typer.Option(
+        "--kueue-queue", metavar="NAME", help="Hand Jobs to this LocalQueue of Kueue instead of resuming them."
+    ),
+]
+
+
 @app.command()
 def conduct(
     job: Job,
-    context: Annotated[
-        str | None, typer.Option("--context", help="Context of the kubeconfig; else its current one, or this pod's.")
-    ] = None,
-    namespace: Annotated[
-        str | None, typer.Option("--namespace", help="Where the Jobs are; else that of the context, or of this pod.")
-    ] = None,
-    queue: Annotated[
-        str | None, typer.Option("--queue", help="Hand Jobs to this Kueue queue instead of resuming them.")
-    ] = None,
+    context: Context = None,
+    namespace: Namespace = None,
+    queue: Queue = None,
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:

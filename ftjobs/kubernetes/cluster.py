@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
-
-from kubernetes import watch
 
 from ftjobs.kubernetes.connection import ERRORS, TIMEOUTS, Connection, explain
 from ftjobs.kubernetes.jobstate import JobState
@@ -90,16 +89,19 @@ class Cluster:
 
     def _has_changed(self, seen: Listing, seconds: float) -> bool:
         """Watch until a Job differs, which is True, or the server ends the watch."""
-        events = watch.Watch().stream(
-            self.connection.batch.list_namespaced_job,
+        # Not the client's Watch: it starts over by itself, and in 37.0 ends in a KeyError when told 410 Gone.
+        lines: Any = self.connection.batch.list_namespaced_job(
             **self._ours(),
+            watch=True,
             resource_version=seen.version,
-            timeout_seconds=math.ceil(seconds),  # with this the stream ends instead of starting over by itself
+            timeout_seconds=math.ceil(seconds),
             _request_timeout=(TIMEOUTS[0], math.ceil(seconds) + TIMEOUTS[1]),
-            deserialize=False,
+            _preload_content=False,
         )
-        with closing(events):
-            for event in events:
+        with closing(lines):
+            for event in map(json.loads, lines):
+                if event["type"] == "ERROR":  # such as 410: the version is forgotten
+                    return False
                 job = event["object"]
                 state = None if event["type"] == "DELETED" else JobState.of(job)
                 if state != seen.jobs.get(job["metadata"]["name"]):

@@ -148,7 +148,7 @@ class Conductor:
         namespace = self.cluster.connection.namespace
         pipeline = self.cluster.pipeline
         if not self._has_seen_jobs:
-            others = "; those there are belong to another job file or other --set" if look.listing.jobs else ""
+            others = "; those it has belong to another job file or other --set" if look.listing.jobs else ""
             return UserError(
                 f"namespace {namespace} has no Jobs of these stages of pipeline {pipeline}{others}; apply what "
                 "`ftjobs render` prints for this job file, or say where with --namespace and --context"

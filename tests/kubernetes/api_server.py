@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,6 +81,11 @@ class ApiServer:
         self._port = self._server.server_address[1]
         self.is_up = True
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on."""
+        assert self._server is not None
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def down(self) -> None:
         """Refuse connections, and end the watches there are."""
@@ -181,6 +187,7 @@ class ApiServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     api: ApiServer
 
     def do_GET(self) -> None:
@@ -212,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault is not None and fault.cut is None:
             self._send(fault.status, status(fault.status, fault.message), fault.headers)
-        elif self.api.token is not None and self.headers.get("Authorization") != f"Bearer {self.api.token}":
+        elif self.api.token is not None and self.headers["Authorization"].split() not in self._accepted():
             self._send(401, status(401, "Unauthorized"))
         elif verb in self.api.forbidden:
             where = f'in API group "batch" in the namespace "{match["namespace"]}"'
@@ -221,6 +228,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
         else:
             self._carry_out(request, match["namespace"] == self.api.namespace, fault.cut if fault else None)
+
+    def _accepted(self) -> list[list[str]]:
+        return [[scheme, str(self.api.token)] for scheme in ("Bearer", "bearer")]  # it may be written either way
 
     def _carry_out(self, request: Request, is_here: bool, cut: int | None) -> None:
         selector = request.query.get("labelSelector", "")
