@@ -8,7 +8,6 @@ import typer
 
 from ftjobs.cli.app import Job, Set, Store, app, open_job
 
-
 Context = Annotated[
     str | None,
     typer.Option("--context", help="Context of the kubeconfig; else its current one, or this pod's cluster."),
