@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from ftjobs.errors import UserError
 from ftjobs.kubernetes.connection import ERRORS, TIMEOUTS, Connection, explain
 from ftjobs.kubernetes.jobstate import JobState
 from ftjobs.kubernetes.stagejobs import PIPELINE, STAGE
@@ -42,13 +43,21 @@ class Cluster:
         self._may_watch = True
 
     def jobs(self) -> Listing:
-        """The Jobs of the pipeline, of whatever job file."""
-        found = self.connection.call(
-            "list jobs",
-            lambda: self.connection.batch.list_namespaced_job(
+        """The Jobs of the pipeline's stages, of whatever job file.
+
+        Raises:
+            UserError, FtjobsError: as `Connection.call`.
+        """
+
+        def request() -> Any:
+            return self.connection.batch.list_namespaced_job(
                 **self._ours(), _request_timeout=TIMEOUTS, _preload_content=False
-            ),
-        )
+            )
+
+        try:
+            found = self.connection.call("list jobs", request)
+        except KeyError as error:
+            raise UserError(f"{self.connection.server} knows no Jobs; is it the API server of a cluster?") from error
         states = [JobState.of(job) for job in found["items"]]
         return Listing({state.name: state for state in states if state}, found["metadata"]["resourceVersion"])
 

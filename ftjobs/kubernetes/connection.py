@@ -97,7 +97,7 @@ class Connection:
         headers = getattr(error, "headers", None) or {}
         asked = str(headers.get("Retry-After", ""))
         if asked.isdecimal():
-            return min(float(asked), LONGEST_RETRY_AFTER)
+            return max(SHORTEST_WAIT, min(float(asked), LONGEST_RETRY_AFTER))
         return min(LONGEST_WAIT, max(SHORTEST_WAIT, passed)) * random.uniform(0.5, 1.0)
 
     def _default_namespace(self) -> str:

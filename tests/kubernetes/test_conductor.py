@@ -578,6 +578,11 @@ class TestAccess:
         with pytest.raises(UserError, match="401 Unauthorized; the credentials are not accepted"):
             conduct(toy)
 
+    def test_a_server_of_something_else(self, toy: ToyCluster) -> None:
+        toy.api.fault = lambda request: Answer(404, "page not found")
+        with pytest.raises(UserError, match="knows no Jobs; is it the API server of a cluster"):
+            conduct(toy)
+
     def test_a_patch_that_is_refused(self, toy: ToyCluster) -> None:
         toy.api.fault = lambda request: (
             Answer(422, "an admission webhook denied it") if request.verb == "patch" else None

@@ -208,8 +208,12 @@ class World:
         if decision.releases:
             assert all(read.key in self.published for run in decision.job.runs for read in run.inputs.values())
         self.jobs[decision.job.name] = after
-        if self.queue and KUEUE_QUEUE in after["metadata"].get("labels", {}):
-            after["spec"]["suspend"] = False  # Kueue admits it
+
+    def admit(self) -> None:
+        """What Kueue does: start what is in a queue, also where somebody else has suspended it again."""
+        for job in self.jobs.values():
+            if KUEUE_QUEUE in job["metadata"].get("labels", {}):
+                job["spec"]["suspend"] = False
 
     def run(self, stage: StageJob, index: int, fails: bool) -> bool:
         """One pod; False if there is none to run."""
@@ -232,19 +236,35 @@ class World:
         self.failed.pop(stage.name, None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(pipelines(), st.sampled_from([None, "gpus"]), st.data())
 def test_random_pipelines_under_random_events(stages: list[StageJob], queue: str | None, data: st.DataObject) -> None:
     """Nothing is released too early; what can run runs; what reads a failed stage never does; and it ends."""
     world = World(stages, queue)
     seen: list[list[Decision]] = []
-    events = ["look", "look", "act", "act", "run", "run", "run", "fail", "delete", "apply", "suspend", "publish"]
+    events = [
+        "look",
+        "look",
+        "act",
+        "act",
+        "admit",
+        "run",
+        "run",
+        "run",
+        "fail",
+        "delete",
+        "apply",
+        "suspend",
+        "publish",
+    ]
     for event in data.draw(st.lists(st.sampled_from(events), max_size=40)):
         stage = data.draw(st.sampled_from(stages))
         if event == "look":
             seen.append(decide(stages, world.view(patient=data.draw(st.booleans()))))
         elif event == "act" and seen:
             world.act(data.draw(st.sampled_from(data.draw(st.sampled_from(seen)))))  # perhaps long after it was seen
+        elif event == "admit":
+            world.admit()
         elif event in ("run", "fail"):
             world.run(stage, data.draw(st.integers(0, 2)), fails=event == "fail")
         elif event == "delete":
@@ -260,6 +280,7 @@ def test_random_pipelines_under_random_events(stages: list[StageJob], queue: str
         decisions = decide(stages, world.view(patient=False))
         for decision in decisions:
             world.act(decision)
+        world.admit()
         ran = [world.run(stage, index, fails=False) for stage in stages for index in range(3)]
         if not any(ran):
             break
