@@ -35,7 +35,7 @@ class Listing:
 class Cluster:
     """The Jobs of one pipeline in one namespace.
 
-    Answers are read as JSON rather than as the client's models, which refuse what a newer server may send.
+    Answers are read as JSON: a few fields are needed, and the client's models would check every one.
     """
 
     def __init__(self, connection: Connection, pipeline: str) -> None:

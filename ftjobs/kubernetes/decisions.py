@@ -70,7 +70,8 @@ def decide(stages: list[StageJob], view: View) -> list[Decision]:
     """One decision for each stage, in their order, which has each after those it needs.
 
     A stage is released when everything that any of its seeds reads is published, and never before. One that is
-    published already is left suspended: its pods would wait for a GPU, perhaps start a machine, and find nothing to do.
+    published already is left suspended if it never ran: its pods would wait for a GPU, perhaps start a machine, and
+    find nothing to do. If it has begun it is let come to its end, where somebody suspended it when it was about to.
     """
     decisions: dict[str, Decision] = {}
     causes: dict[str, tuple[str, ...]] = {}  # stage -> the failed stages that it cannot run without
@@ -130,7 +131,7 @@ def _patch(job: JobState | None, state: State, why: str, queue: str | None) -> d
     if job is None or job.complete or job.failure:
         return None
     patch: dict[str, Any] = {"metadata": {}}
-    released = state in (State.RELEASED, State.FAILING)  # what it reads is published
+    released = state in (State.RELEASED, State.FAILING) or (state is State.PUBLISHED and job.begun)
     if released and job.suspended and job.queue is None:  # one that is in a queue already is Kueue's to start
         queue = job.wanted_queue or queue
         if queue:

@@ -16,6 +16,8 @@ class JobState:
 
     name: str
     suspended: bool
+    begun: bool = False
+    """Whether it was resumed before: its spec has changed since it was created, and little else of it can change."""
     complete: bool = False
     failure: str | None = None
     """Why it failed, with the reason that Kubernetes gives first; None if it did not."""
@@ -45,6 +47,7 @@ class JobState:
         return cls(
             name=metadata["name"],
             suspended=bool(spec.get("suspend")),
+            begun=(metadata.get("generation") or 1) > 1,
             complete="Complete" in conditions,
             failure=_failure(conditions.get("Failed")),
             failed_indexes=frozenset(_indexes(status.get("failedIndexes") or "", spec.get("completions") or 1)),

@@ -175,6 +175,9 @@ class ApiServer:
     def _store(self, kind: str, job: Json) -> None:
         if kind == "MODIFIED" and job == self.jobs[job["metadata"]["name"]]:
             return  # a change that changes nothing is no event
+        before = self.jobs.get(job["metadata"]["name"])
+        generation = before["metadata"]["generation"] if before else 0
+        job["metadata"]["generation"] = generation + (before is None or before["spec"] != job["spec"])
         self.jobs[job["metadata"]["name"]] = job
         self._record(kind, job)
 

@@ -300,6 +300,16 @@ class TestOthersHands:
         thread.join()
         assert everything_ran(toy)
 
+    def test_applied_again_when_a_stage_was_about_to_end(self, toy: ToyCluster) -> None:
+        prepare = named(toy, "prepare")
+        toy.api.change(prepare.name, {"spec": {"suspend": False}})
+        toy.publish(prepare, 0)
+        toy.apply()
+        with toy.running():
+            conduct(toy)
+            until(lambda: all("conditions" in job.get("status", {}) for job in toy.api.jobs.values()))
+        assert [note(toy, stage) for stage in ALL] == [None] * 5
+
     def test_a_deleted_job_that_is_needed_no_more(self, toy: ToyCluster) -> None:
         def delete() -> None:
             until(lambda: "plain seed 1" in toy.ran)

@@ -115,7 +115,13 @@ def test_what_runs_or_has_ended_is_left_alone() -> None:
     assert decided(prepare={**FAILED, "suspended": True})["prepare"].patch is None
 
 
-def test_what_is_published_is_not_resumed_and_says_so() -> None:
+def test_what_is_published_and_has_begun_is_let_come_to_its_end() -> None:
+    assert decided("prepare", prepare={"begun": True})["prepare"].patch == RELEASE
+    assert decided("prepare", prepare={"begun": True, "complete": True})["prepare"].patch is None
+    assert decided("prepare", prepare={"begun": True, "queue": "gpus"})["prepare"].patch is None
+
+
+def test_what_is_published_is_not_begun_and_says_so() -> None:
     assert decided("prepare")["prepare"].patch == {
         "metadata": {"annotations": {SUSPENDED: "published already; nothing to run"}}
     }
@@ -193,7 +199,9 @@ class World:
 
     def apply(self, stage: StageJob) -> None:
         manifest = {"metadata": {"name": stage.name}, "spec": {"suspend": True, "completions": len(stage.runs)}}
-        self.jobs[stage.name] = merged(self.jobs.get(stage.name, {"status": {}}), manifest)
+        self.jobs[stage.name] = merged(
+            self.jobs.get(stage.name, {"metadata": {"generation": 1}, "status": {}}), manifest
+        )
 
     def view(self, *, patient: bool) -> View:
         found = {name: state for name, job in self.jobs.items() if (state := JobState.of(job))}
@@ -207,6 +215,7 @@ class World:
         after = merged(job, decision.patch)
         if decision.releases:
             assert all(read.key in self.published for run in decision.job.runs for read in run.inputs.values())
+            after["metadata"]["generation"] += 1
         self.jobs[decision.job.name] = after
 
     def admit(self) -> None:

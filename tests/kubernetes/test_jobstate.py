@@ -62,3 +62,8 @@ def test_what_is_no_reason_to_look_again():
     assert state(succeeded=1) != state()
     assert state(spec={"suspend": True}) != state()
     assert state(failedIndexes="1") != state()
+
+
+@pytest.mark.parametrize(("generation", "begun"), [(1, False), (2, True), (3, True)])
+def test_whether_it_ever_ran(generation, begun):
+    assert state({"generation": generation}, {"suspend": True}).begun == begun
