@@ -8,30 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ftjobs import artifacts, cli
 from ftjobs.progress import LOG
-from ftjobs.storage import LocalStorage
-from tests.kubernetes.api_server import ApiServer, api_server, kubeconfig
-from tests.kubernetes.toy_cluster import ToyCluster, toy_stages
-
-
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[ApiServer]:
-    with api_server() as server:
-        kubeconfig(server, tmp_path / "kubeconfig")
-        yield server
-
-
-@pytest.fixture
-def toy(api: ApiServer, tmp_path: Path) -> ToyCluster:
-    cluster = ToyCluster(api, toy_stages(tmp_path), LocalStorage(tmp_path / "store"), tmp_path / "outputs")
-    cluster.apply()
-    return cluster
+from tests.kubernetes.toy_cluster import ToyCluster
 
 
 def start(folder: Path) -> subprocess.Popen[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import ssl
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,7 @@ from ftjobs.errors import UserError
 from ftjobs.kubernetes import connection
 from ftjobs.kubernetes.cluster import Cluster
 from ftjobs.kubernetes.connection import Connection
-from tests.kubernetes.api_server import ApiServer, api_server, kubeconfig
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ApiServer]:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with api_server() as server:
-        monkeypatch.setenv("KUBECONFIG", str(kubeconfig(server, tmp_path / "kubeconfig")))
-        yield server
+from tests.kubernetes.api_server import ApiServer
 
 
 def test_the_current_context_and_its_namespace(api: ApiServer) -> None:

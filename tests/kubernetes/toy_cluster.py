@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ftjobs import artifacts
+from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.read import read
-from ftjobs.kubernetes.stagejobs import PIPELINE, STAGE, StageJob, stage_jobs
+from ftjobs.kubernetes.cluster import Cluster
+from ftjobs.kubernetes.conductor import Conductor
+from ftjobs.kubernetes.connection import Connection
+from ftjobs.kubernetes.stagejobs import PIPELINE, STAGE, SUSPENDED, StageJob, stage_jobs
 from ftjobs.plan import plan
 from ftjobs.storage import Storage
 from tests.kubernetes.api_server import ApiServer, Json
@@ -55,6 +61,23 @@ class ToyCluster:
         self.ran: list[str] = []
         self.too_early: list[str] = []
         """What was released before all it reads was published: must stay empty."""
+
+    def named(self, stage: str) -> StageJob:
+        """The Job of a stage."""
+        return next(one for one in self.stages if one.stage == stage)
+
+    def note(self, stage: str) -> str | None:
+        """Why its Job is suspended, as it stands written on it."""
+        note: str | None = self.api.jobs[self.named(stage).name]["metadata"].get("annotations", {}).get(SUSPENDED)
+        return note
+
+    def is_suspended(self, stage: str) -> bool:
+        """Whether its Job is."""
+        return bool(self.api.jobs[self.named(stage).name]["spec"]["suspend"])
+
+    def everything_ran(self) -> bool:
+        """All stages and seeds, and nothing too early."""
+        return self.too_early == [] and set(self.ran) == {run.title for stage in self.stages for run in stage.runs}
 
     def apply(self) -> None:
         """Apply the manifests of all stages, once more or for the first time."""
@@ -117,6 +140,19 @@ class ToyCluster:
         finally:
             ended.set()
             thread.join()
+
+
+def conduct(toy: ToyCluster, queue: str | None = None) -> Manifest:
+    """A conductor in this thread, to the end of the pipeline."""
+    return Conductor(toy.stages, toy.storage, Cluster(Connection(), "toy"), queue).run()
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Wait for something that is about to happen."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.005)
 
 
 def _numbers(text: str | None) -> set[int]:
