@@ -167,4 +167,5 @@ def _what_failed(look: _Look, namespace: str) -> list[str]:
         lines.append(f"{one.job.stage} failed: {one.why}{log}")
     waiting = f"; {', '.join(blocked)} will not run without" if blocked else ""
     delete = "".join(f"job/{name} " for name in there)
-    return [*lines, f"nothing more can run{waiting}; mend it, delete {delete}and the conductor's Job, and apply again"]
+    again = f"mend it and submit the job again, or delete {delete}and the conductor's Job and apply again"
+    return [*lines, f"nothing more can run{waiting}; {again}"]

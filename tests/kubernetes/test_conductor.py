@@ -113,8 +113,8 @@ class TestFailures:
         adapt = toy.named("adapt").name
         assert failure.value.problems == [
             f"adapt failed: FailedIndexes: Job has failed indexes; its log: `kubectl --namespace team logs job/{adapt}`",
-            "nothing more can run; adapted, report will not run without; mend it, delete "
-            f"job/{adapt} and the conductor's Job, and apply again",
+            "nothing more can run; adapted, report will not run without; mend it and submit the job again, or delete "
+            f"job/{adapt} and the conductor's Job and apply again",
         ]
         assert {"plain seed 1", "plain seed 2", "adapt seed 1"} <= set(toy.ran)
         assert not {"adapted seed 1", "report"} & set(toy.ran)
