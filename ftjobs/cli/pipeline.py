@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjobs.cli.app import AsJson, Job, Seed, Set, StageName, Store, app, open_job
+from ftjobs.cli.app import AsJson, Job, Seed, SeedIndex, Set, StageName, Store, app, open_job
 from ftjobs.cli.tables import aligned, print_table
+from ftjobs.cli.termination import leave_message
+from ftjobs.errors import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,17 +37,28 @@ def run(job: Job, overrides: Set = None, store: Store = "runs") -> None:
 
 
 @app.command()
-def stage(job: Job, name: StageName, seed: Seed = None, overrides: Set = None, store: Store = "runs") -> None:
+def stage(
+    job: Job,
+    name: StageName,
+    seed: Seed = None,
+    seed_index: SeedIndex = None,
+    overrides: Set = None,
+    store: Store = "runs",
+) -> None:
     """Run one stage: what a container runs. The stages it reads must be published. Prints its metrics as JSON."""
-    from ftjobs.plan import select
+    from ftjobs.plan import select, select_index
     from ftjobs.progress import log_to_stderr
 
+    if seed is not None and seed_index is not None:
+        raise UserError(f"--seed {seed} --seed-index {seed_index}: give one of the two")
     runs, storage = open_job(job, overrides, store)
-    chosen = select(runs, name, seed)
+    chosen = select(runs, name, seed) if seed_index is None else select_index(runs, name, seed_index)
     log_to_stderr()
     from ftjobs import runner
 
-    print(json.dumps(runner.run_stage(chosen, storage).metrics))
+    metrics = json.dumps(runner.run_stage(chosen, storage).metrics)
+    print(metrics)
+    leave_message(metrics)
 
 
 @app.command()
