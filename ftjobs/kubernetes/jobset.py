@@ -14,7 +14,7 @@ from ftjobs.kubernetes.jobcopy import short_hash
 from ftjobs.kubernetes.manifests import SECONDS_KEPT, Pipeline, job_spec
 from ftjobs.kubernetes.objects import STAGE_ACCOUNT, Manifest, accounts, in_namespace, labels, stage_notes
 from ftjobs.kubernetes.pods import join_pod
-from ftjobs.kubernetes.stagejobs import QUEUE_LABEL
+from ftjobs.kubernetes.stagejobs import KUEUE_QUEUE
 
 API_VERSION = "jobset.x-k8s.io/v1alpha2"
 _MOST_DEPENDENCIES = 5
@@ -38,7 +38,7 @@ def jobset_engine(pipeline: Pipeline) -> list[Manifest]:
     }
     marks = labels(pipeline.name, "pipeline")
     if pipeline.options.queue:
-        marks |= {QUEUE_LABEL: pipeline.options.queue}
+        marks |= {KUEUE_QUEUE: pipeline.options.queue}
     name = f"{pipeline.name}-{short_hash(json.dumps(spec))}"
     _check_names(name, pipeline)
     jobset = {

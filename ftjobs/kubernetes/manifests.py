@@ -28,7 +28,7 @@ from ftjobs.kubernetes.objects import (
 )
 from ftjobs.kubernetes.options import Options
 from ftjobs.kubernetes.pods import PACKED_FILE, Sources, conductor_pod, stage_pod
-from ftjobs.kubernetes.stagejobs import QUEUE, QUEUE_LABEL, StageJob, stage_jobs
+from ftjobs.kubernetes.stagejobs import QUEUE, KUEUE_QUEUE, StageJob, stage_jobs
 from ftjobs.plan import plan
 
 #: Finished Jobs, and with them their logs, stay for a week. Artifacts stay.
@@ -140,7 +140,7 @@ def _stage_job(pipeline: Pipeline, stage: StageJob) -> Manifest:
     if queue and stage.needs:
         notes |= {QUEUE: queue}
     elif queue:
-        marks |= {QUEUE_LABEL: queue}
+        marks |= {KUEUE_QUEUE: queue}
     spec = job_spec(pipeline, stage, stage.name)
     suspended = bool(stage.needs) or queue is not None  # Kueue resumes what it admits
     return {

@@ -89,6 +89,7 @@ def join_pod(options: Options) -> Manifest:
 def _pod(options: Options, container: Manifest, volumes: list[Manifest], unpacks: bool) -> Manifest:
     return {
         "restartPolicy": "Never",
+        "enableServiceLinks": False,  # variables named after Services, some of which could be taken for ours
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,

@@ -9,8 +9,11 @@ from ftjobs.plan import StageRun
 
 #: Labels and annotations of everything that belongs to a pipeline.
 PIPELINE, STAGE, IDENTITY, NEEDS = "ftjobs/pipeline", "ftjobs/stage", "ftjobs/identity", "ftjobs/needs"
-#: Annotation of a stage's Job: the Kueue queue to release it into, by this label, instead of resuming it.
-QUEUE, QUEUE_LABEL = "ftjobs/queue", "kueue.x-k8s.io/queue-name"
+#: Annotations of a stage's Job: the Kueue queue that it is handed to instead of being resumed; and, written by the
+#: conductor, why it is suspended.
+QUEUE, SUSPENDED = "ftjobs/queue", "ftjobs/suspended"
+#: The label by which Kueue takes a Job over.
+KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True)
