@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ftjobs.cli.app import Job, Set, app
+
+if TYPE_CHECKING:
+    from ftjobs.kubernetes.options import Options
 
 Image = Annotated[str, typer.Option("--image", metavar="NAME:TAG", help="The container image, with a tag or digest.")]
 S3Store = Annotated[
@@ -26,6 +30,9 @@ Env = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="NAME=VALUE", help="A variable for every container; may be repeated. No secrets."),
 ]
+Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig; else its current one.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Let the cluster check everything, and change nothing.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Stay until the report is published, or the pipeline has failed.")]
 
 
 @app.command()
@@ -44,9 +51,60 @@ def render(
     """Print the Kubernetes manifests of a pipeline; `kubectl apply --filename -` takes them."""
     from ftjobs.jobfile.read import read
     from ftjobs.kubernetes import rendering
+
+    options = _options(image, store, gpus, namespace, queue, memory, variables)
+    read_job = read(job, overrides or [])
+    print(rendering.as_yaml(rendering.render(read_job, options, engine), read_job), end="")
+
+
+@app.command()
+def submit(
+    job: Job,
+    image: Image,
+    store: S3Store,
+    gpus: Gpus = 0,
+    engine: Engine = "jobs",
+    context: Context = None,
+    namespace: Namespace = None,
+    queue: Queue = None,
+    memory: Memory = None,
+    variables: Env = None,
+    overrides: Set = None,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+) -> None:
+    """Apply a pipeline's manifests to a cluster: what runs is left alone, what failed is started again."""
+    from ftjobs.jobfile.read import read
+    from ftjobs.kubernetes import rendering
+
+    options = _options(image, store, gpus, namespace, queue, memory, variables)
+    manifests = rendering.render(read(job, overrides or []), options, engine)
+    from ftjobs.kubernetes import submission
+    from ftjobs.kubernetes.apiobjects import ApiObjects
+    from ftjobs.kubernetes.connection import Connection
+    from ftjobs.progress import log_to_stderr
+
+    log_to_stderr()
+    objects = ApiObjects(Connection(context, namespace))
+    for outcome in submission.submit(manifests, objects, dry_run):
+        print(f"{outcome.what:9} {outcome.kind.lower()}/{outcome.name}{' (dry run)' if dry_run else ''}", flush=True)
+    if wait and not dry_run:
+        submission.wait(manifests, objects)
+        print(f"the report is published in {store}", file=sys.stderr)
+
+
+def _options(
+    image: str,
+    store: str,
+    gpus: int,
+    namespace: str | None,
+    queue: str | None,
+    memory: str | None,
+    variables: list[str] | None,
+) -> Options:
     from ftjobs.kubernetes.options import Options, environment
 
-    options = Options(
+    return Options(
         image=image,
         store=store,
         gpus=gpus,
@@ -55,5 +113,3 @@ def render(
         memory=memory,
         environment=environment(variables or []),
     )
-    read_job = read(job, overrides or [])
-    print(rendering.as_yaml(rendering.render(read_job, options, engine), read_job), end="")

@@ -28,7 +28,7 @@ from ftjobs.kubernetes.objects import (
 )
 from ftjobs.kubernetes.options import Options
 from ftjobs.kubernetes.pods import PACKED_FILE, Sources, conductor_pod, stage_pod
-from ftjobs.kubernetes.stagejobs import QUEUE, KUEUE_QUEUE, StageJob, stage_jobs
+from ftjobs.kubernetes.stagejobs import KUEUE_QUEUE, QUEUE, StageJob, stage_jobs
 from ftjobs.plan import plan
 
 #: Finished Jobs, and with them their logs, stay for a week. Artifacts stay.
