@@ -18,7 +18,7 @@ LAYERS = [
     *("data", "models", "metrics"),
     *("statistics", "device", "tracking", "training", "stages", "runner", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
-SLOW = ("torch", "transformers", "datasets", "boto3", "wandb")
+SLOW = ("torch", "transformers", "datasets", "boto3", "wandb", "kubernetes")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")
 #: Runs a command in this process and says what it has imported.
 COMMAND = """
@@ -102,6 +102,8 @@ def later():
         ["schema"],
         ["ls"],
         ["ls", JOB],
+        ["render", JOB, "--image", "ftjobs:0.1.0", "--store", "s3://bucket/runs"],
+        ["submit", "--help"],
     ],
     ids=lambda arguments: " ".join(Path(argument).name for argument in arguments),
 )

@@ -51,8 +51,8 @@ class JobCopy:
         """The local data files as a tar archive, None if there are none."""
         if self.packed is not None and len(self.packed) > MAX_PACKED:
             raise UserError(
-                f"data.source: the files have {len(self.packed) / 1e6:.1f} MB when packed, a ConfigMap takes "
-                f"{MAX_PACKED / 1e6:.2f}; upload them and set data.source to their s3:// address"
+                f"data.source: the files have {len(self.packed) / 1e3:.0f} kB when packed, and {MAX_PACKED / 1e3:.0f} "
+                "fit into a ConfigMap; upload them and set data.source to their s3:// address"
             )
 
     def whole(self) -> str:

@@ -10,7 +10,7 @@ from ftjobs.errors import UserError
 
 #: A reference with a tag or a digest: `[registry[:port]/]path:tag` or `…@sha256:…`.
 _IMAGE = re.compile(
-    r"(?P<name>[a-zA-Z0-9.-]+(?::[0-9]+)?(?:/[a-z0-9._/-]+)?)"
+    r"(?P<name>(?:[a-zA-Z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?"
 )
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")

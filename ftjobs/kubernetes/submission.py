@@ -63,7 +63,7 @@ def end_of(running: Manifest) -> str | None:
     return None
 
 
-def wait(manifests: list[Manifest], objects: ApiObjects, seconds_between_looks: float = _SECONDS_BETWEEN_LOOKS) -> None:
+def wait(manifests: list[Manifest], objects: ApiObjects) -> None:
     """Say what the stages do, until the report is published.
 
     Raises:
@@ -81,7 +81,7 @@ def wait(manifests: list[Manifest], objects: ApiObjects, seconds_between_looks: 
             if error.exit_code != FtjobsError.exit_code:
                 raise
             LOG.warning("%s; trying again", error)  # it runs on without us
-            time.sleep(seconds_between_looks)
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
             continue
         if runner["kind"] == "Job":  # others of the pipeline are of another job file
             jobs = [job for job in jobs if job["metadata"]["name"] in names]
@@ -94,7 +94,7 @@ def wait(manifests: list[Manifest], objects: ApiObjects, seconds_between_looks: 
             return
         if ended == "Failed":
             raise FtjobsError([_why(job) for job in jobs if end_of(job) == "Failed"] or [_why(running)])
-        time.sleep(seconds_between_looks)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _apply(manifest: Manifest, there: Manifest | None, objects: ApiObjects, dry_run: bool) -> str:
