@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+import yaml
 from kubernetes import client, config
 from kubernetes.config import incluster_config
 from kubernetes.config.kube_config import KubeConfigMerger
@@ -28,6 +29,8 @@ TIMEOUTS = (10.0, 30.0)
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 #: What a call can end in when the server is not there, is overloaded, or its answer was cut.
 ERRORS = (client.ApiException, urllib3.exceptions.HTTPError, json.JSONDecodeError, config.ConfigException, OSError)
+#: What credentials that cannot be read are noticed by; the client checks little of a kubeconfig.
+_UNREADABLE = (config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError, ValueError, AttributeError)
 
 
 class Connection:
@@ -47,7 +50,7 @@ class Connection:
         try:
             self.namespace = namespace or self._default_namespace()
             self.batch = self._connect()
-        except (config.ConfigException, OSError, KeyError, TypeError, ValueError) as error:
+        except _UNREADABLE as error:
             words = " ".join(str(error).split())
             raise UserError(
                 f"no way to a Kubernetes cluster: {words}; set KUBECONFIG or --context, or give the pod a service "
@@ -94,7 +97,7 @@ class Connection:
         headers = getattr(error, "headers", None) or {}
         asked = str(headers.get("Retry-After", ""))
         if asked.isdecimal():
-            return min(float(asked), LONGEST_RETRY_AFTER)
+            return max(SHORTEST_WAIT, min(float(asked), LONGEST_RETRY_AFTER))
         return min(LONGEST_WAIT, max(SHORTEST_WAIT, passed)) * random.uniform(0.5, 1.0)
 
     def _default_namespace(self) -> str:
@@ -122,8 +125,8 @@ class Connection:
         """With credentials as they are now: tokens are renewed under us."""
         try:
             self.batch = self._connect()
-        except (config.ConfigException, OSError, KeyError, TypeError, ValueError) as error:
-            LOG.warning("cannot read the credentials again: %s", error)
+        except _UNREADABLE as error:
+            LOG.warning("cannot read the credentials again: %s", " ".join(str(error).split()))
 
 
 _WAYS_OUT = {

@@ -127,11 +127,11 @@ def _container(options: Options, arguments: list[str], resources: Manifest, sour
 
 def _unpack(options: Options) -> Manifest:
     """Puts the job's own data files where the job file says. Unpacked, they would be too large to apply."""
-    command = ["python3", "-m", "tarfile", "--filter", "data", "--extract", f"{_PACKED_FOLDER}/{PACKED_FILE}"]
+    command = ["python3", "-m", "tarfile", "--extract", f"{_PACKED_FOLDER}/{PACKED_FILE}", FILES_FOLDER]
     return {
         "name": "unpack",
         "image": options.image,
-        "command": [*command, FILES_FOLDER],
+        "command": command,
         "env": [_NO_GPU],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         "securityContext": _SECURITY,

@@ -256,7 +256,7 @@ class TestRefusals:
         assert (code, len(error.splitlines())) == (1, 1)
         assert "refused" in error
 
-    @pytest.mark.parametrize("content", [None, "", "{}", "apiVersion: v1"])
+    @pytest.mark.parametrize("content", [None, "", "{}", "not: [yaml", "apiVersion: v1"])
     def test_no_kubeconfig(self, submit, tmp_path, monkeypatch, content):
         (tmp_path / "job.yaml").write_text(JOB)
         monkeypatch.chdir(tmp_path)
