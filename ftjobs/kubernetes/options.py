@@ -31,8 +31,6 @@ class Options:
     """`s3://bucket/prefix`."""
     gpus: int = 0
     """GPUs of each pod of a stage that trains; one process each."""
-    nodes: int = 1
-    """Pods that train one stage with one seed together."""
     namespace: str | None = None
     """Written into every object; None leaves it to whoever applies them."""
     queue: str | None = None
