@@ -298,3 +298,46 @@ class TestSameBytes:
             )
         assert len(texts) == 1
         assert len(texts.pop()) > 10_000
+
+
+class TestJobSet:
+    def entries(self, tmp_path: Path, stages: str) -> list[dict[str, Any]]:
+        (tmp_path / "job.yaml").write_text(
+            f"name: many\nencoder: {{model: me/e}}\ndata: {{source: me/d, text: a, label: b}}\nstages: {{{stages}}}\n"
+        )
+        (jobset,) = (
+            m
+            for m in render(read(tmp_path / "job.yaml"), Options(image="a:1", store="s3://b/c"), "jobset")
+            if m["kind"] == "JobSet"
+        )
+        assert list(rules.jobset_problems(jobset)) == []
+        for pod in rules.pods(jobset):
+            assert list(rules.restricted_problems(pod)) == list(rules.pod_problems(pod)) == []
+        return jobset["spec"]["replicatedJobs"]
+
+    @pytest.mark.parametrize("count", [1, 5, 6, 26, 40])
+    def test_the_report_waits_for_any_number_of_stages(self, tmp_path: Path, count: int):
+        stages = ", ".join(f"s{number}: {{kind: classify}}" for number in range(count))
+        entries = {entry["name"]: entry for entry in self.entries(tmp_path, stages)}
+
+        def waits_for(name: str) -> set[str]:
+            found = {one["name"] for one in entries[name].get("dependsOn", [])}
+            return found.union(*(waits_for(one) for one in found))
+
+        assert {f"s{number}" for number in range(count)} <= waits_for("report")
+        assert ("join-1" in entries) is (count > 5)
+        assert list(entries)[-1] == "report"
+
+    def test_a_stage_waits_for_the_last_of_what_it_needs(self, tmp_path: Path):
+        entries = self.entries(
+            tmp_path, "adapt: {kind: adapt}, head: {kind: classify, encoder: adapt}, join-1: {kind: classify}"
+        )
+        waits = {entry["name"]: [one["name"] for one in entry.get("dependsOn", [])] for entry in entries}
+        assert waits == {
+            "prepare": [],
+            "adapt": ["prepare"],
+            "head": ["adapt"],
+            "join-1": ["prepare"],
+            "report": ["head", "join-1"],
+        }
+        assert all(one["status"] == "Complete" for entry in entries for one in entry.get("dependsOn", []))
