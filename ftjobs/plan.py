@@ -148,6 +148,19 @@ def select(runs: list[StageRun], stage: str, seed: int | None = None) -> StageRu
     raise UserError(f"stage `{stage}` has no seed {seed}; its seeds are: {', '.join(map(str, seeds))}")
 
 
+def select_index(runs: list[StageRun], stage: str, index: int) -> StageRun:
+    """The run of one stage by the position of its seed in the job file; 0 for stages without seeds.
+
+    Raises:
+        UserError: no such stage or position.
+    """
+    select(runs, stage, next((run.seed for run in runs if run.stage == stage), None))  # says it if there is none
+    found = [run for run in runs if run.stage == stage]
+    if not 0 <= index < len(found):
+        raise UserError(f"stage `{stage}` has no seed number {index}; count from 0 to {len(found) - 1}")
+    return found[index]
+
+
 def _in_order(job: Job) -> list[str]:
     """Stage names in the file's order, except that a stage comes after the one whose encoder it takes."""
     ordered: dict[str, None] = {}

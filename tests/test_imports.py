@@ -118,6 +118,8 @@ def later():
         ["schema"],
         ["ls"],
         ["ls", JOB],
+        ["render", JOB, "--image", "ftjobs:0.1.0", "--store", "s3://bucket/runs"],
+        ["submit", "--help"],
     ],
     ids=lambda arguments: " ".join(Path(argument).name for argument in arguments),
 )

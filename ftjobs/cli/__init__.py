@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from ftjobs.cli import conduct, hub, pipeline, predict, store  # noqa: F401 (each adds its commands to the app)
+from ftjobs.cli import cluster, conduct, hub, pipeline, predict, store  # noqa: F401 (each adds its commands to the app)
 from ftjobs.cli.app import app
+from ftjobs.cli.termination import leave_message
 from ftjobs.errors import FtjobsError
 
 __all__ = ["app", "main"]
@@ -19,12 +20,17 @@ def main() -> None:
     try:
         app()
     except FtjobsError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+        _say(*error.problems)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone, as in `ftjobs ls | head`
         sys.stdout = None
         sys.exit(0)
     except OSError as error:
-        print(f"error: {error.filename or 'this machine'}: {error.strerror or error}", file=sys.stderr)
+        _say(f"{error.filename or 'this machine'}: {error.strerror or error}")
         sys.exit(1)
+
+
+def _say(*problems: str) -> None:
+    message = "\n".join(f"error: {problem}" for problem in problems)
+    print(message, file=sys.stderr)
+    leave_message(message)

@@ -30,6 +30,10 @@ Store = Annotated[
     str,
     typer.Option("--store", envvar="FTJOBS_STORE", metavar="FOLDER|s3://…", help="Where artifacts are published."),
 ]
+SeedIndex = Annotated[
+    int | None,
+    typer.Option("--seed-index", metavar="N", help="Which seed, by its position in the job file, counted from 0."),
+]
 OneJob = Annotated[Path | None, typer.Argument(metavar="[JOB]", help="Only this job's pipeline.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Which seed, where the job has several.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ftjobs.cli.app import AsJson, Job, Seed, Set, StageName, Store, app, open_job
+from ftjobs.cli.app import AsJson, Job, Seed, SeedIndex, Set, StageName, Store, app, open_job
 from ftjobs.cli.tables import aligned, print_table
+from ftjobs.cli.termination import leave_message
+from ftjobs.errors import UserError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
@@ -36,6 +38,7 @@ def stage(
     job: Job,
     name: StageName,
     seed: Seed = None,
+    seed_index: SeedIndex = None,
     processes: Annotated[
         int, typer.Option("--num-processes", help="Processes, one per GPU, on all machines together.")
     ] = 1,
@@ -48,19 +51,23 @@ def stage(
 ) -> None:
     """Run one stage: what a container runs. The stages it reads must be published. Prints its metrics as JSON."""
     from ftjobs.machines import Machines
-    from ftjobs.plan import select
+    from ftjobs.plan import select, select_index
     from ftjobs.progress import log_to_stderr
 
+    if seed is not None and seed_index is not None:
+        raise UserError(f"--seed {seed} --seed-index {seed_index}: give one of the two")
     machines = Machines(processes, machine_count, machine_rank, address, port)
     runs, storage = open_job(job, overrides, store)
-    chosen = select(runs, name, seed)
+    chosen = select(runs, name, seed) if seed_index is None else select_index(runs, name, seed_index)
     log_to_stderr()
     from ftjobs import runner
 
-    if machines.is_main:
-        print(json.dumps(runner.run_stage(chosen, storage, machines).metrics))
-    else:
+    if not machines.is_main:
         runner.assist(chosen, storage, machines)
+        return
+    metrics = json.dumps(runner.run_stage(chosen, storage, machines).metrics)
+    print(metrics)
+    leave_message(metrics)
 
 
 @app.command()

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from ftjobs.jobfile.fields import Classify, Hypothesis, Job
 
 RESERVED = ("prepare", "report")
-#: Characters of pipeline and stage together: `<pipeline>-<stage>-<identity[:8]>-<index>` names a pod, in at most 63.
+#: Characters of pipeline and stage together. `<pipeline>-<stage>-<identity[:8]>-<highest index>` is the host name of a
+#: pod, a DNS label of at most 63 characters (the API server checks it of Indexed Jobs): room for 10,000 seeds.
 MAX_NAMES = 48
 Problem = tuple[tuple[str | int, ...], str]
 

@@ -1,4 +1,4 @@
-"""YAML text to plain data, remembering the line of every value.
+"""YAML text to plain data, remembering the line of every value; and back.
 
 A small and strict part of YAML 1.2: `no` and `on` are words, `2e-5` is a number, a key may stand only once, and
 anchors are refused (they can make a small file expand without bound).
@@ -120,3 +120,39 @@ def _scalar(node: yaml.Node) -> Any:
             return float(text)
         case _:
             raise _Unfit(node, f"a number of {len(text)} digits; write a shorter one")
+
+
+class _EverySchemaDumper(yaml.SafeDumper):
+    """SafeDumper that quotes every string that some parser of YAML 1.1 or 1.2 would take for another type."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_EverySchemaDumper.add_implicit_resolver("tag:ftjobs,2026:looks-like-number", re.compile(r"^[-+.]?[0-9].*$"), None)
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    if any(mark in text for mark in "\r\x85\u2028\u2029\ufeff"):  # line breaks to some parsers, and a byte order mark
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.SequenceNode:
+    short = all(isinstance(item, str | int | float | bool) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=short)
+
+
+_EverySchemaDumper.add_representer(str, _represent_text)
+_EverySchemaDumper.add_representer(list, _represent_list)
+
+
+def dump(data: Any) -> str:
+    """Plain data as YAML, keys in their order, the same bytes for the same data; `parse` reads it back.
+
+    `1e5`, `0x1f` and `no` are strings to one parser of YAML and numbers or truth values to another, so such strings
+    are quoted.
+    """
+    text: str = yaml.dump(data, Dumper=_EverySchemaDumper, sort_keys=False, allow_unicode=True, width=10_000)
+    return text

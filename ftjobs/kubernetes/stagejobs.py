@@ -47,7 +47,9 @@ class StageJob:
 
     @property
     def name(self) -> str:
-        """Name of the Job; with `-<index>-<5 characters>` behind it, that of a pod, it fits into 63 characters."""
+        """Name of the Job. With `-<index>` behind it, it is the host name of a pod: a DNS label of at most 63
+        characters, which the API server checks of Indexed Jobs (ValidateJob in pkg/apis/batch/validation). Names of
+        pods have 5 random characters more; the Job controller cuts what stands before them."""
         return f"{self.pipeline}-{self.stage}-{self.identity[:8]}"
 
 

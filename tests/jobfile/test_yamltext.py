@@ -1,7 +1,10 @@
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.yamltext import MAX_CHARACTERS, parse
+from ftjobs.jobfile.yamltext import MAX_CHARACTERS, dump, parse
 
 
 def data(text: str) -> object:
@@ -157,3 +160,34 @@ def test_numbers_without_end():
 def test_a_file_without_end():
     text = "# " + "x" * MAX_CHARACTERS
     assert refused(text) == f"job.yaml: {len(text)} characters; a job file has at most {MAX_CHARACTERS}"
+
+
+TEXTS = (
+    st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\t\x85"))
+    | st.from_regex(r"[-+.]?[0-9][0-9a-fx_o:.eE+-]{0,6}", fullmatch=True)
+    | st.sampled_from(
+        ["no", "Yes", "~", "null", "True", ".inf", "=", "<<", "on", "1e5", "12e34567", "0o17", "\u2028a", "\ufeffx"]
+    )
+)
+VALUES = (
+    TEXTS | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=6
+    )
+)
+def test_what_is_dumped_is_read_back_by_parsers_of_yaml_1_1_and_1_2(value):
+    text = dump(value)
+    assert data(text) == value
+    assert yaml.safe_load(text) == value
+    assert dump(data(text)) == text
+
+
+def test_dumped_strings_are_quoted_where_any_parser_would_convert_them():
+    for text in ("1e5", "12e34567", "0x1f", "0o17", "no", "off", "1:30", "2026-01-01", ".5", "~"):  # Go's parsers too
+        assert dump([text]) == f"['{text}']\n"
+    assert dump("two\nlines\n") == "|\n  two\n  lines\n"

@@ -1,0 +1,115 @@
+"""Commands on a Kubernetes cluster: print a pipeline's manifests, apply them."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ftjobs.cli.app import Job, Set, app
+
+if TYPE_CHECKING:
+    from ftjobs.kubernetes.options import Options
+
+Image = Annotated[str, typer.Option("--image", metavar="NAME:TAG", help="The container image, with a tag or digest.")]
+S3Store = Annotated[
+    str, typer.Option("--store", envvar="FTJOBS_STORE", metavar="s3://…", help="Where artifacts are published.")
+]
+Gpus = Annotated[int, typer.Option("--gpus", min=0, metavar="N", help="GPUs of each pod of a stage that trains.")]
+Engine = Annotated[
+    Literal["jobs", "jobset"],
+    typer.Option("--engine", help="A Job per stage, released by a conductor; or one JobSet, for its controller."),
+]
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", metavar="NS", help="The namespace.")]
+Queue = Annotated[str | None, typer.Option("--kueue-queue", metavar="NAME", help="Kueue's LocalQueue to go through.")]
+Memory = Annotated[
+    str | None, typer.Option("--memory", metavar="8Gi", help="Memory of each pod of a stage that trains.")
+]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="NAME=VALUE", help="A variable for every container; may be repeated. No secrets."),
+]
+Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig; else its current one.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Let the cluster check everything, and change nothing.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Stay until the report is published, or the pipeline has failed.")]
+
+
+@app.command()
+def render(
+    job: Job,
+    image: Image,
+    store: S3Store,
+    gpus: Gpus = 0,
+    engine: Engine = "jobs",
+    namespace: Namespace = None,
+    queue: Queue = None,
+    memory: Memory = None,
+    variables: Env = None,
+    overrides: Set = None,
+) -> None:
+    """Print the Kubernetes manifests of a pipeline; `kubectl apply --filename -` takes them."""
+    from ftjobs.jobfile.read import read
+    from ftjobs.kubernetes import rendering
+
+    options = _options(image, store, gpus, namespace, queue, memory, variables)
+    read_job = read(job, overrides or [])
+    print(rendering.as_yaml(rendering.render(read_job, options, engine), read_job), end="")
+
+
+@app.command()
+def submit(
+    job: Job,
+    image: Image,
+    store: S3Store,
+    gpus: Gpus = 0,
+    engine: Engine = "jobs",
+    context: Context = None,
+    namespace: Namespace = None,
+    queue: Queue = None,
+    memory: Memory = None,
+    variables: Env = None,
+    overrides: Set = None,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+) -> None:
+    """Apply a pipeline's manifests to a cluster: what runs is left alone, what failed is started again."""
+    from ftjobs.jobfile.read import read
+    from ftjobs.kubernetes import rendering
+
+    options = _options(image, store, gpus, namespace, queue, memory, variables)
+    manifests = rendering.render(read(job, overrides or []), options, engine)
+    from ftjobs.kubernetes import submission
+    from ftjobs.kubernetes.apiobjects import ApiObjects
+    from ftjobs.kubernetes.connection import Connection
+    from ftjobs.progress import log_to_stderr
+
+    log_to_stderr()
+    objects = ApiObjects(Connection(context, namespace))
+    for outcome in submission.submit(manifests, objects, dry_run):
+        print(f"{outcome.what:9} {outcome.kind.lower()}/{outcome.name}{' (dry run)' if dry_run else ''}", flush=True)
+    if wait and not dry_run:
+        submission.wait(manifests, objects)
+        print(f"the report is published in {store}", file=sys.stderr)
+
+
+def _options(
+    image: str,
+    store: str,
+    gpus: int,
+    namespace: str | None,
+    queue: str | None,
+    memory: str | None,
+    variables: list[str] | None,
+) -> Options:
+    from ftjobs.kubernetes.options import Options, environment
+
+    return Options(
+        image=image,
+        store=store,
+        gpus=gpus,
+        namespace=namespace,
+        queue=queue,
+        memory=memory,
+        environment=environment(variables or []),
+    )

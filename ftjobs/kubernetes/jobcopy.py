@@ -1,0 +1,123 @@
+"""The job file as pods get it: overrides applied, only what a stage needs, its local data files packed beside it.
+
+A pod plans from this copy and must find the identities that were found at the desk. Local files count by content and
+name, so they may lie elsewhere: in a pod under /files, beside /job with the job file.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from ftjobs.errors import UserError
+from ftjobs.jobfile import localfiles, yamltext
+from ftjobs.jobfile.fields import Job
+from ftjobs.kubernetes.stagejobs import StageJob
+
+#: Where pods find the job file, and the unpacked data files.
+FILE, JOB_FOLDER, FILES_FOLDER = "job.yaml", "/job", "/files"
+#: Most bytes of packed data files. `kubectl apply` keeps a copy of an object in its annotations, of which the API
+#: server takes 256 KiB (TotalAnnotationSizeLimitB); in base64 this is 250,000 of them.
+MAX_PACKED = 187_500
+
+
+class JobCopy:
+    """A validated job, ready to be handed to pods.
+
+    Raises:
+        UserError: it names an encoder on this machine, or more data than fits into a ConfigMap.
+    """
+
+    def __init__(self, job: Job) -> None:
+        if job.encoder.model is not None and localfiles.is_local(job.encoder.model):
+            raise UserError(
+                f"encoder.model: {job.encoder.model} is a folder on this machine, which pods do not see; upload it "
+                "and give its s3:// address, or give a hub id"
+            )
+        self._job = job
+        self._data: dict[str, Any] = job.model_dump(mode="json", exclude_unset=True)
+        self._paths: dict[str, Path] = {}
+        source = self._data["data"]["source"]
+        if isinstance(source, dict):
+            self._data["data"]["source"] = {split: self._moved(one, f"{split}/") for split, one in source.items()}
+        else:
+            self._data["data"]["source"] = self._moved(source, "")
+        self.packed = _pack(self._paths) if self._paths else None
+        """The local data files as a tar archive, None if there are none."""
+        if self.packed is not None and len(self.packed) > MAX_PACKED:
+            raise UserError(
+                f"data.source: the files have {len(self.packed) / 1e3:.0f} kB when packed, and {MAX_PACKED / 1e3:.0f} "
+                "fit into a ConfigMap; upload them and set data.source to their s3:// address"
+            )
+
+    def whole(self) -> str:
+        """The job file with all stages."""
+        return yamltext.dump(self._data)
+
+    def of(self, stage: StageJob) -> str:
+        """The job file for one stage: itself and the stages whose encoders it builds on. A stage that does not change
+        keeps its copy whatever else changes in the job. `prepare` and `report` get the whole."""
+        if not stage.runs[0].has_seed:
+            return self.whole()
+        names: list[str] = []
+        name: str | None = stage.stage
+        while name is not None:
+            names.append(name)
+            name = self._job.stage_encoder(name)
+        kinds = {self._job.stages[name].kind for name in names}
+        data = {key: value for key, value in self._data.items() if key != "hypotheses"}
+        if "defaults" in data:
+            data["defaults"] = {kind: value for kind, value in data["defaults"].items() if kind in kinds}
+        data["stages"] = {name: value for name, value in data["stages"].items() if name in names}
+        return yamltext.dump(data)
+
+    def _moved(self, source: str, folder: str) -> str:
+        """The address of a source in pods; its local files are noted for packing, with their names kept."""
+        if not localfiles.is_local(source):
+            return source
+        path = Path(os.path.expanduser(source))
+        files = localfiles.expand(source)
+        if path.is_dir():
+            root, moved = path, f"{folder}data"
+            folder = f"{moved}/"
+        elif path.is_file():
+            root, moved = path.parent, f"{folder}{path.name}"
+        else:
+            root = _fixed_part(path)
+            moved = f"{folder}{path.relative_to(root).as_posix()}"
+        for file in files:
+            self._paths[f"{folder}{file.relative_to(root).as_posix()}"] = file
+        return f"..{FILES_FOLDER}/{moved}"
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder above the first part of a path that has a glob character."""
+    while glob.has_magic(str(pattern)):
+        pattern = pattern.parent
+    return pattern
+
+
+def _pack(paths: dict[str, Path]) -> bytes:
+    """A tar archive with the same bytes for the same files. bzip2 has had one implementation and one output for years,
+    which zlib, with its many forks, has not."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:bz2", format=tarfile.USTAR_FORMAT) as tar:
+        for name, path in sorted(paths.items()):
+            content = path.read_bytes()
+            entry = tarfile.TarInfo(name)  # of no owner and from 1970
+            entry.size, entry.mode = len(content), 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def short_hash(*parts: str | bytes) -> str:
+    """8 hex digits that name content."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part.encode() if isinstance(part, str) else part).digest())
+    return digest.hexdigest()[:8]

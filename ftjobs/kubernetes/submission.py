@@ -1,0 +1,153 @@
+"""A pipeline's manifests onto a cluster, leaving alone what runs; and waiting until it is through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ftjobs.errors import FtjobsError
+from ftjobs.kubernetes.apiobjects import ApiObjects
+from ftjobs.kubernetes.objects import Manifest
+from ftjobs.kubernetes.stagejobs import PIPELINE, STAGE, SUSPENDED
+from ftjobs.progress import LOG
+
+#: Kinds that run: they are made or left, never changed.
+_RUNS = ("Job", "JobSet")
+_SECONDS_BETWEEN_LOOKS = 3.0
+_SECONDS_TO_DELETE = 60.0
+
+
+class Outcome(NamedTuple):
+    """What became of one object."""
+
+    what: str
+    """`created`, `changed`, `unchanged`, or `again`: it had failed, and was made anew."""
+    kind: str
+    name: str
+
+
+def submit(manifests: list[Manifest], objects: ApiObjects, dry_run: bool = False) -> Iterator[Outcome]:
+    """Apply the manifests in their order.
+
+    A Job that is there is not touched: `suspend` belongs to the conductor, and its name says that its result would be
+    the same. One that failed is deleted and made anew. The last manifest is what runs the pipeline, the conductor's Job
+    or the JobSet: where it has ended, it is made anew for stages that were.
+
+    Raises:
+        UserError, FtjobsError: the cluster refused something, or did not answer. What was applied stays.
+    """
+    new_work = False
+    for manifest in manifests:
+        is_last = manifest is manifests[-1]
+        there = objects.get(manifest)
+        if manifest["kind"] not in _RUNS:
+            what = _apply(manifest, there, objects, dry_run)
+        elif there is None:
+            objects.apply(manifest, dry_run)
+            what = "created"
+        else:
+            ended = end_of(there)
+            what = "again" if ended == "Failed" or (ended and is_last and new_work) else "unchanged"
+            if what == "again" and not dry_run:
+                _make_anew(manifest, there, objects)
+        new_work |= manifest["kind"] in _RUNS and what != "unchanged"
+        yield Outcome(what, manifest["kind"], manifest["metadata"]["name"])
+
+
+def end_of(running: Manifest) -> str | None:
+    """`Complete` or `Failed` for a Job or JobSet that has ended, None for one that has not."""
+    for condition in running.get("status", {}).get("conditions") or []:
+        if condition["status"] == "True" and condition["type"] in ("Complete", "Completed", "Failed"):
+            return "Failed" if condition["type"] == "Failed" else "Complete"
+    return None
+
+
+def wait(manifests: list[Manifest], objects: ApiObjects) -> None:
+    """Say what the stages do, until the report is published.
+
+    Raises:
+        FtjobsError: the pipeline failed, or what runs it was deleted.
+    """
+    runner = manifests[-1]
+    pipeline = runner["metadata"]["labels"][PIPELINE]
+    names = {manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == "Job"}
+    said: dict[str, str] = {}
+    while True:
+        try:
+            running = objects.get(runner)
+            jobs = objects.jobs(f"{PIPELINE}={pipeline},{STAGE}")
+        except FtjobsError as error:
+            if error.exit_code != FtjobsError.exit_code:
+                raise
+            LOG.warning("%s; trying again", error)  # it runs on without us
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            continue
+        if runner["kind"] == "Job":  # others of the pipeline are of another job file
+            jobs = [job for job in jobs if job["metadata"]["name"] in names]
+        for job in jobs:
+            _say(job, said)
+        if running is None:
+            raise FtjobsError(f"{runner['kind']} {runner['metadata']['name']} was deleted; submit the job again")
+        ended = end_of(running)
+        if ended == "Complete":
+            return
+        if ended == "Failed":
+            raise FtjobsError([_why(job) for job in jobs if end_of(job) == "Failed"] or [_why(running)])
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _apply(manifest: Manifest, there: Manifest | None, objects: ApiObjects, dry_run: bool) -> str:
+    applied = objects.apply(manifest, dry_run)
+    if there is None:
+        return "created"
+    return "unchanged" if _content(applied) == _content(there) else "changed"
+
+
+def _content(found: Manifest) -> Manifest:
+    """An object without what the API server keeps about it."""
+    kept = ("managedFields", "resourceVersion", "generation")
+    metadata = {key: value for key, value in found["metadata"].items() if key not in kept}
+    return found | {"metadata": metadata}
+
+
+def _make_anew(manifest: Manifest, there: Manifest, objects: ApiObjects) -> None:
+    objects.delete(manifest)
+    end = time.monotonic() + _SECONDS_TO_DELETE
+    while True:
+        found = objects.get(manifest)
+        if found is None or found["metadata"]["uid"] != there["metadata"]["uid"]:
+            objects.apply(manifest)
+            return
+        if time.monotonic() > end:
+            raise FtjobsError(f"Job {manifest['metadata']['name']} is still being deleted; submit again later")
+        time.sleep(0.2)
+
+
+def _say(job: Manifest, said: dict[str, str]) -> None:
+    """One line when a stage is otherwise than it was."""
+    stage, status = job["metadata"]["labels"][STAGE], job.get("status", {})
+    ended = end_of(job)
+    if ended:
+        state = "done" if ended == "Complete" else "failed"
+    elif job["spec"].get("suspend"):
+        state = (job["metadata"].get("annotations") or {}).get(SUSPENDED) or "waits"
+    else:
+        state = "runs" if status.get("ready") else "starts"
+        if job["spec"].get("completions", 1) > 1:
+            state += f", {status.get('succeeded', 0)} of {job['spec']['completions']} seeds done"
+    if said.get(stage) != state:
+        LOG.info("%s: %s", stage, state)
+        said[stage] = state
+
+
+def _why(failed: Manifest) -> str:
+    """What failed, and what Kubernetes says about it."""
+    words = next(
+        f"{condition.get('reason', '')}: {condition.get('message', '')}"
+        for condition in failed["status"]["conditions"]
+        if condition["type"] == "Failed"
+    )
+    name = failed["metadata"]["name"]
+    stage = failed["metadata"].get("labels", {}).get(STAGE, failed["kind"])
+    return f"{stage} failed: {words}; its log: `kubectl logs job/{name}`" if stage != "JobSet" else f"{name}: {words}"

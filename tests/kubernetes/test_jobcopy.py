@@ -1,0 +1,215 @@
+"""The copy of a job that pods get: the same identities as at the desk, wherever the data lies."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ftjobs.errors import UserError
+from ftjobs.jobfile.read import read
+from ftjobs.kubernetes.jobcopy import JobCopy
+from ftjobs.kubernetes.manifests import pipeline_of
+from ftjobs.kubernetes.options import Options
+from ftjobs.kubernetes.pods import PACKED_FILE
+from ftjobs.kubernetes.rendering import render
+from ftjobs.kubernetes.stagejobs import stage_jobs
+from ftjobs.plan import plan, select_index
+from tests.kubernetes import rules
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = Options(image="ftjobs:0.1.0", store="s3://bucket/runs")
+JOB = """\
+name: small
+encoder: {model: me/encoder}
+data: {source: %s, text: [a, b], label: same, split: {test_fraction: 0.1}}
+seeds: [3, 1]
+defaults: {classify: {epochs: 2}, adapt: {save_every: 30s}}
+stages:
+  again: {kind: adapt, encoder: adapt}
+  adapt: {kind: adapt, epochs: 2}
+  head: {kind: classify, encoder: again, freeze_encoder: true}
+  plain: {kind: classify}
+hypotheses: [head > plain]
+"""
+
+
+def pod_folders(manifests: list[dict[str, Any]], pod: dict[str, Any], folder: Path) -> Path:
+    """What a pod finds: the job file under `job`, and under `files` what its init container unpacks."""
+    maps = {m["metadata"]["name"]: m for m in manifests if m["kind"] == "ConfigMap"}
+    volumes = {volume["name"]: volume.get("configMap", {}).get("name") for volume in pod["volumes"]}
+    (folder / "job").mkdir(parents=True)
+    (folder / "job/job.yaml").write_text(maps[volumes["job"]]["data"]["job.yaml"])
+    for container in pod.get("initContainers", []):
+        (folder / "packed").mkdir()
+        (folder / "files").mkdir()
+        packed = yaml.safe_load(f"!!binary {maps[volumes['packed']]['binaryData'][PACKED_FILE]}")
+        (folder / "packed" / PACKED_FILE).write_bytes(packed)
+        command = [str(folder) + word if word.startswith("/") else word for word in container["command"]]
+        subprocess.run([sys.executable, *command[1:]], check=True)
+    return folder / "job/job.yaml"
+
+
+def check_identities(path: Path, overrides: list[str], folder: Path) -> None:
+    """Every pod's own plan of its stage is what was planned at the desk."""
+    job = read(path, overrides)
+    desk = plan(job)
+    manifests = render(job, OPTIONS)
+    for stage in stage_jobs(desk):
+        manifest = next(m for m in manifests if m["kind"] == "Job" and m["metadata"]["name"] == stage.name)
+        pod = manifest["spec"]["template"]["spec"]
+        in_pod = plan(read(pod_folders(manifests, pod, folder / stage.name)))
+        name = pod["containers"][0]["args"][2]
+        for index, run in enumerate(stage.runs):
+            found = select_index(in_pod, name, index)
+            assert (found.identity, found.seed, found.key) == (run.identity, run.seed, run.key)
+            assert found.settings.model_dump(exclude={"data"}) == run.settings.model_dump(exclude={"data"})
+        assert manifest["metadata"]["annotations"]["ftjobs/identity"] == stage.identity
+    conductor = manifests[-1]["spec"]["template"]["spec"]
+    in_pod = plan(read(pod_folders(manifests, conductor, folder / "conductor")))
+    assert [(run.stage, run.identity) for run in in_pod] == [(run.stage, run.identity) for run in desk]
+
+
+@pytest.mark.parametrize(
+    ("job", "overrides"),
+    [
+        ("quickstart", []),
+        ("quickstart", ["seeds=[7]", "stages.head.epochs=2", "encoder.scratch.vocab_size=300"]),
+        ("medical-questions", []),
+        ("medical-questions", ["data.source=s3://bucket/data.csv", "tracking.wandb.project=x"]),
+    ],
+)
+def test_pods_find_the_identities_of_the_desk(job: str, overrides: list[str], tmp_path: Path):
+    check_identities(ROOT / f"jobs/{job}.yaml", overrides, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "pairs.csv",
+        "folder",
+        "./folder/",
+        "folder/*.csv",
+        "'folder/**/*.csv'",
+        "'fol[d]er/a.csv'",
+        "{train: folder/a.csv, test: folder/deep/a.csv}",
+        "{train: folder, test: pairs.csv, validation: me/on-the-hub}",
+    ],
+)
+def test_local_data_of_every_kind_counts_the_same_in_a_pod(source: str, tmp_path: Path):
+    for name in ("pairs.csv", "folder/a.csv", "folder/deep/a.csv", "folder/.hidden.csv", "folder/notes.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"a,b,same\n{name},x,1\n")
+    (tmp_path / "job.yaml").write_text(JOB % source)
+    check_identities(tmp_path / "job.yaml", [], tmp_path / "pods")
+
+
+def test_a_path_from_the_command_line_is_packed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "other.csv").write_text("a,b,same\nx,y,1\n")
+    (tmp_path / "job.yaml").write_text(JOB % "me/pairs")
+    monkeypatch.chdir(tmp_path)
+    check_identities(Path("job.yaml"), ["data.source=other.csv"], tmp_path / "pods")
+
+
+def test_strings_stay_strings_to_every_parser_of_yaml(tmp_path: Path):
+    (tmp_path / "job.yaml").write_text(
+        JOB.replace("me/encoder", "me/encoder, revision: '12e4'") % "me/pairs, revision: '0755'"
+    )
+    check_identities(tmp_path / "job.yaml", [], tmp_path / "pods")
+
+
+def test_what_a_stage_gets_changes_only_with_what_it_builds_on(tmp_path: Path):
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB % "me/pairs")
+
+    def objects(*overrides: str) -> dict[tuple[str, str], Any]:
+        return {(m["kind"], m["metadata"]["name"]): m for m in render(read(path, overrides), OPTIONS)}
+
+    before, after = objects(), objects("stages.adapt.epochs=3", "hypotheses=[]")
+    kept = {name for kind, name in before if kind == "Job" and (kind, name) in after}
+    assert {name.rsplit("-", 1)[0] for name in kept} == {"small-prepare", "small-plain"}
+    for name in kept:  # or `kubectl apply` would be refused: the pod template of a Job cannot be changed
+        assert before["Job", name] == after["Job", name]
+    assert (
+        before["ConfigMap", next(n for n in kept if "plain" in n)]
+        == after["ConfigMap", next(n for n in kept if "plain" in n)]
+    )
+    new = {name.rsplit("-", 1)[0] for kind, name in after if kind == "Job" and name not in kept}
+    assert new == {"small-adapt", "small-again", "small-head", "small-report", "small-conductor"}
+    for (kind, name), manifest in before.items():
+        if manifest.get("immutable") and (kind, name) in after:
+            assert after[kind, name] == manifest
+
+
+def test_what_changes_no_result_reaches_the_pods_under_the_same_names(tmp_path: Path):
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB % "me/pairs")
+    before = [m for m in render(read(path), OPTIONS) if m["kind"] == "Job"]
+    job = read(path, ["defaults.classify.save_every=7", "tracking.wandb.project=mine"])
+    after = render(job, OPTIONS)
+    assert before[:-1] == [m for m in after if m["kind"] == "Job"][:-1]  # all but the conductor's
+    copy = next(m for m in after if m["kind"] == "ConfigMap" and "-plain-" in m["metadata"]["name"])
+    assert "immutable" not in copy
+    assert yaml.safe_load(copy["data"]["job.yaml"])["defaults"]["classify"]["save_every"] == 7
+    assert yaml.safe_load(copy["data"]["job.yaml"])["tracking"] == {"wandb": {"project": "mine"}}
+
+
+def test_what_is_packed_says_nothing_of_this_machine(tmp_path: Path):
+    packed = JobCopy(read(ROOT / "jobs/quickstart.yaml")).packed
+    assert packed is not None
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        (entry,) = tar.getmembers()
+        assert (entry.name, entry.mtime, entry.uid, entry.uname, entry.mode) == ("quickstart.csv", 0, 0, "", 0o644)
+    assert str(ROOT) not in json.dumps(render(read(ROOT / "jobs/quickstart.yaml"), OPTIONS))
+
+
+def test_names_may_be_as_long_as_job_files_allow(tmp_path: Path):
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        (JOB % "me/pairs")
+        .replace("small", "p" * 33)
+        .replace("plain", "s" * 15)
+        .replace("[3, 1]", str(list(range(100))))
+    )
+    for manifest in render(read(path), OPTIONS):
+        assert len(manifest["metadata"]["name"]) <= 63
+    with pytest.raises(UserError, match="start with a letter"):
+        render(read(path), OPTIONS, "jobset")
+    path.write_text(JOB.replace("small", "3d") % "me/pairs")
+    with pytest.raises(UserError, match="start with a letter"):
+        render(read(path), OPTIONS, "jobset")
+
+
+class TestRefused:
+    def test_an_encoder_on_this_machine(self, tmp_path: Path):
+        (tmp_path / "bert").mkdir()
+        (tmp_path / "job.yaml").write_text(JOB.replace("me/encoder", "bert") % "me/pairs")
+        with pytest.raises(UserError, match=r"encoder.model: .*bert is a folder on this machine.*s3://"):
+            JobCopy(read(tmp_path / "job.yaml"))
+
+    def test_data_too_large_to_apply(self, tmp_path: Path):
+        (tmp_path / "job.yaml").write_text(JOB % "pairs.parquet")
+        (tmp_path / "pairs.parquet").write_bytes(random.Random(0).randbytes(200_000))
+        with pytest.raises(UserError, match=r"data.source: the files have 20\d kB when packed, and 188 fit .*s3://"):
+            JobCopy(read(tmp_path / "job.yaml"))
+        (tmp_path / "pairs.parquet").write_bytes(random.Random(0).randbytes(185_000))
+        largest = max(render(read(tmp_path / "job.yaml"), OPTIONS), key=lambda manifest: len(json.dumps(manifest)))
+        assert 240_000 < len(json.dumps(largest)) < rules.MOST_APPLIED - 1024
+
+    def test_too_many_seeds_for_a_host_name(self, tmp_path: Path):
+        (tmp_path / "job.yaml").write_text(
+            (JOB % "me/pairs")
+            .replace("small", "p" * 33)
+            .replace("plain", "s" * 15)
+            .replace("[3, 1]", str(list(range(10_001))))
+        )
+        with pytest.raises(UserError, match="longer than 63 characters"):
+            pipeline_of(read(tmp_path / "job.yaml"), OPTIONS)

@@ -1,0 +1,91 @@
+"""The rendered pods of a whole pipeline, run as processes that share nothing but the S3 server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ftjobs import artifacts
+from ftjobs.jobfile.read import read
+from ftjobs.kubernetes.options import Options
+from ftjobs.kubernetes.rendering import render
+from ftjobs.plan import plan
+from ftjobs.storage import open_storage
+from tests.kubernetes.test_jobcopy import pod_folders
+from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+
+ROOT = Path(__file__).parents[2]
+
+
+class Pods:
+    """What a kubelet does with the pods of a pipeline, as far as it matters here."""
+
+    def __init__(self, manifests: list[dict[str, Any]], folder: Path) -> None:
+        self.manifests, self.folder, self.started = manifests, folder, 0
+
+    def run(self, job: dict[str, Any], index: int) -> tuple[int, str]:
+        """Exit code and termination message of one completion index."""
+        self.started += 1
+        pod, folder = job["spec"]["template"]["spec"], self.folder / f"pod-{self.started}"
+        file = pod_folders(self.manifests, pod, folder)
+        (container,) = pod["containers"]
+        variables = {variable["name"]: variable["value"] for variable in container["env"]}
+        for source in container["envFrom"]:
+            if "configMapRef" in source:
+                name = source["configMapRef"]["name"]
+                variables |= next(
+                    m["data"] for m in self.manifests if m["kind"] == "ConfigMap" and m["metadata"]["name"] == name
+                )
+            elif source["secretRef"]["name"] == "ftjobs-s3":
+                variables |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        variables |= {"FTJOBS_TERMINATION_LOG": str(folder / "termination-log"), "JOB_COMPLETION_INDEX": str(index)}
+        arguments = [
+            word.replace("$(JOB_COMPLETION_INDEX)", str(index)).replace("/job/job.yaml", str(file))
+            for word in container["args"]
+        ]
+        of_the_image = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        environment = {"HOME": str(folder), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"} | of_the_image | variables
+        command = [sys.executable, "-m", "ftjobs", *arguments]
+        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        return ended.returncode, (folder / "termination-log").read_text()
+
+
+@pytest.mark.slow
+def test_a_pipeline_runs_from_its_manifests_alone(s3: S3Server, tmp_path: Path):
+    job = yaml.safe_load((ROOT / "jobs/quickstart.yaml").read_text())
+    (tmp_path / "quickstart.csv").write_bytes((ROOT / "jobs/quickstart.csv").read_bytes())
+    job["stages"] = {
+        "adapt": {"kind": "adapt", "epochs": 1},
+        "head": {"kind": "classify", "encoder": "adapt", "freeze_encoder": True},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job | {"seeds": [2, 1], "hypotheses": []}))
+    store = f"s3://{BUCKET}/{tmp_path.name}"
+    settings = {"AWS_ENDPOINT_URL_S3": s3.url, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    manifests = render(read(tmp_path / "job.yaml"), Options(image="ftjobs:0.1.0", store=store, environment=settings))
+    (tmp_path / "quickstart.csv").unlink()  # pods do not see this machine
+    pods = Pods(manifests, tmp_path)
+    jobs = {m["metadata"]["labels"].get("ftjobs/stage"): m for m in manifests if m["kind"] == "Job"}
+
+    assert [stage for stage, one in jobs.items() if stage and not one["spec"]["suspend"]] == ["prepare"]
+    code, message = pods.run(jobs["head"], 0)  # somebody resumed it too early
+    assert code == 75
+    assert message.startswith("error: ")
+    for stage in ("prepare", "adapt", "head", "report"):
+        for index in range(jobs[stage]["spec"]["completions"]):
+            code, message = pods.run(jobs[stage], index)
+            assert code == 0, message
+            if stage == "head":
+                assert 0 < json.loads(message)["accuracy"] < 1
+
+    (tmp_path / "quickstart.csv").write_bytes((ROOT / "jobs/quickstart.csv").read_bytes())
+    runs = plan(read(tmp_path / "job.yaml"))  # the desk finds what the pods have published
+    storage = open_storage(store)
+    assert [run.title for run in runs if artifacts.find(storage, run) is None] == []
+    assert "| head |" in artifacts.read_text(storage, artifacts.require(storage, runs[-1]), "report.md")
