@@ -105,8 +105,8 @@ class Engine:
 
 def local_folders(arguments: dict[str, str]) -> list[str]:
     """Folders of this machine that values of pip settings name."""
-    paths = [word.removeprefix("file://") for value in arguments.values() for word in value.split()]
-    return [path for path in paths if path.startswith("/") and Path(path).is_dir()]
+    words = [word for value in arguments.values() for word in value.split()]
+    return [word for word in words if word.startswith("/") and Path(word).is_dir()]
 
 
 @contextmanager
@@ -167,14 +167,16 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
 
 
 def _pip_settings() -> dict[str, str]:
-    """What pip is set to on this machine, by its files and the environment, which goes first."""
+    """What pip is set to on this machine, by its files and the environment, which goes first. Indexes that are files
+    are left out: what they name may lie anywhere."""
     listed = _run([sys.executable, "-m", "pip", "config", "list"]).stdout.splitlines()
     settings: dict[str, str] = {}
     for name, _, value in (line.partition("=") for line in listed):
         scope, _, key = name.rpartition(".")
         if key not in settings or scope == ":env:":
-            settings[key] = str(ast.literal_eval(value))
-    return settings
+            words = str(ast.literal_eval(value)).split()
+            settings[key] = " ".join(word for word in words if not word.startswith("file:"))
+    return {key: value for key, value in settings.items() if value}
 
 
 def _run(command: list[str], check: bool = True) -> subprocess.CompletedProcess[str]:
