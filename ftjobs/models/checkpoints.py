@@ -121,6 +121,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise UserError(f"{folder}: its tokenizer has no fast version; convert it to a tokenizer.json first")
     if tokenizer.pad_token_id is None:
         raise UserError(f"{folder}: its tokenizer has no padding token; encoders such as BERT have one")
+    for how_it_was_found in ("is_local", "local_files_only"):  # transformers would write it down with the tokenizer
+        tokenizer.init_kwargs.pop(how_it_was_found, None)
     return tokenizer
 
 

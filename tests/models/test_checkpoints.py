@@ -154,6 +154,14 @@ def test_a_name_that_cannot_be_a_hub_id_is_the_users_mistake(tmp_path: Path) -> 
         checkpoints.download("a/b/c/d", "main")
 
 
+def test_a_tokenizer_does_not_tell_how_it_was_found(folder: Path, tmp_path: Path) -> None:
+    """Whether the hub was allowed (HF_HUB_OFFLINE) is no part of a checkpoint: same job, same bytes."""
+    checkpoints.load_tokenizer(folder).save_pretrained(tmp_path / "saved")
+    assert (
+        not {"is_local", "local_files_only"} & json.loads((tmp_path / "saved/tokenizer_config.json").read_text()).keys()
+    )
+
+
 @pytest.mark.parametrize(("family", "expected"), [("bert", 64), ("roberta", 64), ("modernbert", 64)])
 def test_longest_input_is_what_the_positions_allow(
     make_encoder: Callable[..., Path], family: str, expected: int
