@@ -34,6 +34,10 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 (N,): what a step should have alike, so that little is padded."""
+
     def batch(self, indices: np.ndarray, epoch: int) -> Batch:
         """The examples at `indices`, as they are in `epoch`."""
 
@@ -146,7 +150,8 @@ class _Stepper:
         self.processes = Processes(accelerator)
         self.losses = torch.zeros(())
         per_device = settings.per_device_batch_size * settings.gradient_accumulation_steps
-        self.steps_per_epoch = steps_per_epoch(len(examples), per_device * accelerator.num_processes)
+        self.global_batch_size = per_device * accelerator.num_processes
+        self.steps_per_epoch = steps_per_epoch(len(examples), self.global_batch_size)
         # Not prepared: accelerate would advance it once per process, and the rate would fall that many times faster.
         self.rates = schedule(optimizer, settings, settings.epochs * self.steps_per_epoch)
 
@@ -158,7 +163,7 @@ class _Stepper:
         processes, settings = self.processes, self.settings
         self.losses = torch.tensor(at.losses, device=self.accelerator.device)  # stays there: no wait in an epoch
         steps = windows(
-            epoch_order(len(self.examples), seed, at.epoch),
+            epoch_order(self.examples.lengths, seed, at.epoch, self.global_batch_size),
             settings.per_device_batch_size,
             settings.gradient_accumulation_steps,
             processes.rank,
