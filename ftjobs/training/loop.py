@@ -22,9 +22,11 @@ from ftjobs.device import on_cpu, training_device
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.progress import LOG, track
+from ftjobs.training import memory
+from ftjobs.training.dropout import fast_masks
 from ftjobs.training.optimization import adamw, precision, schedule
-from ftjobs.training.processes import Processes
 from ftjobs.training.outcome import Trained
+from ftjobs.training.processes import Processes
 from ftjobs.training.records import STEPS_BETWEEN
 from ftjobs.training.state import Position, StateKeeper, TrainingState, capture, restore
 
@@ -90,7 +92,7 @@ def train(
             keeper.save(stepper.capture(at, best).write, at.step, total, wait=wait)
 
     try:
-        with track(title, total) as advance:
+        with memory.freed_is_kept(), fast_masks(), track(title, total) as advance:
             advance(at.step, "")
             while at.epoch <= settings.epochs:
                 (training_mode or model.train)()
