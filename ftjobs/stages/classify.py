@@ -113,7 +113,11 @@ def _freeze(
     if not features.suffice(model, texts["train"]):
         LOG.info("the head of `%s` needs more than one vector per text: no features kept", model.config.model_type)
         return texts, False
-    return {name: features.compute(model, one, f"features of {name}") for name, one in texts.items()}, True
+    precisions = dict.fromkeys(texts, "no") | {"train": settings.mixed_precision}
+    computed = {
+        name: features.compute(model, one, f"features of {name}", precisions[name]) for name, one in texts.items()
+    }
+    return computed, True
 
 
 def _write_predictions(data: prepared.PreparedData, logits: np.ndarray, path: Path) -> None:

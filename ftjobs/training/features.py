@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ftjobs.data.batching import Batch, LabelledExamples, by_length
 from ftjobs.progress import track
+from ftjobs.training.optimization import autocast
 
 _BATCH = 64
 
@@ -75,13 +76,22 @@ def feature_encoder(model: PreTrainedModel) -> Iterator[None]:
 
 
 @torch.no_grad()
-def compute(model: PreTrainedModel, examples: LabelledExamples, title: str) -> FeatureExamples:
-    """Run the encoder once over all examples, in eval mode and fp32, longest first."""
+def compute(
+    model: PreTrainedModel, examples: LabelledExamples, title: str, mixed_precision: str = "no"
+) -> FeatureExamples:
+    """Run the encoder once over all examples, in eval mode, longest first.
+
+    Args:
+        model: a classifier.
+        examples: of one split.
+        title: what the progress display calls it.
+        mixed_precision: as in the job file; that of training for what is trained on, none for what is evaluated on.
+    """
     model.eval()
     device = next(model.parameters()).device
     mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
     features = torch.zeros(len(examples), model.config.hidden_size)
-    with track(title, len(examples)) as advance:
+    with track(title, len(examples)) as advance, autocast(mixed_precision, device):
         for indices in by_length(examples.lengths, _BATCH):
             inputs = examples.batch(indices, 0).to(device).inputs
             hidden = model.base_model(**inputs).last_hidden_state  # (B, T, H)
