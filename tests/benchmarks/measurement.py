@@ -75,9 +75,7 @@ def measure(spec: Spec, threads: int | None) -> Measured:
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     told = json.dumps({**asdict(spec), "started": time.time()})
-    found = subprocess.run(
-        [sys.executable, "-m", module, told], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    found = subprocess.run([sys.executable, "-m", module, told], env=environment, capture_output=True, text=True)
     if found.returncode:
         raise RuntimeError(f"{spec.side} {spec.kind}: {found.stderr[-3000:]}")
     return Measured(**json.loads(found.stdout.splitlines()[-1]))

@@ -71,7 +71,7 @@ def run(spec: Spec) -> Measured:
     evaluation.logits = watch.around(lambda *_: "evaluation", evaluation.logits)
     evaluation.masked_lm = watch.around(lambda *_: "evaluation", evaluation.masked_lm)
     features.compute = watch.around(
-        lambda model, examples, title: "once" if "train" in title else "evaluation", features.compute
+        lambda model, examples, title, *_: "once" if "train" in title else "evaluation", features.compute
     )
     output = Path(spec.output)
     output.mkdir(parents=True)
