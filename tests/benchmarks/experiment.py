@@ -56,6 +56,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=32, help="optimizer steps per stage, in all epochs together")
     parser.add_argument("--rounds", type=int, default=2, help="times that all sides take their turn")
     parser.add_argument("--stages", nargs="+", help="only these stages; a stage that reads `adapt` needs it")
+    parser.add_argument(
+        "--sides", nargs="+", choices=SIDES, default=SIDES, help="only these; `ours` is what ratios are over"
+    )
     parser.add_argument("--full", action="store_true", help="all rows, and accuracies side by side")
     parser.add_argument("--seeds", type=int, default=3, help="with --full: seeds")
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="cpu: leave a GPU alone")
@@ -96,12 +99,12 @@ class Experiment:
         self.job, self.wanted, self.folder = job, wanted, folder
         self.whole = folder / "whole"
         prepare(job, wanted.encoder, self.whole, folder / "made")
-        per_epoch = {job.stage(name).epochs: job.stage(name).per_device_batch_size for name in ("behavioural",)}
-        ((epochs, batch),) = per_epoch.items()
-        rows = 10**9 if wanted.full else max(wanted.steps * batch // epochs, batch)
-        self.full, self.size = sample(self.whole, folder / "sample", rows)
+        stage = job.stage("behavioural")  # `adapt` has twice the texts and takes twice as many a step
+        rows = max(wanted.steps * stage.per_device_batch_size // stage.epochs, stage.per_device_batch_size)
+        self.full, self.size = sample(self.whole, folder / "sample", 10**9 if wanted.full else rows)
         self.stages = wanted.stages or list(job.stages)
         self.found: dict[tuple[str, str], list[Measured]] = {}
+        self.sides = [side for side in SIDES if side in wanted.sides]
         self.workers = 0
 
     def run(self) -> None:
@@ -110,14 +113,14 @@ class Experiment:
         self.workers = self._best_workers()
         for turn in range(seeds):
             for stage in self.stages:
-                for side in SIDES:
+                for side in self.sides:
                     seed = 42 + turn if self.wanted.full else 42
                     measured = self._measure(stage, side, seed, turn)
                     self.found.setdefault((stage, side), []).append(measured)
                     print(f"{stage} {side}: {1e3 * measured.per_step:.1f} ms a step", file=sys.stderr, flush=True)
 
     def _best_workers(self) -> int:
-        if self.stages == ["adapt"] or (os.cpu_count() or 1) < 2:
+        if "tuned" not in self.sides or self.stages == ["adapt"] or (os.cpu_count() or 1) < 2:
             return 0
         stage = next(name for name in self.stages if name != "adapt")
         found = {}
@@ -155,14 +158,14 @@ class Experiment:
             "| stage | by | ms/step | examples/s | tokens/s | of peak | peak MB | ratio | whole stage | evaluation | start |",
             "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
-        totals = dict.fromkeys(SIDES, 0.0)
+        totals = dict.fromkeys(self.sides, 0.0)
         for stage in self.stages:
             settings = self.job.stage(stage)
             tokens, operations = tokens_and_operations(self.whole, settings)
             examples = self.full.train * (2 if settings.kind == "adapt" else 1)
             steps = -(-examples // settings.per_device_batch_size) * settings.epochs
             ours = self._per_step(stage, "ours")
-            for side in SIDES:
+            for side in self.sides:
                 found = self.found[stage, side]
                 seconds = self._per_step(stage, side) * steps
                 totals[side] += seconds
@@ -173,10 +176,10 @@ class Experiment:
                     f"| {statistics.mean(one.memory for one in found) / 1e6:.0f} | {seconds / steps / ours:.2f} "
                     f"| {seconds:.0f} s | {evaluation:.1f} s | {statistics.mean(one.start for one in found):.1f} s |"
                 )
-        for side in SIDES:
+        for side in self.sides:
             ratio = totals[side] / totals["ours"]
             lines.append(f"| **all** | {side} | | | | | | {ratio:.2f} | {totals[side]:.0f} s | | |")
-        notes = {side: self.found[self.stages[0], side][0].notes for side in SIDES}
+        notes = {side: self.found[self.stages[0], side][0].notes for side in self.sides}
         return "\n".join([*lines, "", f"Ratio: seconds over those of ftjobs. {notes}"])
 
     def _per_step(self, stage: str, side: str) -> float:
@@ -184,10 +187,10 @@ class Experiment:
 
     def accuracies(self) -> str:
         """Accuracy of the best epoch over seeds, side by side."""
-        lines = ["", "| stage | " + " | ".join(SIDES) + " |", "|---|" + "---:|" * len(SIDES)]
+        lines = ["", "| stage | " + " | ".join(self.sides) + " |", "|---|" + "---:|" * len(self.sides)]
         for stage in (name for name in self.stages if self.job.stage(name).kind == "classify"):
             cells = []
-            for side in SIDES:
+            for side in self.sides:
                 values = [100 * one.accuracy for one in self.found[stage, side] if one.accuracy is not None]
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 cells.append(f"{statistics.mean(values):.2f} ± {spread:.2f}")
