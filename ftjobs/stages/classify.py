@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ftjobs.device import training_device
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import checkpoints, heads
 from ftjobs.progress import LOG
-from ftjobs.training import evaluation, features, memory
+from ftjobs.training import evaluation, features, memory, vocabulary
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
@@ -69,7 +68,8 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         if settings.freeze_encoder and not settings.encoder_dropout:
             model.base_model.eval()
 
-    with features.feature_encoder(model) if frozen else nullcontext():
+    used = texts["train"].tokens.input_ids
+    with features.feature_encoder(model) if frozen else vocabulary.only_used_rows(model, used):
         trained = train(
             model,
             examples["train"],
@@ -113,7 +113,7 @@ def _freeze(
     if not features.suffice(model, texts["train"]):
         LOG.info("the head of `%s` needs more than one vector per text: no features kept", model.config.model_type)
         return texts, False
-    return features.of_splits(model, texts, session.keeper), True
+    return features.of_splits(model, texts, session.keeper, settings.mixed_precision), True
 
 
 def _write_predictions(data: prepared.PreparedData, logits: np.ndarray, path: Path) -> None:

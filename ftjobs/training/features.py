@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ftjobs.data.batching import Batch, LabelledExamples, by_length
 from ftjobs.progress import LOG, track
+from ftjobs.training.optimization import autocast
 from ftjobs.training.state import StateKeeper
 
 _BATCH = 64
@@ -80,13 +81,22 @@ def feature_encoder(model: PreTrainedModel) -> Iterator[None]:
 
 
 @torch.no_grad()
-def compute(model: PreTrainedModel, examples: LabelledExamples, title: str) -> FeatureExamples:
-    """Run the encoder once over all examples, in eval mode and fp32, longest first."""
+def compute(
+    model: PreTrainedModel, examples: LabelledExamples, title: str, mixed_precision: str = "no"
+) -> FeatureExamples:
+    """Run the encoder once over all examples, in eval mode, longest first.
+
+    Args:
+        model: a classifier.
+        examples: of one split.
+        title: what the progress display calls it.
+        mixed_precision: as in the job file; that of training for what is trained on, none for what is evaluated on.
+    """
     model.eval()
     device = next(model.parameters()).device
     mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
     features = torch.zeros(len(examples), model.config.hidden_size)
-    with track(title, len(examples)) as advance:
+    with track(title, len(examples)) as advance, autocast(mixed_precision, device):
         for indices in by_length(examples.lengths, _BATCH):
             inputs = examples.batch(indices, 0).to(device).inputs
             hidden = model.base_model(**inputs).last_hidden_state  # (B, T, H)
@@ -101,9 +111,11 @@ def compute(model: PreTrainedModel, examples: LabelledExamples, title: str) -> F
 
 
 def of_splits(
-    model: PreTrainedModel, splits: dict[str, LabelledExamples], keeper: StateKeeper | None
+    model: PreTrainedModel, splits: dict[str, LabelledExamples], keeper: StateKeeper | None, mixed_precision: str = "no"
 ) -> dict[str, FeatureExamples]:
     """Features of every split: those that an earlier attempt at this stage has left, or computed now.
+
+    Those of `train` are computed in the precision of training, those that are evaluated on in full precision.
 
     Computed ones are left for a later attempt if making them again would take longer than fetching them.
     """
@@ -115,7 +127,10 @@ def of_splits(
             LOG.info("features: those of an earlier attempt")
             return {name: FeatureExamples(tensors[name], examples.labels) for name, examples in splits.items()}
     started = perf_counter()
-    found = {name: compute(model, examples, f"features of {name}") for name, examples in splits.items()}
+    precisions = dict.fromkeys(splits, "no") | {"train": mixed_precision}
+    found = {
+        name: compute(model, examples, f"features of {name}", precisions[name]) for name, examples in splits.items()
+    }
     tensors = {name: examples.features for name, examples in found.items()}
     to_fetch = _SECONDS_TO_BEGIN + sum(tensor.nbytes for tensor in tensors.values()) / _BYTES_PER_SECOND
     if keeper and perf_counter() - started > to_fetch:

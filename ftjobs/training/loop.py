@@ -22,6 +22,8 @@ from ftjobs.device import on_cpu, training_device
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.progress import LOG, track
+from ftjobs.training import memory
+from ftjobs.training.dropout import fast_masks
 from ftjobs.training.optimization import adamw, precision, schedule
 from ftjobs.training.outcome import Trained
 from ftjobs.training.processes import Processes
@@ -33,6 +35,10 @@ class Examples(Protocol):
     """What the loop needs of a training set."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 (N,): what a step should have alike, so that little is padded."""
 
     def batch(self, indices: np.ndarray, epoch: int) -> Batch:
         """The examples at `indices`, as they are in `epoch`."""
@@ -87,7 +93,7 @@ def train(
             keeper.save(stepper.capture(at, best).write, at.step, total, wait=wait)
 
     try:
-        with track(title, total) as advance:
+        with memory.freed_is_kept(), fast_masks(), track(title, total) as advance:
             advance(at.step, "")
             while at.epoch <= settings.epochs:
                 (training_mode or model.train)()
@@ -150,7 +156,8 @@ class _Stepper:
         self.processes = Processes(accelerator)
         self.losses = torch.zeros(())
         per_device = settings.per_device_batch_size * settings.gradient_accumulation_steps
-        self.steps_per_epoch = steps_per_epoch(len(examples), per_device * accelerator.num_processes)
+        self.global_batch_size = per_device * accelerator.num_processes
+        self.steps_per_epoch = steps_per_epoch(len(examples), self.global_batch_size)
         # Not prepared: accelerate would advance it once per process, and the rate would fall that many times faster.
         self.rates = schedule(optimizer, settings, settings.epochs * self.steps_per_epoch)
 
@@ -162,7 +169,7 @@ class _Stepper:
         processes, settings = self.processes, self.settings
         self.losses = torch.tensor(at.losses, device=self.accelerator.device)  # stays there: no wait in an epoch
         steps = windows(
-            epoch_order(len(self.examples), seed, at.epoch),
+            epoch_order(self.examples.lengths, seed, at.epoch, self.global_batch_size),
             settings.per_device_batch_size,
             settings.gradient_accumulation_steps,
             processes.rank,

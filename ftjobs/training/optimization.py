@@ -58,3 +58,13 @@ def precision(wanted: str, device: torch.device) -> str:
     if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return "bf16"
     return "no"
+
+
+def autocast(wanted: str, device: torch.device) -> torch.autocast:
+    """A block in the mixed precision that a stage trains in, for passes outside of the loop.
+
+    Raises:
+        UserError: the device cannot do what is wanted.
+    """
+    kind = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision(wanted, device)]
+    return torch.autocast(device.type, kind, enabled=kind is not None)

@@ -87,7 +87,7 @@ def test_masks_do_not_depend_on_the_batch_and_change_with_the_epoch() -> None:
     width = together.inputs["input_ids"].shape[1]
     for row, index in enumerate(range(19, -1, -1)):
         length = examples.lengths[index]
-        assert torch.equal(together.inputs["input_ids"][row, :length], alone[index].inputs["input_ids"][0])
+        assert torch.equal(together.inputs["input_ids"][row, :length], alone[index].inputs["input_ids"][0, :length])
         of_row = (together.positions // width) == row
         assert torch.equal(together.positions[of_row] % width, alone[index].positions)
         assert torch.equal(together.labels[of_row], alone[index].labels)

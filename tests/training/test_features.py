@@ -38,6 +38,16 @@ def test_same_logits_from_features_as_from_texts(make_encoder: Callable[..., Pat
     assert model.base_model is encoder
 
 
+def test_what_is_trained_on_may_be_computed_in_bf16_and_is_kept_in_fp32(make_encoder: Callable[..., Path]) -> None:
+    model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
+    examples = labelled("bert", 30, model.config.vocab_size)
+    whole = features.compute(model, examples, "features").features
+    rounded = features.compute(model, examples, "features", "bf16").features
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, whole)
+    torch.testing.assert_close(rounded, whole, rtol=0.05, atol=0.05)
+
+
 def test_mean_pooling_heads_work_from_features_too(make_encoder: Callable[..., Path]) -> None:
     model, new = heads.load_classifier(make_encoder("modernbert", classifier_pooling="mean"), ["a", "b"])
     heads.freeze_encoder(model, new)

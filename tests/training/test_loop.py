@@ -138,10 +138,14 @@ def test_fp16_without_a_gpu_is_refused() -> None:
         precision("fp16", torch.device("cpu"))
 
 
+def random_lengths(examples: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(5, 100, size=examples)
+
+
 @pytest.mark.parametrize("examples", [1, 7, 8, 9, 100])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_example_once_and_all_processes_in_step(examples: int, world: int) -> None:
-    order = epoch_order(examples, seed=5, epoch=2)
+    order = epoch_order(random_lengths(examples), 5, 2, 3 * 2 * world)
     per_process = [list(windows(order, 3, 2, rank, world)) for rank in range(world)]
     steps = {len(steps) for steps in per_process}
     assert steps == {steps_per_epoch(examples, 3 * 2 * world)}
@@ -152,9 +156,28 @@ def test_every_example_once_and_all_processes_in_step(examples: int, world: int)
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
-    assert epoch_order(50, 1, 1).tolist() == epoch_order(50, 1, 1).tolist()
-    orders = {tuple(epoch_order(50, seed, epoch)) for seed in (1, 2) for epoch in (1, 2)}
+    lengths = random_lengths(50)
+    assert epoch_order(lengths, 1, 1, 4).tolist() == epoch_order(lengths, 1, 1, 4).tolist()
+    orders = {tuple(epoch_order(lengths, seed, epoch, 4)) for seed in (1, 2) for epoch in (1, 2)}
     assert len(orders) == 4
+
+
+def test_a_step_has_one_length_and_steps_do_not() -> None:
+    lengths = random_lengths(4_000)
+    steps = lengths[epoch_order(lengths, 1, 1, 8)].reshape(-1, 8)
+    padded = steps.max(axis=1).sum() * 8 / lengths.sum()
+    assert padded < 1.03  # 1.7 in a random order
+    means = steps.mean(axis=1)
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.15  # three standard errors
+
+
+def test_a_text_meets_others_in_every_epoch() -> None:
+    lengths = random_lengths(4_000)
+    together = []
+    for epoch in (1, 2):
+        steps = epoch_order(lengths, 1, epoch, 8).reshape(-1, 8)
+        together.append({frozenset((int(a), int(b))) for step in steps for a in step for b in step if a < b})
+    assert len(together[0] & together[1]) < 0.05 * len(together[0])
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,11 @@ def random_tokens(examples: int, vocab_size: int) -> Tokens:
 
 
 def batches_of(examples: Any, settings: TrainingFields) -> list[Batch]:
+    size = settings.per_device_batch_size
     return [
         examples.batch(indices, epoch)
         for epoch in range(1, settings.epochs + 1)
-        for window in windows(epoch_order(len(examples), SEED, epoch), settings.per_device_batch_size, 1, 0, 1)
+        for window in windows(epoch_order(examples.lengths, SEED, epoch, size), size, 1, 0, 1)
         for indices in window
     ]
 

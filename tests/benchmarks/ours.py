@@ -1,0 +1,95 @@
+"""A stage of ftjobs as the runner calls it, on folders; stop-watches stand around what it does. See `measurement`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ftjobs.jobfile.fields import Adapt, Classify
+from ftjobs.stages import adapt, classify
+from ftjobs.training import evaluation, features, memory
+from ftjobs.training.session import Session
+from tests.benchmarks.measurement import Measured, Spec, report, spec_from_command_line
+
+
+class Watch:
+    """Adds up the seconds spent in functions."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def around(self, name: Callable[..., str], function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, timed under the name that `name` gives for its arguments."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                key = name(*args, **kwargs)
+                self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
+
+        return timed
+
+
+class Stamps(Session):
+    """When epochs of training began and ended: the loop has waited for the device when it evaluates."""
+
+    first = 0.0
+    steps = 0
+    epochs: ClassVar[list[float]] = []
+    began = 0.0
+
+    def around(self, train: Callable[..., Any]) -> Callable[..., Any]:
+        """`train`, timed."""
+
+        def timed(*args: Any, evaluate: Callable[[], Any], **kwargs: Any) -> Any:
+            def stamp() -> Any:
+                Stamps.epochs.append(time.perf_counter() - Stamps.began)
+                found = evaluate()
+                Stamps.began = time.perf_counter()
+                return found
+
+            Stamps.first, Stamps.began = time.time(), time.perf_counter()
+            return train(*args, evaluate=stamp, **kwargs)
+
+        return timed
+
+    def log_step(self, step: int, *args: Any) -> None:
+        Stamps.steps = step
+
+
+def run(spec: Spec) -> Measured:
+    """Run the stage and say what it took."""
+    watch, stamps = Watch(), Stamps()
+    stage = adapt if spec.kind == "adapt" else classify
+    settings = Adapt(**spec.settings) if spec.kind == "adapt" else Classify(**spec.settings)
+    stage.train = stamps.around(stage.train)
+    evaluation.logits = watch.around(lambda *_: "evaluation", evaluation.logits)
+    evaluation.masked_lm = watch.around(lambda *_: "evaluation", evaluation.masked_lm)
+    features.compute = watch.around(
+        lambda model, examples, title, *_: "once" if "train" in title else "evaluation", features.compute
+    )
+    output = Path(spec.output)
+    output.mkdir(parents=True)
+    inputs = {"prepare": Path(spec.data), "encoder": Path(spec.encoder)}
+    metrics = stage.run(settings, spec.seed, inputs, output, stamps)
+    timing = json.loads((output / "timing.json").read_text())
+    once = watch.seconds.get("once", 0.0)
+    return Measured(
+        start=stamps.first - spec.started - once,
+        once=once,
+        epochs=stamps.epochs,
+        steps=stamps.steps // len(stamps.epochs),
+        evaluation=watch.seconds.get("evaluation", 0.0),
+        memory=memory.peak()[0],
+        accuracy=metrics.get("accuracy"),
+        notes={"precision": timing["mixed_precision"]},
+    )
+
+
+if __name__ == "__main__":
+    report(run(spec_from_command_line()))

@@ -1,0 +1,53 @@
+"""The matrix-multiply peak of this machine, and how many operations a stage cannot do without."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ftjobs.data import prepared
+from ftjobs.data.tokenization import tokenize
+from ftjobs.models import checkpoints
+from ftjobs.training.optimization import precision
+
+_SIZE = {"cpu": 2048, "cuda": 8192}
+
+
+def matmul_peak() -> tuple[float, str]:
+    """Most floating-point operations a second in products of large square matrices, and in which precision: bf16 where
+    training would choose it."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = precision("auto", device)
+    dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
+    size = _SIZE[device.type]
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(8):
+        started = time.perf_counter()
+        float((a @ b)[0, 0])
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best, kind.replace("no", "fp32")
+
+
+def tokens_and_operations(whole: Path, stage: Any) -> tuple[int, float]:
+    """Tokens in an epoch of a stage, and the floating-point operations of all its epochs that no implementation avoids.
+
+    Two operations per weight and token forwards, four backwards; attention besides. A frozen encoder runs once. The
+    vocabulary is reached from masked tokens only.
+    """
+    rows = prepared.read(whole / "data").splits["train"]
+    tokenizer = checkpoints.load_tokenizer(whole / "model")
+    config = checkpoints.load_config(whole / "model")
+    mlm = stage.kind == "adapt"
+    texts = (rows.sentences, None) if mlm else (rows.texts, rows.pairs)
+    lengths = tokenize(tokenizer, *texts, 512).lengths
+    width, layers = config.hidden_size, config.num_hidden_layers
+    weights = layers * (4 * width**2 + 2 * width * config.intermediate_size)
+    forward = float((2 * weights * lengths + 4 * layers * width * lengths**2).sum())
+    if mlm:
+        forward += 2 * 0.15 * float(lengths.sum()) * width * config.vocab_size
+    passes = 1.0 if not mlm and stage.freeze_encoder else 3.0 * stage.epochs
+    return int(lengths.sum()), forward * passes

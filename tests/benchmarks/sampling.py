@@ -1,0 +1,49 @@
+"""A fair sample of a prepared data set: fewer rows, the same lengths."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ftjobs.data import prepared
+from ftjobs.data.prepared import PreparedData, Rows
+
+
+@dataclass(frozen=True)
+class Size:
+    """Rows of a prepared data set."""
+
+    train: int
+    test: int
+
+
+def sample(whole: Path, folder: Path, rows: int) -> tuple[Size, Size]:
+    """Write the output of `prepare` again with `rows` training rows, and as large a share of the test rows.
+
+    Rows are taken at evenly spaced ranks of length, so that every quantile of length is that of the whole, and stay in
+    their order. All epochs run over them; what is done once a stage therefore weighs what it weighs in the real job.
+
+    Returns:
+        The size of the whole and of the sample.
+    """
+    data = prepared.read(whole / "data")
+    full = Size(len(data.splits["train"]), len(data.splits["test"]))
+    rows = min(rows, full.train)
+    size = Size(rows, max(round(full.test * rows / full.train), 8))
+    splits = {"train": _evenly(data.splits["train"], size.train), "test": _evenly(data.splits["test"], size.test)}
+    prepared.write(PreparedData(splits, data.classes), prepared.read_summary(whole / "data"), folder / "data")
+    os.symlink(whole / "model", folder / "model")
+    return full, size
+
+
+def _evenly(rows: Rows, count: int) -> Rows:
+    assert rows.pairs is not None
+    assert rows.labels is not None
+    ranks = np.argsort([len(a) + len(b) for a, b in zip(rows.texts, rows.pairs, strict=True)], kind="stable")
+    kept = np.sort(ranks[((np.arange(count) + 0.5) * len(ranks) / count).astype(int)])
+    return Rows(
+        rows.ids[kept], [rows.texts[i] for i in kept], [rows.pairs[i] for i in kept], np.asarray(rows.labels)[kept]
+    )

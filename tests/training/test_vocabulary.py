@@ -1,0 +1,84 @@
+"""Training only the rows in use is training them all, in every family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ftjobs.jobfile.fields import Classify
+from ftjobs.models import heads
+from ftjobs.training import evaluation
+from ftjobs.training.loop import train
+from ftjobs.training.objectives import classification_loss
+from ftjobs.training.vocabulary import UsedRows, only_used_rows
+from tests.conftest import FAMILIES
+from tests.training.test_features import labelled
+
+
+def without_dropout(model: Any) -> Any:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for name in ("attention_probs_dropout_prob", "attention_dropout"):
+        if hasattr(model.config, name):
+            setattr(model.config, name, 0.0)
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_weights_and_figures_as_training_all_rows(make_encoder: Callable[..., Path], family: str) -> None:
+    folder = make_encoder(family)
+    settings = Classify(epochs=3, learning_rate=1e-3, weight_decay=0.5, mixed_precision="no")
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(without_dropout(heads.load_classifier(folder, ["a", "b"])[0]))
+    vocabulary = models[0].config.vocab_size
+    examples = labelled(family, 40, vocabulary // 2)  # the upper half of the vocabulary is not used
+    held_out = labelled(family, 40, vocabulary)
+    before = models[0].get_input_embeddings().weight.detach().clone()
+
+    def trained(model: Any) -> list[np.ndarray]:
+        seen: list[np.ndarray] = []
+
+        def evaluate() -> dict[str, float]:
+            seen.append(evaluation.logits(model, held_out))
+            return {}
+
+        train(
+            model, examples, settings, seed=1, loss=classification_loss, evaluate=evaluate,
+            score=lambda _: float(len(seen)),
+        )  # fmt: skip
+        return seen
+
+    whole = trained(models[0])
+    with only_used_rows(models[1], examples.tokens.input_ids):
+        stand_in = models[1].get_input_embeddings()
+        assert isinstance(stand_in, UsedRows)
+        assert len(stand_in.rows) < vocabulary
+        parts = trained(models[1])
+        inside = evaluation.logits(models[1], held_out)
+    np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5)
+    expected, found = models[0].state_dict(), models[1].state_dict()
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+    unused = models[1].get_input_embeddings().weight.detach()[vocabulary // 2 :]
+    decayed = np.prod([1 - 1e-3 * 0.5 * (1 - step / 15) for step in range(15)])
+    torch.testing.assert_close(unused, before[vocabulary // 2 :] * decayed, rtol=1e-5, atol=0.0)
+    np.testing.assert_array_equal(evaluation.logits(models[1], held_out), inside)  # what was measured is published
+
+
+def test_embeddings_that_are_tied_or_frozen_are_left_alone(make_encoder: Callable[..., Path]) -> None:
+    tied, _ = heads.load_masked_lm(make_encoder("bert", "mlm"))
+    frozen, new = heads.load_classifier(make_encoder("bert"), ["a", "b"])
+    heads.freeze_encoder(frozen, new)
+    for model in (tied, frozen):
+        embedding = model.get_input_embeddings()
+        with only_used_rows(model, np.arange(10)):
+            assert model.get_input_embeddings() is embedding
