@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,8 @@ from pathlib import Path
 
 _BLOCK = 32 * 1024
 _FILE_HEADER, _RECORD_HEADER = 7, 7
+#: The longest wait for a clock that an earlier one was ahead of.
+_SECONDS_FOR_A_NAME = 3.0
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
@@ -27,6 +30,17 @@ def of_run(run_id: str, *places: Path) -> list[Path]:
             if folder.is_dir() and not folder.is_symlink():
                 found.setdefault(folder.name, folder)
     return sorted(found.values(), key=lambda folder: folder.name.removeprefix("offline-"))
+
+
+def wait_for_a_new_name(folders: list[Path]) -> None:
+    """Wait until a run folder made now has a name of its own and sorts behind these: wandb names them by the second.
+
+    Not for long: a machine whose clock was ahead may have made them.
+    """
+    newest = max((folder.name.removeprefix("offline-").split("-")[1] for folder in folders), default="")
+    deadline = time.monotonic() + _SECONDS_FOR_A_NAME
+    while time.strftime("%Y%m%d_%H%M%S") <= newest and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def kept_files(folder: Path) -> Iterator[Path]:

@@ -69,6 +69,7 @@ class Worker:
     def _init(self, **mode: Any) -> Any:
         import wandb
 
+        folders.wait_for_a_new_name([Path(folder) for folder in self.settings["folders"]])
         return wandb.init(
             **self.settings["init"],
             **mode,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
 from ftjobs.tracking import folders
@@ -71,3 +73,13 @@ def test_what_is_kept_survives_packing_and_has_no_debug_log(tmp_path: Path) -> N
             "run-20260101_000001-abc/run-abc.wandb",
         ]
         assert [folders.last_step(folder) for folder in folders.of_run("abc", root, place)] == [1, 2]
+
+
+def test_a_run_folder_made_in_the_second_of_another_waits_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamp = time.strftime("%Y%m%d_%H%M%S")
+    folders.wait_for_a_new_name([tmp_path / f"offline-run-{stamp}-abc"])
+    assert time.strftime("%Y%m%d_%H%M%S") > stamp
+    monkeypatch.setattr(folders, "_SECONDS_FOR_A_NAME", 0.1)
+    folders.wait_for_a_new_name([tmp_path / "run-99991231_235959-abc"])  # a clock that was wrong: given up
