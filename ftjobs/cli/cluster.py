@@ -1,4 +1,4 @@
-"""Commands on a Kubernetes cluster: print a pipeline's manifests, apply them."""
+"""Commands for a Kubernetes cluster: print a pipeline's manifests, apply them, conduct its stages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ftjobs.cli.app import Job, Set, app
+from ftjobs.cli.app import Job, Set, Store, app, open_job
 
 if TYPE_CHECKING:
     from ftjobs.kubernetes.options import Options
@@ -21,8 +21,11 @@ Engine = Annotated[
     Literal["jobs", "jobset"],
     typer.Option("--engine", help="A Job per stage, released by a conductor; or one JobSet, for its controller."),
 ]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", metavar="NS", help="The namespace.")]
-Queue = Annotated[str | None, typer.Option("--kueue-queue", metavar="NAME", help="Kueue's LocalQueue to go through.")]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", metavar="NS", help="The namespace; else the context's, or this pod's."),
+]
+Queue = Annotated[str | None, typer.Option("--kueue-queue", metavar="NAME", help="LocalQueue of Kueue to hand Jobs to.")]
 Memory = Annotated[
     str | None, typer.Option("--memory", metavar="8Gi", help="Memory of each pod of a stage that trains.")
 ]
@@ -30,7 +33,10 @@ Env = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="NAME=VALUE", help="A variable for every container; may be repeated. No secrets."),
 ]
-Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig; else its current one.")]
+Context = Annotated[
+    str | None,
+    typer.Option("--context", help="Context of the kubeconfig; else its current one, or this pod's cluster."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Let the cluster check everything, and change nothing.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until the report is published, or the pipeline has failed.")]
 
@@ -91,6 +97,36 @@ def submit(
     if wait and not dry_run:
         submission.wait(manifests, objects)
         print(f"the report is published in {store}", file=sys.stderr)
+
+
+@app.command()
+def conduct(
+    job: Job,
+    context: Context = None,
+    namespace: Namespace = None,
+    queue: Queue = None,
+    overrides: Set = None,
+    store: Store = "runs",
+) -> None:
+    """Release the stages of a pipeline on a cluster, each when all it reads is published, until the report is."""
+    from ftjobs.progress import log_to_stderr
+
+    runs, storage = open_job(job, overrides, store)
+    log_to_stderr()
+    from ftjobs.kubernetes.cluster import Cluster
+    from ftjobs.kubernetes.conductor import Conductor
+    from ftjobs.kubernetes.connection import Connection
+    from ftjobs.kubernetes.stagejobs import stage_jobs
+    from ftjobs.progress import LOG
+
+    connection = Connection(context, namespace)
+    stages = stage_jobs(runs)
+    LOG.info(
+        "conducting %s: %d stages, %d artifacts; Jobs in namespace %s at %s, artifacts in %s",
+        *(runs[0].pipeline, len(stages), len(runs), connection.namespace, connection.server, storage.uri("")),
+    )
+    report = Conductor(stages, storage, Cluster(connection, runs[0].pipeline), queue).run()
+    print(storage.uri(report.folder))
 
 
 def _options(

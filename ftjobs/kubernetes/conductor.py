@@ -53,7 +53,8 @@ class Conductor:
     def run(self) -> Manifest:
         """Conduct until the report is published; returns its manifest.
 
-        A cluster or a store that is down is waited for, without end once both have answered.
+        A cluster or a store that is down is waited for, without end once both have answered, and in a pod from the
+        start: its Job takes exit code 1 for the end of the pipeline.
 
         Raises:
             UserError: there are no Jobs of the pipeline, or something is not allowed.
@@ -71,7 +72,7 @@ class Conductor:
             self.cluster.wait(look.listing, POLL)
 
     def _look_and_act(self) -> _Look | None:
-        """None: cluster or store did not answer, and had done so before."""
+        """None: cluster or store did not answer, and can be waited for."""
         try:
             # Jobs first: when one is complete, what it has published is there when storage is asked next.
             listing = self.cluster.jobs()
@@ -84,7 +85,7 @@ class Conductor:
         except UserError:
             raise
         except FtjobsError as error:
-            if not self._said:
+            if not self._said and not self.cluster.connection.in_cluster:
                 raise
             LOG.warning("%s; going on", error)
             return None

@@ -46,7 +46,8 @@ class Connection:
             UserError: there is neither a kubeconfig nor a service account, or what is there is not right.
         """
         self._context = context
-        self._in_cluster = context is None and not os.environ.get("KUBECONFIG") and _has_service_account()
+        #: Whether this process runs in the cluster that it talks to.
+        self.in_cluster = context is None and not os.environ.get("KUBECONFIG") and _has_service_account()
         try:
             self.namespace = namespace or self._default_namespace()
             self.batch = self._connect()
@@ -101,7 +102,7 @@ class Connection:
         return min(LONGEST_WAIT, max(SHORTEST_WAIT, passed)) * random.uniform(0.5, 1.0)
 
     def _default_namespace(self) -> str:
-        if self._in_cluster:
+        if self.in_cluster:
             return (_SERVICE_ACCOUNT / "namespace").read_text().strip()
         location = os.environ.get("KUBECONFIG") or config.KUBE_CONFIG_DEFAULT_LOCATION
         kubeconfig = KubeConfigMerger(location).config
@@ -115,7 +116,7 @@ class Connection:
         configuration = client.Configuration()
         configuration.retries = False  # retries are ours: they last longer, and say what they wait for
         configuration.keep_alive = True
-        if self._in_cluster:
+        if self.in_cluster:
             incluster_config.load_incluster_config(configuration)
         else:
             config.load_kube_config(os.environ.get("KUBECONFIG") or None, self._context, configuration)

@@ -8,6 +8,7 @@ its part of the job file. It is not immutable: fields that change no result (`sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ftjobs.errors import UserError
@@ -35,6 +36,8 @@ from ftjobs.plan import plan
 SECONDS_KEPT = 7 * 24 * 3600
 #: A pod that fails for another reason than those of `_failure_policy` is tried again this often.
 _RETRIES = 3
+#: The same for the conductor, which goes on where it was, whatever ended it.
+_CONDUCTOR_RETRIES = 20
 _LONGEST_LABEL = 63
 
 
@@ -160,8 +163,8 @@ def _conductor_job(pipeline: Pipeline) -> Manifest:
         "metadata": {"name": f"{pipeline.name}-{CONDUCTOR}-{pipeline.digest}", "labels": marks},
         "spec": {
             "ttlSecondsAfterFinished": SECONDS_KEPT,
-            "backoffLimit": _RETRIES,
-            **_failure_policy(),
+            "backoffLimit": _CONDUCTOR_RETRIES,
+            **_failure_policy(for_good=[1, 2]),  # 1: nothing more can run
             "template": {
                 "metadata": {"labels": marks},
                 "spec": conductor_pod(pipeline.options, arguments, pipeline.sources(pipeline.whole_job)),
@@ -170,11 +173,11 @@ def _conductor_job(pipeline: Pipeline) -> Manifest:
     }
 
 
-def _failure_policy() -> Manifest:
+def _failure_policy(for_good: Sequence[int] = (2,)) -> Manifest:
     """What the end of a pod means. The first rule that fits counts; what fits none counts against the retries."""
     rules = [
         # 2: the job file, the data or the arguments are wrong, so a retry cannot help.
-        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2]}},
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": list(for_good)}},
         # Evicted, preempted, or its node went away.
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         # 75: inputs not published yet. 143: stopped by SIGTERM, with training state saved.

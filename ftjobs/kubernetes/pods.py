@@ -15,8 +15,8 @@ CONTAINER = "ftjobs"
 GPU = "nvidia.com/gpu"
 PACKED_FILE = "files.tar.bz2"
 TERMINATION_LOG = "/dev/termination-log"
-#: Secrets that a container's variables come from where they exist: keys to the store, to Weights & Biases, to the hub.
-SECRETS = ("ftjobs-s3", "ftjobs-wandb", "ftjobs-hf")
+#: Secrets that a container's variables come from where they exist: keys to the store; to Weights & Biases and the hub.
+STORE_SECRET, STAGE_SECRETS = "ftjobs-s3", ("ftjobs-s3", "ftjobs-wandb", "ftjobs-hf")
 _PACKED_FOLDER = "/packed"
 #: As in docker/Dockerfile.
 _USER = 10001
@@ -43,10 +43,12 @@ class Sources:
 def stage_pod(options: Options, arguments: list[str], trains: bool, sources: Sources) -> Manifest:
     """Spec of a stage's pod; only stages that train get GPUs."""
     gpus = options.gpus if trains else 0
-    container = _container(options, arguments, _resources(options, trains), sources)
+    container = _container(options, arguments, _resources(options, trains), sources, STAGE_SECRETS)
     container["volumeMounts"].append({"name": "shared-memory", "mountPath": "/dev/shm"})
     if gpus:
-        container["resources"]["limits"][GPU] = gpus
+        container["resources"]["limits"][GPU] = str(
+            gpus
+        )  # as the API server writes it: another spelling would be a change of the template
     else:
         container["env"].append(_NO_GPU)
     volumes = [*_volumes(sources), {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}]
@@ -62,7 +64,7 @@ def stage_pod(options: Options, arguments: list[str], trains: bool, sources: Sou
 def conductor_pod(options: Options, arguments: list[str], sources: Sources) -> Manifest:
     """Spec of the conductor's pod: the one that talks to the API server."""
     resources = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
-    container = _container(options, arguments, resources, sources)
+    container = _container(options, arguments, resources, sources, (STORE_SECRET,))
     container["env"].append(_NO_GPU)
     return {
         "serviceAccountName": CONDUCTOR_ACCOUNT,
@@ -103,7 +105,9 @@ def _pod(options: Options, container: Manifest, volumes: list[Manifest], unpacks
     }
 
 
-def _container(options: Options, arguments: list[str], resources: Manifest, sources: Sources) -> Manifest:
+def _container(
+    options: Options, arguments: list[str], resources: Manifest, sources: Sources, secrets: tuple[str, ...]
+) -> Manifest:
     mounts = [{"name": "job", "mountPath": JOB_FOLDER, "readOnly": True}]
     if sources.files:
         mounts.append({"name": "files", "mountPath": FILES_FOLDER, "readOnly": True})
@@ -115,7 +119,7 @@ def _container(options: Options, arguments: list[str], resources: Manifest, sour
         "env": [{"name": "FTJOBS_TERMINATION_LOG", "value": TERMINATION_LOG}],
         "envFrom": [
             {"configMapRef": {"name": sources.settings}},
-            *({"secretRef": {"name": name, "optional": True}} for name in SECRETS),
+            *({"secretRef": {"name": name, "optional": True}} for name in secrets),
         ],
         "resources": resources,
         "securityContext": _SECURITY,

@@ -164,6 +164,23 @@ class TestEveryManifest:
                             assert ("ConfigMap", source["configMapRef"]["name"]) in there
 
 
+def test_the_conductor_has_what_it_needs_and_ends_for_good_when_nothing_more_can_run():
+    jobs = {
+        m["metadata"]["labels"]["app.kubernetes.io/component"]: m for m in rendered("quickstart") if m["kind"] == "Job"
+    }
+    secrets = {}
+    for_good = {}
+    for component, job in jobs.items():
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        secrets[component] = [one["secretRef"]["name"] for one in container["envFrom"] if "secretRef" in one]
+        (rule,) = [rule for rule in job["spec"]["podFailurePolicy"]["rules"] if rule["action"] == "FailJob"]
+        for_good[component] = rule["onExitCodes"]["values"]
+    assert secrets.pop("conductor") == ["ftjobs-s3"]
+    assert for_good.pop("conductor") == [1, 2]
+    assert all(one == ["ftjobs-s3", "ftjobs-wandb", "ftjobs-hf"] for one in secrets.values())
+    assert all(one == [2] for one in for_good.values())
+
+
 def test_the_rules_see_what_is_wrong():
     good = next(m for m in rendered("quickstart", gpus=1) if m["kind"] == "Job" and "head" in m["metadata"]["name"])
 
@@ -246,7 +263,7 @@ class TestCommitted:
                 container = pod["containers"][0]
                 sees_none = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container["env"]
                 trains = manifest["metadata"]["labels"]["app.kubernetes.io/component"] in ("adapt", "classify")
-                assert container["resources"]["limits"].get("nvidia.com/gpu") == (1 if trains else None)
+                assert container["resources"]["limits"].get("nvidia.com/gpu") == ("1" if trains else None)
                 assert sees_none is not trains
                 assert (pod.get("tolerations") is not None) is trains
 

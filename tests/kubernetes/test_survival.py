@@ -152,6 +152,23 @@ class TestSurviving:
             conduct(toy)
         assert failure.value.exit_code == 1
 
+    def test_in_a_pod_it_waits_for_a_server_that_was_never_there(
+        self, toy: ToyCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its exit code 1 ends the pipeline's Job."""
+        monkeypatch.setattr(connection, "PATIENCE", 0.1)
+        toy.api.down()
+        here = Connection()
+        here.in_cluster = True
+        thread = threading.Thread(target=Conductor(toy.stages, toy.storage, Cluster(here, "toy")).run)
+        thread.start()
+        time.sleep(0.8)
+        assert thread.is_alive()
+        toy.api.up()
+        with toy.running():
+            thread.join()
+        assert toy.everything_ran()
+
     def test_a_server_that_hangs(self, toy: ToyCluster) -> None:
         slow = itertools.count()
 
