@@ -80,10 +80,10 @@ class JobCopy:
         """The address of a source in pods; its local files are noted for packing, with their names kept."""
         if not localfiles.is_local(source):
             return source
-        path = Path(os.path.expanduser(source))
-        files = localfiles.expand(source)
+        path = Path(os.path.abspath(os.path.expanduser(source)))
+        files = [Path(os.path.abspath(file)) for file in localfiles.expand(source)]
         if path.is_dir():
-            root, moved = path, f"{folder}data"
+            root, moved = path, f"{folder}{path.name}"
             folder = f"{moved}/"
         elif path.is_file():
             root, moved = path.parent, f"{folder}{path.name}"

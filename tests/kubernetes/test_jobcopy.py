@@ -97,6 +97,8 @@ def test_pods_find_the_identities_of_the_desk(job: str, overrides: list[str], tm
         "pairs.csv",
         "folder",
         "./folder/",
+        "folder/deep/../../folder",
+        ".",
         "folder/*.csv",
         "'folder/**/*.csv'",
         "'fol[d]er/a.csv'",

@@ -227,9 +227,9 @@ def test_features_that_are_dear_are_stored_once_and_fetched_by_the_next_attempt(
 
     computed: list[str] = []
 
-    def noted(model: Any, examples: Any, title: str) -> Any:
+    def noted(model: Any, examples: Any, title: str, mixed_precision: str = "no") -> Any:
         computed.append(title)
-        return compute(model, examples, title)
+        return compute(model, examples, title, mixed_precision)
 
     monkeypatch.setattr(features, "compute", noted)
     (tmp_path / "broken").write_bytes(storage.read(key)[:-1] + b"?")
