@@ -88,4 +88,4 @@ def test_a_pipeline_runs_from_its_manifests_alone(s3: S3Server, tmp_path: Path):
     runs = plan(read(tmp_path / "job.yaml"))  # the desk finds what the pods have published
     storage = open_storage(store)
     assert [run.title for run in runs if artifacts.find(storage, run) is None] == []
-    assert "| head |" in artifacts.read_text(storage, artifacts.require(storage, runs[-1]), "report.md")
+    assert "`head` is right on" in artifacts.read_text(storage, artifacts.require(storage, runs[-1]), "report.md")
