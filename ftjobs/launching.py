@@ -81,7 +81,7 @@ def _command(machines: Machines, task: Path) -> list[str]:
     else:
         several += ["--main_process_port", "0"]  # any free one
     counts = ["--multi_gpu", "--num_processes", str(machines.processes), "--mixed_precision", "no"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *counts, *several]
+    command = [sys.executable, "-m", "ftjobs.launching", *counts, *several]
     return [*command, "--dynamo_backend", "no", "--module", "ftjobs.worker", str(task)]
 
 
@@ -115,3 +115,19 @@ def _result(task: Task, machines: Machines, returncode: int) -> dict[str, Any]:
         raise kind(found["problems"])
     metrics: dict[str, Any] = found["metrics"]
     return metrics
+
+
+def main() -> None:
+    """Entry point of accelerate's launcher. How workers end stands in their result, so there is no traceback of it."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        launch_command(launch_command_parser().parse_args())
+    except (ChildFailedError, SignalException):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

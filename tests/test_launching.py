@@ -74,6 +74,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_bytes(job: Path, tmp_
     code, _, log = ended(process)
     assert code == 143, log
     assert log.splitlines()[-1] == "stopped by SIGTERM"
+    assert "Traceback" not in log
     step = max(json.loads(path.read_text())["step"] for path in stopped.rglob("state/*/whole.json"))
     code, _, log = ended(start(job, stopped, *TWO))
     assert code == 0, log
