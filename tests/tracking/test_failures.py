@@ -60,7 +60,10 @@ def wandb_core(pid: int) -> psutil.Process:
 
 def has_ended(one: psutil.Process) -> bool:
     """Also where nobody asks what became of it."""
-    return not one.is_running() or one.status() == psutil.STATUS_ZOMBIE
+    try:
+        return one.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.mark.parametrize("how", ["silent", pytest.param("refusing", marks=pytest.mark.slow)])
