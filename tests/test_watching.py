@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +119,21 @@ def test_a_log_file_gets_a_line_for_every_change(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+def test_a_terminal_is_drawn_anew_until_all_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [
+        [row("adapt", 1, "running", step=5, total=100)],
+        [row("adapt", 1, "running", step=60, total=100)],
+        [row("adapt", 1, "published", result="perplexity 9.0 -> 2.0")],
+    ]
+    monkeypatch.setattr(watching, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    written = io.StringIO()
+    watching.watch("trial", lambda: looks.pop(0), Console(file=written, width=100, force_terminal=True))
+    text = written.getvalue()
+    assert "\x1b[1A" in text, "goes back up to draw over what it drew"
+    assert text.index("5/100") < text.index("60/100") < text.index("perplexity 9.0 -> 2.0")
+    assert "1 of 1 published" in text
+
+
 def test_the_command_ends_with_0_or_1(ftjobs: Any, here: Path) -> None:  # noqa: F811
     publish("prepare", "adapt")
     storage = open_storage("runs")
@@ -138,7 +152,6 @@ def test_ctrl_c_ends_it_without_a_word(here: Path) -> None:  # noqa: F811
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
     assert process.stdout is not None
     assert process.stdout.readline() == "prepare: ready\n"
-    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (130, "")

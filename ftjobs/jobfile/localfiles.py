@@ -40,8 +40,8 @@ def written_as_path(source: str) -> bool:
     return marked or _suffix_format(Path(source)) is not None
 
 
-def expand(source: str) -> list[Path]:
-    """The files that `source` (a file, a glob or a folder) names, sorted by POSIX path.
+def expand(source: str, field: str = "data.source") -> list[Path]:
+    """The files that `source` (a file, a glob or a folder) names, sorted by POSIX path; errors call it `field`.
 
     A folder is searched to the bottom for names with the suffix of a data file. Hidden files and folders are skipped,
     such as the `..data` that Kubernetes puts beside the files of a mounted ConfigMap.
@@ -50,7 +50,7 @@ def expand(source: str) -> list[Path]:
     """
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):
-        return _sorted_files(path)
+        return _sorted_files(path, field)
     if os.path.isfile(path):
         return [path]
     if glob.has_magic(source):
@@ -59,12 +59,12 @@ def expand(source: str) -> list[Path]:
         if files:
             return files
         raise UserError(
-            f"data.source: no file matches {source!r} (looked at {path.absolute()}); check the pattern: "
+            f"{field}: no file matches {source!r} (looked at {path.absolute()}); check the pattern: "
             "`*` stays within a folder, `**/` goes down, hidden files are skipped"
         )
     raise UserError(
-        f"data.source: there is no file or folder {source!r} (looked at {path.absolute()}); check the path: "
-        "in a job file it is relative to the job file"
+        f"{field}: there is no file or folder {source!r} (looked at {path.absolute()}); check the path"
+        + (": in a job file it is relative to the job file" if field == "data.source" else "")
     )
 
 
@@ -94,7 +94,7 @@ def _suffix_format(path: Path) -> str | None:
     return SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
-def _sorted_files(folder: Path) -> list[Path]:
+def _sorted_files(folder: Path, field: str) -> list[Path]:
     files = [
         path
         for path in folder.rglob("*")
@@ -104,7 +104,7 @@ def _sorted_files(folder: Path) -> list[Path]:
     ]
     if not files:
         raise UserError(
-            f"data.source: the folder {str(folder)!r} has no data files (looked at {folder.absolute()}); "
+            f"{field}: the folder {str(folder)!r} has no data files (looked at {folder.absolute()}); "
             f"their names must end in one of {', '.join(SUFFIXES)}, each also with .gz"
         )
     return sorted(files, key=Path.as_posix)

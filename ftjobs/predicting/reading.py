@@ -38,7 +38,7 @@ def chunks(source: str, texts: dict[str, str], label: dict[str, str]) -> Iterato
     Raises:
         UserError: a file is not what it should be; says the line or row.
     """
-    rows = (row for path in localfiles.expand(source) for row in _rows(path, {**texts, **label}))
+    rows = (row for path in localfiles.expand(source, "INPUT") for row in _rows(path, {**texts, **label}))
     while chunk := list(islice(rows, _CHUNK)):
         for row in chunk:
             _check(row, list(texts), bool(label))

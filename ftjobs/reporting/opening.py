@@ -157,5 +157,10 @@ def _level(content: dict[str, Any], chosen: dict[str, Any]) -> str:
     text = f"**The test rows cannot tell it from {listed(named + more)}.**"
     simplest = chosen["simplest_of_these"]
     if simplest != chosen["stage"]:
-        return f"{text} Of these {code(simplest)} is the simplest to train; ship that one if training time counts."
+        (instead,) = [one for one in level if one["stage"] == simplest]
+        cost = f"{percent(instead['difference'], 1)} points" if instead["difference"] > 0 else "nothing"
+        return (
+            f"{text} Of these {code(simplest)} is the simplest to train: to ship that one costs {cost} in these runs, "
+            f"and may cost up to {percent(instead['interval'][1], 1)}."
+        )
     return f"{text} Of these it is also the simplest to train."

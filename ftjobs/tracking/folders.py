@@ -1,18 +1,20 @@
 """wandb's run folders: which there are, what of them is kept, and how far the rows in them go.
 
 A run folder is `[offline-]run-<when>-<id>/` with the transaction log `run-<id>.wandb`, which has all that was logged,
-and `files/`, which holds media. Several folders of one id are segments of one run: `wandb sync` joins them in the order
-of their start, and does not notice rows that stand in two of them.
+and `files/`, which holds media; `-<number>` follows where that name was taken. Several folders of one id are segments
+of one run: `wandb sync` joins them in the order of their start, and does not notice rows that stand in two of them.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 _BLOCK = 32 * 1024
@@ -26,9 +28,10 @@ def of_run(run_id: str, *places: Path) -> list[Path]:
     """The folders of a run in these places, oldest first; one that is in two of them counts once."""
     found: dict[str, Path] = {}
     for place in places:
-        for folder in place.glob(f"*run-*-{run_id}"):
-            if folder.is_dir() and not folder.is_symlink():
-                found.setdefault(folder.name, folder)
+        for pattern in (f"*run-*-{run_id}", f"*run-*-{run_id}-[0-9]*"):
+            for folder in place.glob(pattern):
+                if folder.is_dir() and not folder.is_symlink():
+                    found.setdefault(folder.name, folder)
     return sorted(found.values(), key=lambda folder: folder.name.removeprefix("offline-"))
 
 
@@ -44,11 +47,16 @@ def wait_for_a_new_name(folders: list[Path]) -> None:
 
 
 def kept_files(folder: Path) -> Iterator[Path]:
-    """What `wandb sync` needs of a run folder: the run's log, how far it was uploaded, and media; no debug logs."""
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        wanted = inside.parts[0] == "files" or (len(inside.parts) == 1 and inside.name.startswith("run-"))
-        if wanted and path.is_file() and not path.is_symlink():
+    """What `wandb sync` needs of a run folder: the run's log, how far it was uploaded, and media; no debug logs.
+
+    Nothing where the log does not say yet whose it is: one such folder keeps `wandb sync` from uploading any.
+    """
+    if not any(_names_its_run(log) for log in folder.glob("run-*.wandb")):
+        return
+    # `os.walk` passes over folders that vanish meanwhile; `rglob` raises.
+    media = (Path(parent, name) for parent, _, names in os.walk(folder / "files") for name in names)
+    for path in (*sorted(folder.glob("run-*")), *sorted(media)):
+        if path.is_file() and not path.is_symlink():
             yield path
 
 
@@ -95,6 +103,11 @@ def steps_logged(path: Path) -> Iterator[int]:
         for item in record.history.item:
             if item.key == "_step" or list(item.nested_key) == ["_step"]:
                 yield int(item.value_json)
+
+
+def _names_its_run(log: Path) -> bool:
+    """Whether the records that every log begins with, a header and the run, are there."""
+    return len(list(islice(_records(log.read_bytes()), 2))) == 2
 
 
 def _records(data: bytes) -> Iterator[bytes]:

@@ -28,6 +28,8 @@ _STATE = "tracking.zip"
 _SECONDS_TO_OPEN = 30.0
 #: How long the end of a run may take: with a server, which may hang, and without.
 _SECONDS_ONLINE, _SECONDS_OFFLINE = 10.0, 30.0
+#: How much of that the rest of an upload may take.
+_SECONDS_TO_UPLOAD = 6.0
 _SECONDS_TO_START = 10.0
 _ARTIFACT_TYPES = {"prepare": "dataset", "adapt": "model", "classify": "model", "report": "report"}
 #: Set once a server has let us wait: later stages of this process do not wait for it again.
@@ -82,10 +84,10 @@ class Tracked(NotTracked):
             if self.wandb and self.wandb.process:  # there is one on the main process only
                 self._conclude(output, metrics, self.wandb.process)
 
-    def leave(self, exit_code: int, seconds: float = _SECONDS_ONLINE) -> None:
+    def leave(self, exit_code: int, seconds: float | None = None) -> None:
         """End the run, unless `conclude` has; another attempt may go on in it."""
         if self.wandb and self.wandb.process and not self.wandb.process.ended:
-            self.wandb.process.finish(exit_code, seconds)
+            self.wandb.process.finish(exit_code, _SECONDS_ONLINE if seconds is None else seconds)
 
     def _start(self, offline: bool) -> WorkerProcess | None:
         training_device()  # accelerate's trackers ask which process they are in
@@ -97,6 +99,7 @@ class Tracked(NotTracked):
             self.kept,
             self._folders(),
             None if offline else _SECONDS_TO_OPEN,
+            _SECONDS_TO_UPLOAD,
             entity=self.settings.entity,
             id=self.run_id,
             name=f"{title}-{run.identity[:8]}",
@@ -144,7 +147,9 @@ class Tracked(NotTracked):
             found = {name: report.get(name) or [] for name in ("results", "adaptation", "hypotheses")}
             tables = {name: _table(rows) for name, rows in found.items() if rows}
             yield {"do": "report", "folder": str(output), "tables": tables}
-            values |= {key: value for row in found["results"] for key, value in _flat(row["stage"], row)}
+            values |= {
+                key: value for row in found["results"] + found["adaptation"] for key, value in _flat(row["stage"], row)
+            }
         yield {"do": "summarise", "values": values}
         yield {"do": "reference", "artifact": self._reference(output)}
 
@@ -194,16 +199,30 @@ def run_id(run: StageRun) -> str:
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The figures and words in nested dictionaries, by the path to them."""
+    """The figures and words in nested dictionaries, and intervals, by the path to them."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(f"{name}/{key}", inner)
+    elif isinstance(value, list) and name.endswith("/interval"):
+        yield from zip((f"{name}/low", f"{name}/high"), value, strict=True)
     elif isinstance(value, bool | int | float | str):
         yield name, value
 
 
+def _in_words(value: dict[str, Any]) -> dict[str, Any]:
+    """The same with lists as words: the best epoch of every seed, the devices; not intervals."""
+    words: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            words[key] = _in_words(inner)
+        else:
+            words[key] = ", ".join(map(str, inner)) if isinstance(inner, list) and key != "interval" else inner
+    return words
+
+
 def _table(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Columns and rows of a table of what is nested in each row, without what every seed did."""
-    flat = [dict(_flat("", {key: value for key, value in row.items() if key != "seeds"})) for row in rows]
+    shown = [_in_words({key: value for key, value in row.items() if key != "seeds"}) for row in rows]
+    flat = [dict(_flat("", row)) for row in shown]
     columns = list(dict.fromkeys(key for row in flat for key in row))
     return {"columns": [column[1:] for column in columns], "data": [[row.get(key) for key in columns] for row in flat]}

@@ -28,6 +28,7 @@ class WeightsAndBiases(GeneralTracker):
         scratch: Path,
         folders: list[Path],
         seconds_to_open: float | None,
+        seconds_to_upload: float,
         **init: Any,
     ) -> None:
         """
@@ -37,6 +38,7 @@ class WeightsAndBiases(GeneralTracker):
             scratch: for temporary files, which a process that is killed leaves behind.
             folders: run folders of earlier attempts, whose rows an offline run does not log again.
             seconds_to_open: how long to try to reach a server; None to stay offline.
+            seconds_to_upload: how long the rest of an upload may take at the end of the run.
             init: arguments of `wandb.init`.
         """
         super().__init__()
@@ -46,6 +48,7 @@ class WeightsAndBiases(GeneralTracker):
             "scratch": str(scratch),
             "folders": [str(folder) for folder in folders],
             "seconds_to_open": seconds_to_open,
+            "seconds_to_upload": seconds_to_upload,
             "pid": os.getpid(),
             "environment": _homes(logging_dir),
         }

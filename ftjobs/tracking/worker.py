@@ -17,8 +17,6 @@ from typing import IO, Any, NoReturn
 
 from ftjobs.tracking import folders
 
-#: How long the rest of an upload may take at the end of a run.
-_UPLOADING_SECONDS = 6.0
 #: How long this process may go on when the one that started it has vanished.
 _ALONE_SECONDS = 30.0
 #: The axis that a group of metrics is drawn over.
@@ -81,7 +79,7 @@ class Worker:
                 disable_git=True,  # the address of a repository may hold a password
                 disable_code=True,
                 init_timeout=self.settings["seconds_to_open"] or 30.0,
-                finish_timeout=_UPLOADING_SECONDS,
+                finish_timeout=self.settings["seconds_to_upload"],
                 finish_timeout_raises=True,
                 x_stats_pid=self.settings["pid"],  # the process whose CPU and GPU use is sampled as `system.`
                 x_transaction_log_flush_interval=1.0,
@@ -111,8 +109,9 @@ class Worker:
 
     def _reference(self, name: str, kind: str, uri: str, metadata: dict[str, Any]) -> None:
         """Log an artifact that points to storage and holds no bytes."""
-        import wandb
         from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
+
+        import wandb
 
         artifact = wandb.Artifact(name, type=kind, metadata=metadata)
         # What `add_reference(uri, checksum=False)` adds, but without looking for the object: that a stage's manifest

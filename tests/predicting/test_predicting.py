@@ -241,7 +241,7 @@ def test_a_model_in_object_storage(
         ("x.txt", "one\n", "x.txt: a text file is one column, one text a line, and the columns a, b are needed"),
         ("x.parquet", "PAR1", "x.parquet: is not a parquet file, or damaged"),
         ("x.doc", "x", "x.doc: the name does not tell the format"),
-        (None, "", "data.source: there is no file or folder 'absent.csv'"),
+        (None, "", "INPUT: there is no file or folder 'absent.csv' (looked at "),
     ],
 )
 def test_input_that_is_wrong_is_one_line_and_leaves_no_output(

@@ -119,6 +119,12 @@ def test_strategies_that_cannot_be_told_apart_are_named_with_the_simplest(tmp_pa
     level = {x["stage"] for x in one["to_ship"]["level_with"]} | {one["to_ship"]["stage"]}
     assert level == {"behavioural", "adapted-head", "adapted-behavioural"}
     assert one["to_ship"]["simplest_of_these"] == "behavioural"
+    (simplest,) = [x for x in one["to_ship"]["level_with"] if x["stage"] == "behavioural"]
+    cost = f"{100 * simplest['difference']:.1f} points" if simplest["difference"] > 0 else "nothing"
+    said = " ".join(getattr(block, "text", "") for block in opening.ship(one))
+    assert (
+        f"to ship that one costs {cost} in these runs, and may cost up to {100 * simplest['interval'][1]:.1f}" in said
+    )
 
 
 def test_a_tie_goes_to_the_stage_that_is_simplest_to_train(tmp_path: Path) -> None:

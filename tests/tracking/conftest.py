@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ def work_folder(path: Path) -> tuple[Path, Path]:
     (output / "model").mkdir(parents=True)
     (output / "model/model.safetensors").write_bytes(b"weights")
     return path, output
+
+
+def until(state: Callable[[], bool], what: str) -> None:
+    """Wait for a state, however busy the machine is."""
+    deadline = time.monotonic() + 120
+    while not state():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
 
 
 def published_steps(output: Path) -> list[int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
@@ -13,13 +16,22 @@ from ftjobs.tracking import folders
 BLOCK = 32 * 1024
 
 
+NOTHING = b":W&B\xe1\xbe\x00"  # what a log starts with, before its first record
+
+
 def log_of(steps: list[int], size: int = 40) -> bytes:
     """A transaction log, as LevelDB writes one: records divided at the ends of blocks."""
-    data = bytearray(b":W&B\xe1\xbe\x00")
+    header, run = Record(), Record()
+    header.header.version_info.producer = "0.31.0"
+    run.run.run_id = "abc"
+    records = [header, run]
     for step in steps:
         record = Record()
         record.history.item.add(nested_key=["_step"], value_json=str(step))
         record.history.item.add(nested_key=["train/loss"], value_json="1" * size)
+        records.append(record)
+    data = bytearray(NOTHING)
+    for record in records:
         content, first = record.SerializeToString(), True
         while content or first:
             left = BLOCK - len(data) % BLOCK
@@ -59,9 +71,11 @@ def test_what_is_kept_survives_packing_and_has_no_debug_log(tmp_path: Path) -> N
     one = make(place, "offline-run-20260101_000000-abc", log_of([1]))
     two = make(place, "run-20260101_000001-abc", log_of([2]))
     make(place, "offline-run-20260101_000000-other", log_of([3]))
+    cut = [log_of([])[:-1], NOTHING, b""]  # one of these would keep `wandb sync` from uploading any
+    killed = [make(place, f"offline-run-20260101_00000{2 + i}-abc", log) for i, log in enumerate(cut)]
     (place / "latest-run").symlink_to(two)
     found = folders.of_run("abc", place, tmp_path / "absent")
-    assert found == [one, two]
+    assert found == [one, two, *killed]
     folders.pack(found, "[1]", tmp_path / "packed.zip")
     assert folders.unpack(tmp_path / "packed.zip", tmp_path / "there") == "[1]"
     folders.copy(found, tmp_path / "copied")
@@ -72,7 +86,33 @@ def test_what_is_kept_survives_packing_and_has_no_debug_log(tmp_path: Path) -> N
             "run-20260101_000001-abc/files/media/plot.png",
             "run-20260101_000001-abc/run-abc.wandb",
         ]
-        assert [folders.last_step(folder) for folder in folders.of_run("abc", root, place)] == [1, 2]
+        assert [folders.last_step(folder) for folder in folders.of_run("abc", root, place)] == [1, 2, -1, -1, -1]
+
+
+def test_a_run_folder_whose_name_was_taken_is_found_behind_the_one_that_took_it(tmp_path: Path) -> None:
+    names = ["offline-run-20260101_000000-abc", "offline-run-20260101_000000-abc-1", "run-20260101_000001-abc"]
+    for name in reversed(names):
+        make(tmp_path, name, log_of([1]))
+    make(tmp_path, "run-20260101_000001-abc-def", log_of([1]))
+    assert [folder.name for folder in folders.of_run("abc", tmp_path)] == names
+
+
+def test_folders_that_vanish_while_they_are_packed_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """wandb-core works in these folders meanwhile."""
+    folder = make(tmp_path, "run-20260101_000000-abc", log_of([1]))
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        found = real(path)
+        if str(path) == str(folder / "files"):
+            shutil.rmtree(folder / "files/media")
+        return found
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    folders.pack([folder], "[1]", tmp_path / "packed.zip")
+    assert not (folder / "files/media").exists()
+    assert folders.unpack(tmp_path / "packed.zip", tmp_path / "there") == "[1]"
+    assert folders.last_step(tmp_path / "there/wandb" / folder.name) == 1
 
 
 def test_a_run_folder_made_in_the_second_of_another_waits_for_the_next(

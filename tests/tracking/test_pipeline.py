@@ -26,12 +26,12 @@ from tests.stages.test_pipeline import job_fields, write_rows
 from tests.tracking.conftest import WANDB
 from tests.wandb_server import WandbServer
 
-EPOCHS, STEPS_PER_EPOCH = 60, 9
+EPOCHS, STEPS_PER_EPOCH = 10, 9
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., Path]:
-    """`job(tracking)`: a job file with one stage that trains for some seconds."""
+    """`job(tracking)`: a job file with one stage that trains."""
 
     def make(tracking: dict[str, Any]) -> Path:
         write_rows(tmp_path / "rows.csv")
@@ -50,9 +50,25 @@ def prepare(job: Path, folder: Path) -> None:
     shutil.copytree(folder / "plain", folder / "store")
 
 
-def start(job: Path, store: str, **environment: str) -> subprocess.Popen[str]:
+#: `ftjobs` whose training goes no further than this many steps before it is asked to stop, on however fast a machine.
+HELD = """
+import time
+from ftjobs import signals
+from ftjobs.__main__ import main
+asked, steps = signals.requested, iter(range(30))
+def requested():
+    if next(steps, None) is None:
+        while not asked():
+            time.sleep(0.01)
+    return asked()
+signals.requested = requested
+main()
+"""
+
+
+def start(job: Path, store: str, *how: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "ftjobs", "stage", job.name, "head", "--store", store],
+        [sys.executable, *(how or ("-m", "ftjobs")), "stage", job.name, "head", "--store", store],
         cwd=job.parent,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.DEVNULL,
@@ -94,7 +110,7 @@ def test_a_stopped_stage_goes_on_offline_as_one_run_and_publishes_the_same_model
 ) -> None:
     path = job(WANDB)
     prepare(path, tmp_path)
-    code, seconds, said = stop(start(path, "store"), "kept offline", tmp_path / "store")
+    code, seconds, said = stop(start(path, "store", "-c", HELD), "kept offline", tmp_path / "store")
     assert code == 143, said
     assert seconds < 10
     assert "Traceback" not in said
@@ -128,7 +144,7 @@ def test_sigterm_ends_the_process_in_time_even_if_a_server_hangs(
     path = job(WANDB)
     prepare(path, tmp_path)
     wandb_server.silent.set()
-    process = start(path, "store", **wandb_server.environment())
+    process = start(path, "store", "-c", HELD, **wandb_server.environment())
     code, seconds, said = stop(process, "", tmp_path / "store")
     assert code == 143, said
     assert seconds < 10

@@ -6,19 +6,20 @@ import hashlib
 import json
 import os
 import subprocess
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from ftjobs.plan import StageRun
 from ftjobs.storage import LocalStorage
-from ftjobs.tracking import NotTracked, tracker
+from ftjobs.tracking import NotTracked, folders, tracker
 from ftjobs.tracking.tracked import run_id
-from tests.tracking.conftest import published_steps, work_folder
+from tests.reporting.made import STAGES, Pipeline
+from tests.stages.test_report import FOUR, PLOTS, STATED
+from tests.tracking.conftest import published_steps, until, work_folder
 from tests.wandb_server import KEY, WandbServer
 
 
@@ -26,13 +27,15 @@ from tests.wandb_server import KEY, WandbServer
 def online(wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> WandbServer:
     for name, value in wandb_server.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("ftjobs.tracking.tracked._SECONDS_ONLINE", 60.0)  # a busy machine changes no result
+    monkeypatch.setattr("ftjobs.tracking.tracked._SECONDS_TO_UPLOAD", 50.0)
     return wandb_server
 
 
 def sync(folder: Path, server: WandbServer, *options: str) -> None:
     """`wandb sync`, the real one."""
     done = subprocess.run(
-        ["wandb", "sync", *options, str(folder)],
+        [sys.executable, "-m", "wandb", "sync", *options, str(folder)],  # its script need not be on the PATH
         env={**os.environ, **server.environment()},
         capture_output=True,
         text=True,
@@ -154,13 +157,13 @@ def test_offline_segments_are_one_run_that_wandb_sync_uploads(
     state = tmp_path / "state"
     state.mkdir()
     work, output = work_folder(tmp_path / "first")
+    place = work / "tracking/wandb"
     with pytest.raises(RuntimeError), tracker(run, storage, work) as tracked:
+        (place / f"offline-run-20200101_000000-{run_id(run)}").mkdir(parents=True)  # of one that was killed at once
+        (place / f"offline-run-20200101_000000-{run_id(run)}/run-{run_id(run)}.wandb").write_bytes(b":W&B\xe1\xbe\x00")
         tracked.begin(None)
         log_rows(tracked.log, 1, 60)
-        time.sleep(1)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not any(path.stat().st_size > 2000 for path in work.rglob("run-*.wandb")):
-            time.sleep(0.2)
+        until(lambda: [folders.last_step(one) for one in folders.of_run(run_id(run), place)][-1] == 50, "rows on disk")
         tracked.keep(state)
         log_rows(tracked.log, 61, 90)
         raise RuntimeError("the node is gone")
@@ -200,10 +203,7 @@ def test_an_upload_that_stops_in_the_middle_is_completed_by_wandb_sync(
     with tracker(run, storage, work) as tracked:
         tracked.begin(None)
         log_rows(tracked.log, 1, 60)
-        deadline = time.monotonic() + 60
-        while not (run_id(run) in online.runs and online.runs[run_id(run)].history) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert online.runs[run_id(run)].history
+        until(lambda: run_id(run) in online.runs and bool(online.runs[run_id(run)].history), "the first rows")
         online.silent.set()
         log_rows(tracked.log, 61, 120)
         tracked.conclude(output, {"best_epoch": 3})
@@ -222,18 +222,17 @@ def test_an_upload_that_stops_in_the_middle_is_completed_by_wandb_sync(
 def test_the_report_is_logged_as_tables_plots_and_summary(
     stage: Callable[..., StageRun], storage: LocalStorage, online: WandbServer, tmp_path: Path
 ) -> None:
+    """The report as it is written, not as it was when this was."""
     run = stage("report")
     work, output = work_folder(tmp_path / "work")
-    spread = {"mean": 0.8, "sd": None}
-    results = [
-        {"stage": name, "accuracy": spread, "seeds": {"1": {"accuracy": 0.8}}} for name in ("head", "behavioural")
-    ]
-    hypotheses = [{"hypothesis": "behavioural > head", "difference": spread}]
-    (output / "report.json").write_text(json.dumps({"results": results, "hypotheses": hypotheses}))
-    (output / "plots").mkdir()
-    Image.new("RGB", (4, 4)).save(output / "plots/accuracy.png")
+    two = {name: FOUR[name] for name in ("behavioural", "adapted-behavioural")}
+    stages = {name: STAGES[name] for name in ("adapt", *two)}
+    pipeline = Pipeline(tmp_path / "in", two, stages=stages, hypotheses=STATED[1:], seeds=[1, 2], test=60)
+    metrics = pipeline.report(output / "report")
+    for path in (output / "report").iterdir():
+        path.rename(output / path.name)
     with tracker(run, storage, work) as tracked:
-        tracked.conclude(output, {})
+        tracked.conclude(output, metrics)
     found = online.runs[run_id(run)]
     assert (found.about["jobType"], found.about["displayName"]) == ("report", f"report-{run.identity[:8]}")
     media = {
@@ -241,12 +240,28 @@ def test_the_report_is_logged_as_tables_plots_and_summary(
         for name, content in found.files.items()
         if name.startswith("media/")
     }
-    assert set(media) == {"table/report/results", "table/report/hypotheses", "images/plots/accuracy"}
-    assert json.loads(media["table/report/results"]) == {
-        "columns": ["stage", "accuracy/mean"],
-        "data": [["head", 0.8], ["behavioural", 0.8]],
+    names = ("results", "adaptation", "hypotheses")
+    assert set(media) == {f"table/report/{name}" for name in names} | {f"images/plots/{plot}" for plot in PLOTS}
+    report = json.loads((output / "report.json").read_text())
+    tables = {name: json.loads(media[f"table/report/{name}"]) for name in names}
+    rows = {
+        name: [dict(zip(table["columns"], row, strict=True)) for row in table["data"]] for name, table in tables.items()
     }
-    assert found.summary["head/accuracy/mean"] == 0.8
+    for shown, row in zip(rows["results"], report["results"], strict=True):
+        assert (shown["stage"], shown["best_epochs"], shown["cost/devices"]) == (row["stage"], "2, 2", "cpu")
+        assert [shown["accuracy/mean"], shown["accuracy/sd"]] == [row["accuracy"]["mean"], row["accuracy"]["sd"]]
+        assert [shown["accuracy/interval/low"], shown["accuracy/interval/high"]] == row["accuracy"]["interval"]
+        assert shown["f1/mean"] == row["f1"]["mean"]
+        assert found.summary[f"{row['stage']}/accuracy/mean"] == row["accuracy"]["mean"]
+    for shown, row in zip(rows["adaptation"], report["adaptation"], strict=True):
+        assert shown["before/perplexity"] == row["before"]["perplexity"]
+        assert shown["after/perplexity/mean"] == found.summary["adapt/after/perplexity/mean"]
+        assert shown["after/perplexity/mean"] == row["after"]["perplexity"]["mean"]
+    for shown, row in zip(rows["hypotheses"], report["hypotheses"], strict=True):
+        assert [shown[key] for key in ("hypothesis", "verdict")] == [row[key] for key in ("hypothesis", "verdict")]
+        assert [shown["interval/low"], shown["interval/high"]] == row["interval"]
+        assert shown["adjusted_p_value"] == row["adjusted_p_value"]
+    assert found.summary["result/to_ship/stage"] == report["to_ship"]["stage"]
     assert found.summary["report/results"]["_type"] == "table-file"
     assert found.artifacts[-1]["artifactTypeName"] == "report"
 
