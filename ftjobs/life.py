@@ -54,8 +54,16 @@ class _Failure(BaseModel):
 class Life:
     """While the block runs, a sign of life every ten seconds, at first more often; if it fails, why."""
 
-    def __init__(self, storage: Storage, run: StageRun) -> None:
+    def __init__(self, storage: Storage, run: StageRun, attended: bool = True) -> None:
+        """
+        Args:
+            storage: where the signs are left.
+            run: the stage that runs.
+            attended: whether somebody has just typed the command and reads what it says. Bad input that the first
+                stage notices is then told to them alone, and leaves nothing behind.
+        """
         self.storage, self.run = storage, run
+        self._tells = attended and run.kind == "prepare"
         self.step, self.total = 0, 0
         self._figures: dict[str, float] = {}
         self._started = time.monotonic()
@@ -73,8 +81,7 @@ class Life:
         self._ended.set()
         self._signs.join()
         self._delete(RUNNING)
-        # Bad input noticed by the first stage leaves nothing behind: it was told to whoever typed the command.
-        told = self.run.kind == "prepare" and isinstance(error, UserError)
+        told = self._tells and isinstance(error, UserError)
         if isinstance(error, Exception) and not told:
             code = error.exit_code if isinstance(error, FtjobsError) else 1
             message = str(error) if isinstance(error, FtjobsError) else f"{type(error).__name__}: {error}"
@@ -86,7 +93,7 @@ class Life:
         self._figures = {**self._figures, **finite}  # a new one: the thread that gives signs may be reading the old
 
     def _give_signs(self) -> None:
-        if self.run.kind != "prepare":  # the first stage fails at once if it fails by bad input
+        if not self._tells:  # the first stage fails at once if it fails by bad input
             self._delete(FAILED)
             self._sign()
         while not self._ended.wait(min(_SECONDS_BETWEEN_SIGNS, max(1.0, time.monotonic() - self._started))):

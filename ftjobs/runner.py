@@ -45,8 +45,14 @@ def run_all(runs: list[StageRun], storage: Storage) -> list[Manifest]:
     return manifests
 
 
-def run_stage(run: StageRun, storage: Storage, machines: Machines = ALONE) -> Manifest:
+def run_stage(run: StageRun, storage: Storage, machines: Machines = ALONE, attended: bool = True) -> Manifest:
     """Run one stage and publish it; a published one is left as it is.
+
+    Args:
+        run: the stage.
+        storage: where it reads and publishes.
+        machines: the processes that run it.
+        attended: as `Life` has it.
 
     Raises:
         InputsNotPublished: a stage that it reads has not published.
@@ -59,7 +65,7 @@ def run_stage(run: StageRun, storage: Storage, machines: Machines = ALONE) -> Ma
     storage.check_writable()
     signals.on_stop(storage.hurry)  # a store that is down must not keep a process that was asked to end
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, Life(storage, run) as life:
+    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, Life(storage, run, attended) as life:
         work = Path(folder)
         keeper = _keeper(run, storage, work, life)
         following = tracker(run, storage, work) if machines.alone else nullcontext(NotTracked())  # or the worker does

@@ -178,6 +178,19 @@ def test_an_encoder_that_cannot_predict_masked_tokens(
     assert [path.split("/")[-1] for path in written if path.startswith("adapt/")] == ["failed.json"]  # for `status`
 
 
+def test_a_pod_leaves_why_its_input_is_bad_for_the_conductor(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("rows.csv", b"question,answer\na,b\n")(folder)
+    (folder / "job.yaml").write_text(json.dumps(job_fields(folder / "encoder")))
+    stage = ("stage", str(folder / "job.yaml"), "prepare", "--store", str(folder / "store"))
+    code, errors = run(monkeypatch, capsys, *stage)
+    check(code, errors, ["topic"], folder)
+    assert run(monkeypatch, capsys, *stage, "--seed-index", "0") == (2, errors)
+    (left,) = (folder / "store").rglob("*.json")
+    assert f"error: {json.loads(left.read_text())['error']}" == errors[0]
+
+
 @pytest.mark.parametrize("command", ["run", "stage prepare", "stage adapt"])
 @pytest.mark.parametrize(
     ("variables", "store", "expected"),

@@ -124,6 +124,15 @@ def test_bad_input_leaves_nothing_in_the_store(runs: list[StageRun], storage: St
     assert not (tmp_path / "store").exists()
 
 
+def test_bad_input_of_a_pod_is_left_for_who_asks_later(runs: list[StageRun], storage: Storage) -> None:
+    with pytest.raises(UserError), Life(storage, runs[0], attended=False):
+        raise UserError("no such column")
+    assert describe(row(runs, storage, "prepare")) == "no such column"
+    with Life(storage, runs[0], attended=False):
+        pass
+    assert keys(storage) == []
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "{}", '{"at": "x"}', '{"at": null}', '{"at": 1, "figures": {"a": "b"}}', '{"at": 1, "step": "2"}'],

@@ -93,7 +93,10 @@ def wait(manifests: list[Manifest], objects: ApiObjects) -> None:
         if ended == "Complete":
             return
         if ended == "Failed":
-            raise FtjobsError([_why(job) for job in jobs if end_of(job) == "Failed"] or [_why(running)])
+            failed = [job for job in jobs if end_of(job) == "Failed"]
+            stages = [_why(job, job["metadata"]["labels"][STAGE], objects.namespace) for job in failed]
+            name = f"{runner['kind']} {runner['metadata']['name']}"
+            raise FtjobsError(stages or [_why(running, name, objects.namespace)])
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
@@ -141,13 +144,13 @@ def _say(job: Manifest, said: dict[str, str]) -> None:
         said[stage] = state
 
 
-def _why(failed: Manifest) -> str:
-    """What failed, and what Kubernetes says about it."""
+def _why(failed: Manifest, what: str, namespace: str) -> str:
+    """What failed, what Kubernetes says about it, and where to read more. `failed` may be an item of a list, which has
+    no `kind`."""
     words = next(
         f"{condition.get('reason', '')}: {condition.get('message', '')}"
         for condition in failed["status"]["conditions"]
         if condition["type"] == "Failed"
     )
-    name = failed["metadata"]["name"]
-    stage = failed["metadata"].get("labels", {}).get(STAGE, failed["kind"])
-    return f"{stage} failed: {words}; its log: `kubectl logs job/{name}`" if stage != "JobSet" else f"{name}: {words}"
+    log = f"`kubectl --namespace {namespace} logs job/{failed['metadata']['name']}`"
+    return f"{what} failed: {words}" + ("" if what.startswith("JobSet ") else f"; its log: {log}")

@@ -133,6 +133,9 @@ class ApiServer:
     def listing(self, selector: str) -> Json:
         with self.changed:
             items = [copy.deepcopy(job) for job in self.jobs.values() if selected(job, selector)]
+            for item in items:  # as real ones leave these out
+                item.pop("kind", None)
+                item.pop("apiVersion", None)
             return {
                 "kind": "JobList",
                 "apiVersion": "batch/v1",

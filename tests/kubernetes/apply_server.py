@@ -68,7 +68,9 @@ class ApplyServer:
             return _status(404, "the server could not find the requested resource")
         if method == "GET" and not name:
             selected = [
-                o for p, o in self.objects.items() if p.startswith(path + "/") and _matches(o, query["labelSelector"])
+                {key: value for key, value in o.items() if key not in ("kind", "apiVersion")}  # as items of a list come
+                for p, o in self.objects.items()
+                if p.startswith(path + "/") and _matches(o, query["labelSelector"])
             ]
             return 200, {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": selected}
         there = self.objects.get(path)

@@ -209,7 +209,19 @@ class TestWaiting:
         acting.join()
         assert code == 1
         assert error.splitlines()[-1] == (
-            f"error: plain failed: PodFailurePolicy: exit code 2; its log: `kubectl logs job/{name_of(server, 'plain')}`"
+            f"error: plain failed: PodFailurePolicy: exit code 2; its log: `kubectl --namespace default logs "
+            f"job/{name_of(server, 'plain')}`"
+        )
+
+    def test_until_what_runs_it_failed(self, server, submit):
+        why = {"reason": "BackoffLimitExceeded", "message": "too often"}
+        acting = self.after_submission(server, lambda: server.end(name_of(server, "conductor"), "Failed", **why))
+        code, _, error = submit("--wait")
+        acting.join()
+        name = name_of(server, "conductor")
+        assert (code, error.splitlines()[-1]) == (
+            1,
+            f"error: Job {name} failed: BackoffLimitExceeded: too often; its log: `kubectl --namespace default logs job/{name}`",
         )
 
     def test_until_it_was_deleted(self, server, submit):
