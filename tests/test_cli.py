@@ -451,8 +451,9 @@ class TestGc:
         os.utime(file, (time.time() - 2 * 86400,) * 2)
         return file
 
-    def test_says_what_would_go(self, ftjobs, dead):
-        found = ftjobs("gc")
+    @pytest.mark.parametrize("said", [[], ["--dry-run"]])
+    def test_says_what_would_go(self, ftjobs, dead, said):
+        found = ftjobs("gc", *said)
         assert found.exit_code == 0
         (row,) = table(found.stdout)[1:]
         assert row[:3] == ["attempt", "1", "2"]

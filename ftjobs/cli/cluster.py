@@ -25,7 +25,9 @@ Namespace = Annotated[
     str | None,
     typer.Option("--namespace", "-n", metavar="NS", help="The namespace; else the context's, or this pod's."),
 ]
-Queue = Annotated[str | None, typer.Option("--kueue-queue", metavar="NAME", help="LocalQueue of Kueue to hand Jobs to.")]
+Queue = Annotated[
+    str | None, typer.Option("--kueue-queue", metavar="NAME", help="LocalQueue of Kueue to hand Jobs to.")
+]
 Memory = Annotated[
     str | None, typer.Option("--memory", metavar="8Gi", help="Memory of each pod of a stage that trains.")
 ]
