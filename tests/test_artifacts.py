@@ -178,6 +178,27 @@ class TestPublishing:
         assert artifacts.find(storage, head) is None
 
 
+def test_files_of_one_artifact_go_and_come_several_at_a_time(head, tmp_path, monkeypatch):
+    """Each waits until four are under way."""
+    four = Barrier(4)
+    output = written(tmp_path / "output", {f"model/{number}": b"x" for number in range(8)})
+    far = RemoteStorage(tmp_path / "store")
+    for verb in ("put", "get"):
+        moved = getattr(LocalStorage, verb)
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                RemoteStorage,
+                verb,
+                lambda *given, moved=moved: (four.wait(timeout=20), moved(*given))[1],
+                raising=False,
+            )
+            if verb == "put":
+                manifest = publish(far, head, output)
+            else:
+                artifacts.pull(far, manifest, tmp_path / "pulled")
+    assert len(content(tmp_path / "pulled")) == 8
+
+
 class TestRequire:
     def test_says_what_is_missing_and_where(self, storage, head, runs):
         with pytest.raises(InputsNotPublished) as caught:
