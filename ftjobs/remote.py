@@ -1,6 +1,7 @@
 """Data and encoders that a job names in object storage, copied to local files for the stage that reads them.
 
-The bucket that a job's data lies in need not be the one that its artifacts go to.
+The bucket that a job's data lies in need not be the one that its artifacts go to. No manifest says what is right, so
+a copy counts if the store's own digest agrees, or if a second copy comes out the same.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import glob
 import hashlib
 from pathlib import Path
 
-from ftjobs.errors import UserError
+from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Data, Encoder
 from ftjobs.plan import Prepare
 from ftjobs.progress import LOG
 from ftjobs.storage import Storage, open_storage
 
 _SCHEME = "s3://"
+_TRIES = 3
 
 
 def local_copies(settings: Prepare, work: Path) -> Prepare:
@@ -54,7 +56,7 @@ def local_copy(address: str, field: str, work: Path) -> str:
         return _copy(storage, keys, folder, copies, field, address)
     try:
         name = path.rpartition("/")[2]
-        storage.get(path, copies / name)
+        _copy_file(storage, path, copies / name)
         return str(copies / name)
     except KeyError:
         keys = [key for key, *_ in storage.list(path)]
@@ -65,5 +67,23 @@ def _copy(storage: Storage, keys: list[str], folder: str, copies: Path, field: s
     if not keys:
         raise UserError(f"{field}: nothing lies at {address}; correct the address (an object, a prefix, or a pattern)")
     for key in keys:
-        storage.get(key, copies / key.removeprefix(folder).lstrip("/"))
+        _copy_file(storage, key, copies / key.removeprefix(folder).lstrip("/"))
     return str(copies)
+
+
+def _copy_file(storage: Storage, key: str, path: Path) -> None:
+    """
+    Raises:
+        KeyError: there is no such object.
+        FtjobsError: it came out differently every time.
+    """
+    seen = set()
+    for _ in range(_TRIES):
+        sha256 = storage.get(key, path)
+        if storage.agrees(key, path) or sha256 in seen:
+            return
+        seen.add(sha256)
+    path.unlink()
+    raise FtjobsError(
+        f"{storage.uri(key)}: was different each of {_TRIES} times; leave it as it is, or mend the network"
+    )

@@ -44,6 +44,8 @@ class Hub:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     revisions: dict[str, str] = field(default_factory=dict)
     served: list[str] = field(default_factory=list)
+    asked: int = 0
+    """Requests so far, answered or not."""
     gated: bool = False
     failing: bool = False
     pushed: dict[str, PushedTo] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         hub: Hub = self.server.hub
+        hub.asked += 1
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = urlsplit(self.path).path
         if hub.failing:

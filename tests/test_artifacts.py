@@ -1,4 +1,5 @@
 import json
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Lock
@@ -7,6 +8,7 @@ import pytest
 
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
+from ftjobs.artifacts.manifest import read_manifest, sha256_of
 from ftjobs.errors import CorruptArtifact, FtjobsError, InputsNotPublished, UserError
 from ftjobs.jobfile.fields import Job
 from ftjobs.plan import StageRun, plan, select
@@ -176,6 +178,27 @@ class TestPublishing:
         assert artifacts.find(storage, head) is None
 
 
+def test_files_of_one_artifact_go_and_come_several_at_a_time(head, tmp_path, monkeypatch):
+    """Each waits until four are under way."""
+    four = Barrier(4)
+    output = written(tmp_path / "output", {f"model/{number}": b"x" for number in range(8)})
+    far = RemoteStorage(tmp_path / "store")
+    for verb in ("put", "get"):
+        moved = getattr(LocalStorage, verb)
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                RemoteStorage,
+                verb,
+                lambda *given, moved=moved: (four.wait(timeout=20), moved(*given))[1],
+                raising=False,
+            )
+            if verb == "put":
+                manifest = publish(far, head, output)
+            else:
+                artifacts.pull(far, manifest, tmp_path / "pulled")
+    assert len(content(tmp_path / "pulled")) == 8
+
+
 class TestRequire:
     def test_says_what_is_missing_and_where(self, storage, head, runs):
         with pytest.raises(InputsNotPublished) as caught:
@@ -295,6 +318,11 @@ class StoredManifest:
     def write(self, data: bytes) -> None:
         store(self.storage, self.key, data, self.folder)
 
+    def change(self, field: str, value: object) -> None:
+        """As one who means it does, with the sha256 that belongs to it."""
+        fields = json.loads(self.read()) | {field: value}
+        self.write(json.dumps(fields | {"sha256": sha256_of(json.dumps(fields).encode())}).encode())
+
 
 class TestManifests:
     """Whatever stands in a manifest, nothing outside the artifact is read or written."""
@@ -339,7 +367,7 @@ class TestManifests:
         ],
     )
     def test_a_later_version_or_odd_fields(self, storage, head, manifest, output, field, value):
-        manifest.write(json.dumps(json.loads(manifest.read()) | {field: value}).encode())
+        manifest.change(field, value)
         assert f"no valid manifest ({field}: " in self.refused(storage, head, output)
 
     @pytest.mark.parametrize(
@@ -347,12 +375,30 @@ class TestManifests:
         [("pipeline", "../other"), ("stage", "../../x"), ("seed", 43), ("pipeline", "/etc"), ("identity", "0" * 64)],
     )
     def test_of_another_artifact(self, storage, head, manifest, output, field, value):
-        manifest.write(json.dumps(json.loads(manifest.read()) | {field: value}).encode())
+        manifest.change(field, value)
         assert "is the manifest of" in self.refused(storage, head, output)
+
+    def test_a_flipped_bit_anywhere_in_it(self, storage, head, manifest, tmp_path):
+        """Also in a figure or a setting, where what comes out is a manifest as good as any."""
+        data, bits, key = manifest.read(), random.Random(3), f"{head.key}/manifest.json"
+        here = tmp_path / "here"
+        for place in range(len(data)):
+            flipped = data[:place] + bytes([data[place] ^ 1 << bits.randrange(8)]) + data[place + 1 :]
+            path = here / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(flipped)
+            with pytest.raises(CorruptArtifact, match=r"/manifest\.json: (no valid|is the|has another sha256)"):
+                read_manifest(LocalStorage(here), key)
+
+    def test_one_that_does_not_say_its_sha256(self, storage, head, manifest, output):
+        fields = json.loads(manifest.read())
+        del fields["sha256"]
+        manifest.write(json.dumps(fields).encode())
+        assert "has another sha256 than it says of itself" in self.refused(storage, head, output)
 
     def test_of_another_identity_with_the_same_beginning(self, storage, head, manifest):
         other = head.identity[:12] + "0" * 52
-        manifest.write(json.dumps(json.loads(manifest.read()) | {"identity": other}).encode())
+        manifest.change("identity", other)
         with pytest.raises(CorruptArtifact, match=f"belongs to identity {other}, not {head.identity}"):
             artifacts.find(storage, head)
 

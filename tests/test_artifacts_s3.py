@@ -99,6 +99,17 @@ class TestFaults:
         assert content(tmp_path / "pulled") == MODEL
         assert "again" in caplog.text
 
+    @pytest.mark.parametrize(
+        "fault", [cut_answer, truncated, lambda *both: one_bit(*both)], ids=["cut", "short", "bit"]
+    )
+    def test_so_is_a_manifest(self, far, proxy, head, output, fault):
+        manifest = publish(far, head, output)
+        proxy.fault = times(2, fault, lambda request: request.path.endswith("manifest.json"))
+        assert artifacts.require(far, head) == manifest
+        proxy.fault = times(3, lambda *both: one_bit(*both), lambda request: request.path.endswith("manifest.json"))
+        with pytest.raises(CorruptArtifact, match=r"/manifest\.json: "):
+            artifacts.require(far, head)
+
     def test_what_stays_damaged_is_refused(self, far, proxy, head, output, tmp_path):
         manifest = publish(far, head, output)
         proxy.fault = times(

@@ -48,6 +48,11 @@ class Published:
     def no_json(self) -> str:
         return self.write(self.of_manifest, self.storage.read(self.of_manifest)[:-100])
 
+    def other_figure(self) -> str:
+        data = self.storage.read(self.of_manifest)
+        figure = data.index(b'"perplexity": ') + len(b'"perplexity": ')
+        return self.write(self.of_manifest, data[:figure] + bytes([data[figure] ^ 1]) + data[figure + 1 :])
+
     def later_version(self) -> str:
         fields = json.loads(self.storage.read(self.of_manifest)) | {"version": 2, "compression": "zstd"}
         return self.write(self.of_manifest, json.dumps(fields).encode())
@@ -59,6 +64,7 @@ CASES: dict[str, tuple[Callable[[Published], str], str]] = {
     "one missing": (Published.remove, "is missing"),
     "one truncated": (Published.truncate, f"has {len(WEIGHTS) // 2} bytes instead of {len(WEIGHTS)}"),
     "one extra": (Published.add, "is not in the manifest"),
+    "a manifest with one flipped bit": (Published.other_figure, "has another sha256 than it says of itself"),
     "a manifest that is not JSON": (Published.no_json, "no valid manifest (the whole file: Invalid JSON"),
     "a manifest of a later version": (Published.later_version, "no valid manifest (version: Input should be 1)"),
 }

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,14 +10,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ftjobs import artifacts, cli
+from ftjobs import artifacts, cli, runner
 from ftjobs.artifacts import Manifest
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import Job
 from ftjobs.jobfile.read import read
 from ftjobs.plan import StageRun, plan
 from ftjobs.progress import LOG
-from ftjobs.storage import LocalStorage
+from ftjobs.storage import LocalStorage, open_storage
+from tests.s3_server import BUCKET, READER_ACCESS_KEY, READER_SECRET_KEY
 
 JOB = """\
 name: small
@@ -236,6 +238,41 @@ class TestStore:
         assert not Path("runs").exists()
 
 
+class TestAStoreThatCannotBeUsed:
+    """Said by the first command that writes, in one line with the way out, before any work."""
+
+    @pytest.mark.parametrize(
+        ("settings", "bucket", "message"),
+        [
+            ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, BUCKET, "no credentials; set AWS_ACCESS_KEY_ID"),
+            ({"AWS_SECRET_ACCESS_KEY": "wrong"}, BUCKET, "check AWS_SECRET_ACCESS_KEY"),
+            ({}, "no-such-bucket", "there is no such bucket; create it, correct --store"),
+            (
+                {"AWS_ACCESS_KEY_ID": READER_ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": READER_SECRET_KEY},
+                BUCKET,
+                "not allowed (403 AccessDenied: Access Denied.); these credentials need s3:PutObject",
+            ),
+        ],
+        ids=["no credentials", "wrong credentials", "no such bucket", "no right to write"],
+    )
+    @pytest.mark.parametrize("command", [["run", "job.yaml"], ["stage", "job.yaml", "adapt", "--seed", "1"]])
+    def test_2_before_any_work(self, ftjobs, s3, tmp_path, monkeypatch, command, settings, bucket, message):
+        prepare = runs()[0]
+        output = tmp_path / "output"
+        output.mkdir()
+        artifacts.publish(open_storage(f"s3://{BUCKET}/{tmp_path.name}"), prepare, output, METRICS["prepare"], {})
+        monkeypatch.setattr(runner, "_produce", lambda *_: pytest.fail("it began"))
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        found = ftjobs(*command, "--store", f"s3://{bucket}/{tmp_path.name}")
+        assert found.exit_code == 2
+        assert found.stdout == ""
+        (error,) = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
+        assert message in error
+        started = [line for line in found.stderr.splitlines() if not line.startswith("error: ")]
+        assert all(re.search(r"\[\d/\d+\] ", line) for line in started), found.stderr
+
+
 class TestPlan:
     def test_nothing_published(self, ftjobs):
         found = ftjobs("plan", "job.yaml")
@@ -451,8 +488,9 @@ class TestGc:
         os.utime(file, (time.time() - 2 * 86400,) * 2)
         return file
 
-    def test_says_what_would_go(self, ftjobs, dead):
-        found = ftjobs("gc")
+    @pytest.mark.parametrize("said", [[], ["--dry-run"]])
+    def test_says_what_would_go(self, ftjobs, dead, said):
+        found = ftjobs("gc", *said)
         assert found.exit_code == 0
         (row,) = table(found.stdout)[1:]
         assert row[:3] == ["attempt", "1", "2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -57,7 +58,9 @@ class Reader(threading.Thread):
         self.wrong: list[str] = []
 
     def run(self) -> None:
-        while not self.ended.wait(0.2):
+        last = False
+        while not last:
+            last = self.ended.wait(0.2)  # once more after the end, which may have published something
             try:
                 for manifest in artifacts.listing(self.storage):
                     artifacts.fetch(self.storage, manifest, self.folder / f"{time.monotonic_ns()}")
@@ -79,6 +82,14 @@ def job_at(folder: Path, encoder: Path, stages: list[str]) -> tuple[Path, list[S
     return folder / "job.yaml", plan(read(folder / "job.yaml"))
 
 
+def check_nothing_redone(requests: list[Request], runs: list[StageRun], before: dict[str, int]) -> None:
+    """Whoever begins anew stores states of steps that a whole state held already: states come every few steps."""
+    for run in runs:
+        stored = re.compile(rf"/{re.escape(run.key)}/state/(\d+)-[0-9a-f]+/")
+        steps = [int(found[1]) for one in requests if one.method == "PUT" and (found := stored.search(one.path))]
+        assert min(steps, default=math.inf) > before.get(run.title, 0), run.title
+
+
 def check_resumed(log: Path, before: dict[str, int]) -> int:
     """What went on went on from the last whole state: no step before it is done again. Returns how many did."""
     found = re.findall(r"\] (.+): running\n(?:.*\n)*?.*resuming after step (\d+) of", log.read_text())
@@ -96,18 +107,27 @@ def published_models(storage: Storage, runs: list[StageRun], folder: Path) -> di
     return found
 
 
-def test_two_at_once_end_well_and_publish_once(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
+def test_two_at_once_end_well_and_publish_once(
+    make_encoder: Callable[..., Path], tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """One commits, the other notices: while it trains, when it publishes, or before it begins."""
+    if kind == "s3":
+        request.getfixturevalue("s3")
+    store = f"s3://{BUCKET}/{tmp_path.name}" if kind == "s3" else str(tmp_path / "store")
     write_rows(tmp_path / "rows.csv")
     fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
+    if kind == "s3":
+        fields["stages"] = {name: fields["stages"][name] for name in ("adapt", "adapted-head")}
     fields["defaults"] = {
         kind: {"epochs": 10, "learning_rate": 1e-3, "save_every": 3} for kind in ("adapt", "classify")
     }
     job = tmp_path / "job.yaml"
     job.write_text(json.dumps(fields))
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
-    processes = [start(job, str(tmp_path / "store"), log) for log in logs]
+    processes = [start(job, store, log) for log in logs]
     assert [process.wait() for process in processes] == [0, 0], [log.read_text() for log in logs]
-    runs, storage = plan(read(job)), open_storage(str(tmp_path / "store"))
+    runs, storage = plan(read(job)), open_storage(store)
     assert sum(stored[0].endswith("/manifest.json") for stored in storage.list("toy")) == len(runs)
     whole = open_storage(str(tmp_path / "whole"))
     assert start(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
@@ -244,15 +264,19 @@ def test_thirty_kills_change_nothing(
             unpublished = next(run for run in runs if artifacts.find(killed, run) is None)
             assert unpublished.kind == kind
             before, log = whole_states(killed, runs), tmp_path / f"attempt-{number}.log"
+            proxy.seen = []
             killer.kill(kind, aim, log)
+            check_nothing_redone(proxy.seen, runs, before)
             resumed += check_resumed(log, before)
             hit[{"upload": "upload", "commit": "commit", "committed": "commit"}.get(aim, kind)] += 1
             assert (artifacts.find(killed, unpublished) is not None) == (aim == "committed")
         proxy.fault = fault_proxy.none
         before, log = whole_states(killed, runs), tmp_path / "last.log"
+        proxy.seen = []
         killer.start(log)
         killer.process.join()
         assert killer.process.exitcode == 0, log.read_text()
+        check_nothing_redone(proxy.seen, runs, before)
     assert hit.total() == 30
     assert min(hit[moment] for moment in ("prepare", "adapt", "classify", "upload", "commit")) >= 4, hit
     assert resumed > 8

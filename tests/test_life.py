@@ -15,13 +15,17 @@ from ftjobs.life import Life
 from ftjobs.plan import StageRun, plan, select
 from ftjobs.status import describe, is_silent, remaining, states
 from ftjobs.storage import Storage, open_storage
+from tests.s3_server import BUCKET
 
 JOB = Path(__file__).parent.parent / "jobs/quickstart.yaml"
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return open_storage(str(tmp_path / "store"))
+@pytest.fixture(params=["folder", "s3"])
+def storage(tmp_path: Path, request: pytest.FixtureRequest) -> Storage:
+    if request.param == "folder":
+        return open_storage(str(tmp_path / "store"))
+    request.getfixturevalue("s3")
+    return open_storage(f"s3://{BUCKET}/{tmp_path.name}")
 
 
 @pytest.fixture
@@ -121,6 +125,7 @@ def test_being_stopped_is_no_failure(runs: list[StageRun], storage: Storage) -> 
 def test_bad_input_leaves_nothing_in_the_store(runs: list[StageRun], storage: Storage, tmp_path: Path) -> None:
     with pytest.raises(UserError), Life(storage, runs[0]):
         raise UserError("no such column")
+    assert keys(storage) == []
     assert not (tmp_path / "store").exists()
 
 
@@ -138,9 +143,8 @@ def test_bad_input_of_a_pod_is_left_for_who_asks_later(runs: list[StageRun], sto
     ["", "{", "[]", "{}", '{"at": "x"}', '{"at": null}', '{"at": 1, "figures": {"a": "b"}}', '{"at": 1, "step": "2"}'],
 )
 def test_a_broken_sign_is_no_sign(runs: list[StageRun], storage: Storage, tmp_path: Path, content: str) -> None:
-    path = tmp_path / "store" / runs[0].key / "running.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(content)
+    (tmp_path / "sign").write_text(content)
+    storage.put(tmp_path / "sign", f"{runs[0].key}/running.json")
     assert row(runs, storage, "prepare")["state"] == "ready"
 
 

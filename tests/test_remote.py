@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 import pytest
 
 from ftjobs import runner
-from ftjobs.errors import UserError
+from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Data, Encoder
 from ftjobs.jobfile.read import read
 from ftjobs.plan import Prepare, plan
-from ftjobs.remote import local_copies
+from ftjobs.remote import local_copies, local_copy
 from ftjobs.storage import LocalStorage, open_storage
-from tests.s3_server import BUCKET, S3Server
+from tests import fault_proxy
+from tests.fault_proxy import Answer, Request
+from tests.s3_server import BUCKET, S3Server, sign_again
 from tests.stages.test_pipeline import files_of, job_fields, write_rows
+from tests.test_s3 import flipped
 
 
 @pytest.fixture
@@ -90,3 +94,56 @@ def test_nothing_there(bucket: str, tmp_path: Path, source: str) -> None:
     data = Data(source=f"{bucket}/{source}", text="question")
     with pytest.raises(UserError, match=r"data.source: nothing lies at s3://.*; correct the address"):
         local_copies(Prepare(encoder=Encoder(model="a/b"), data=data), tmp_path / "work")
+
+
+@pytest.mark.parametrize("size", [1000, 20 << 20], ids=["small", "large"])
+@pytest.mark.parametrize("digests", [True, False], ids=["etag is a digest", "etag is none"])
+def test_a_bit_that_is_flipped_on_the_way_is_noticed(
+    bucket: str, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, digests: bool
+) -> None:
+    """Nobody has said what the bytes should be; so it takes the store's word, or a second copy."""
+    content = random.Random(1).randbytes(size)
+    (tmp_path / "content").write_bytes(content)
+    open_storage(bucket).put(tmp_path / "content", "data/rows.csv")
+    left = 0
+
+    def fault(request: Request, forward: Callable[[Request], Answer]) -> Answer:
+        nonlocal left
+        if not digests and request.headers.pop("If-Match", None):
+            sign_again(request)
+        answer = forward(request)
+        if request.method == "GET" and left:
+            left -= 1
+            answer.body = flipped(answer.body)
+        if not digests:
+            answer.headers["ETag"] = '"a word of its own"'
+        return answer
+
+    with fault_proxy.proxy(s3.url) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        proxy.fault = fault
+        requests = 1 if size < 1 << 20 else 4
+        for damaged, copies in ((0, 1 if digests else 2), (1, 2 if digests else 3)):
+            left, proxy.seen = damaged, []
+            copy = local_copy(f"{bucket}/data/rows.csv", "data.source", tmp_path / f"work-{damaged}")
+            assert Path(copy).read_bytes() == content
+            assert proxy.count("GET", "rows.csv") == copies * requests
+
+
+def test_one_that_is_never_the_same_is_refused(
+    bucket: str, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bits = iter(range(8))
+
+    def fault(request: Request, forward: Callable[[Request], Answer]) -> Answer:
+        answer = forward(request)
+        if request.method == "GET":
+            answer.body = bytes([answer.body[0] ^ 1 << next(bits)]) + answer.body[1:]
+        return answer
+
+    with fault_proxy.proxy(s3.url) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        proxy.fault = fault
+        with pytest.raises(FtjobsError, match=r"data/rows.csv: was different each of 3 times"):
+            local_copy(f"{bucket}/data/rows.csv", "data.source", tmp_path / "work")
+    assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -17,6 +19,8 @@ from ftjobs.storage import Storage, open_storage
 MANIFEST = "manifest.json"
 #: Key of an artifact: pipeline, stage, seed, beginning of the identity.
 KEY = r"[^/]+/[^/]+/seed-\d+/[0-9a-f]{12}"
+_HEX_SHA256 = r"^[0-9a-f]{64}$"
+_TRIES = 3
 
 
 class FileEntry(Fields):
@@ -24,7 +28,7 @@ class FileEntry(Fields):
 
     path: str
     size: Annotated[int, Field(ge=0)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Field(pattern=_HEX_SHA256)]
 
     @field_validator("path")
     @classmethod
@@ -44,7 +48,7 @@ class Manifest(Fields):
     stage: str
     kind: str
     seed: int
-    identity: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    identity: Annotated[str, Field(pattern=_HEX_SHA256)]
     attempt: Annotated[str, Field(pattern=r"^[0-9a-z-]{1,64}$")]
     settings: dict[str, Any]
     inputs: dict[str, str]
@@ -52,6 +56,13 @@ class Manifest(Fields):
     metrics: dict[str, Any]
     environment: dict[str, str]
     files: list[FileEntry]
+    sha256: Annotated[str, Field(pattern=_HEX_SHA256)] | None = None
+    """Of everything else in the manifest: no figure changes unnoticed, in the store or on the way. See `sealed`."""
+
+    def sealed(self) -> bytes:
+        """The manifest as it is stored, with its sha256."""
+        sha256 = sha256_of(self.model_dump_json().encode())
+        return self.model_copy(update={"sha256": sha256}).model_dump_json(indent=1).encode()
 
     @property
     def size(self) -> int:
@@ -126,24 +137,39 @@ def published(storage: Storage, pipeline: str | None = None) -> list[str]:
 
 
 def read_manifest(storage: Storage, key: str) -> Manifest:
-    """The manifest stored under `key`.
+    """The manifest stored under `key`; one that was damaged on the way is read again.
 
     Raises:
         KeyError: there is none.
         CorruptArtifact: it is not valid, of a later version, or that of another artifact.
     """
-    data = storage.read(key)
+    for _ in range(1 if storage.local_path(key) is not None else _TRIES):
+        try:
+            return _checked(storage.read(key), key, storage.uri(key))
+        except CorruptArtifact as error:
+            corrupt = error
+    raise corrupt
+
+
+def _checked(data: bytes, key: str, uri: str) -> Manifest:
+    way_out = "delete its folder to have the stage run again"
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the whole file"
         raise CorruptArtifact(
-            f"{storage.uri(key)}: no valid manifest ({place}: {first['msg']}); "
-            "delete its folder to have the stage run again, or use a newer ftjobs"
+            f"{uri}: no valid manifest ({place}: {first['msg']}); {way_out}, or use a newer ftjobs"
         ) from error
     if f"{manifest.key}/{MANIFEST}" != key:
-        raise CorruptArtifact(
-            f"{storage.uri(key)}: is the manifest of {manifest.key}; move it back or delete its folder"
-        )
+        raise CorruptArtifact(f"{uri}: is the manifest of {manifest.key}; move it back or delete its folder")
+    if manifest.sha256 != sha256_of(data):
+        raise CorruptArtifact(f"{uri}: has another sha256 than it says of itself; {way_out}")
     return manifest
+
+
+def sha256_of(manifest: bytes) -> str:
+    """What a stored manifest has to say in `sha256`: that of all its other fields, however the JSON is laid out."""
+    fields = json.loads(manifest)
+    fields.pop("sha256", None)
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

@@ -35,7 +35,7 @@ def publish(
         environment=environment,
         files=files,
     )
-    if not storage.put_if_absent(manifest.model_dump_json(indent=1).encode(), f"{run.key}/{MANIFEST}"):
+    if not storage.put_if_absent(manifest.sealed(), f"{run.key}/{MANIFEST}"):
         # Somebody else published first and theirs counts. Ours was not written and never will be, so its files can
         # go. In the other case they stay even if another manifest is there now: on a store that ignores the
         # condition, a write of ours that is still on its way may be the last. What nobody names, `gc` removes.

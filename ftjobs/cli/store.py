@@ -87,7 +87,9 @@ def verify(job: OneJob = None, overrides: Set = None, store: Store = "runs") -> 
 def gc(
     job: OneJob = None,
     older_than: Annotated[str, typer.Option("--older-than", metavar="AGE", help="30m, 24h, 7d")] = "24h",
-    delete: Annotated[bool, typer.Option("--delete", help="Remove it, instead of only saying what would go.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete/--dry-run", help="Remove it, or only say what would go.", show_default="dry-run")
+    ] = False,
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:

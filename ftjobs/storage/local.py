@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import secrets
@@ -41,6 +42,10 @@ class LocalStorage:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _explained(self.root / key), _replacing(path) as temporary:
             return _copy(self.root / key, temporary, advance)
+
+    def agrees(self, key: str, path: Path) -> bool:
+        with _explained(self.root / key):
+            return filecmp.cmp(self.root / key, path, shallow=False)
 
     def put(self, path: Path, key: str, advance: Advance = quietly) -> str:
         target = self.root / key

@@ -127,6 +127,18 @@ def download(connection: Connection, pool: Executor, key: str, path: Path, uri: 
     return digest.hexdigest()
 
 
+def etag_of(path: Path) -> str:
+    """The ETag that most stores give a file that came in one piece, or in parts as aws, boto3 and we make them."""
+    digests = []
+    with path.open("rb") as file:
+        while piece := file.read(PART):
+            digests.append(hashlib.md5(piece, usedforsecurity=False))
+    if len(digests) <= 1:
+        return digests[0].hexdigest() if digests else hashlib.md5(usedforsecurity=False).hexdigest()
+    parts = b"".join(digest.digest() for digest in digests)
+    return f"{hashlib.md5(parts, usedforsecurity=False).hexdigest()}-{len(digests)}"
+
+
 def _beginning(file: BinaryIO) -> int:
     """Bytes at the beginning of a file that an earlier download has written.
 

@@ -56,6 +56,9 @@ class Storage(Protocol):
     def get(self, key: str, path: Path, advance: Advance = quietly) -> str:
         """Copy an object to a local file, which appears whole or not at all; returns the sha256 of what was written."""
 
+    def agrees(self, key: str, path: Path) -> bool:
+        """Whether what the store says of an object's content is true of a local file; False also if it says nothing."""
+
     def put(self, path: Path, key: str, advance: Advance = quietly) -> str:
         """Store a local file, replacing what was there; returns the sha256 of what was sent."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from ftjobs.errors import UserError
 from ftjobs.progress import LOG
 from ftjobs.storage.connection import Connection
-from ftjobs.storage.parts import PART, PARTS_AT_A_TIME, download, upload
+from ftjobs.storage.parts import PART, PARTS_AT_A_TIME, download, etag_of, upload
 from ftjobs.storage.protocol import Advance, Stored, Unfinished, quietly
 from ftjobs.storage.refusals import Refused
 
@@ -70,6 +70,10 @@ class S3Storage:
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._interruptible():
             return download(self._connection, self._pool, self._prefix + key, path, self.uri(key), advance)
+
+    def agrees(self, key: str, path: Path) -> bool:
+        said: str = self._call("head_object", key, Key=self._prefix + key).get("ETag", "")
+        return said.strip('"') == etag_of(path)
 
     def put(self, path: Path, key: str, advance: Advance = quietly) -> str:
         if path.stat().st_size > PART:

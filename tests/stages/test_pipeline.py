@@ -26,6 +26,8 @@ from ftjobs.models import checkpoints
 from ftjobs.plan import plan, select
 from ftjobs.storage import LocalStorage, open_storage
 from tests.conftest import WORDS
+from tests.hub_stand_in import Hub
+from tests.s3_server import BUCKET, S3Server
 
 CLASSES = ["cold", "fever", "rash"]
 
@@ -332,3 +334,50 @@ def test_stages_one_by_one_need_their_inputs(job: Any, tmp_path: Path) -> None:
 def _plain_log() -> Iterator[None]:
     yield
     logging.getLogger("ftjobs").handlers.clear()
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_after_prepare_nobody_asks_the_hub(
+    hub: Hub, make_encoder: Callable[..., Path], tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """The hub is switched off, what was cached of it is gone, and nothing tells the libraries to stay offline."""
+    if kind == "s3":
+        request.getfixturevalue("s3")
+    write_rows(tmp_path / "rows.csv")
+    encoder = {path.name: path.read_bytes() for path in make_encoder("bert", "mlm").iterdir()}
+    hub.add("main", "d" * 40, {"train.csv": (tmp_path / "rows.csv").read_bytes(), **encoder})
+    fields = job_fields(None, hypotheses=[])
+    fields["encoder"] = {"model": "me/bert"}
+    fields["data"]["source"] = "me/pairs"
+    fields["stages"] = {name: fields["stages"][name] for name in ("adapt", "adapted-head")}
+    (tmp_path / "job.yaml").write_text(json.dumps(fields))
+    store = open_storage(f"s3://{BUCKET}/{tmp_path.name}" if kind == "s3" else str(tmp_path / "store"))
+    runs = plan(read(tmp_path / "job.yaml"))
+    runner.run_stage(runs[0], store)
+    assert "model.safetensors" in hub.served
+    hub.failing, hub.asked = True, 0
+    shutil.rmtree(tmp_path / "cache")
+    manifests = runner.run_all(runs, store)
+    assert [manifest.kind for manifest in manifests] == ["prepare", "adapt", "classify", "report"]
+    assert hub.asked == 0
+
+
+def test_a_plain_copy_of_the_attempts_model_folder_is_a_checkpoint(
+    s3: S3Server, make_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """What `aws s3 cp --recursive` does with the address that `ls` prints, and `model/` behind it."""
+    write_rows(tmp_path / "rows.csv")
+    fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
+    (tmp_path / "job.yaml").write_text(json.dumps(fields))
+    store = open_storage(f"s3://{BUCKET}/{tmp_path.name}")
+    for run in (select(plan(read(tmp_path / "job.yaml")), name) for name in ("prepare", "adapt", "adapted-head")):
+        manifest = runner.run_stage(run, store)
+        bucket, _, prefix = f"{store.uri(manifest.folder)}/model/".removeprefix("s3://").partition("/")
+        copy, client = tmp_path / run.stage, s3.client()
+        copy.mkdir()
+        for entry in client.list_objects_v2(Bucket=bucket, Prefix=prefix)["Contents"]:
+            client.download_file(bucket, entry["Key"], str(copy / entry["Key"].removeprefix(prefix)))
+        auto_class = AutoModelForSequenceClassification if run.kind == "classify" else AutoModelForMaskedLM
+        _, loading = auto_class.from_pretrained(copy, output_loading_info=True)
+        assert not loading["missing_keys"]
+        assert AutoTokenizer.from_pretrained(copy)("fever").input_ids

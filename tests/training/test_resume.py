@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,42 @@ def test_a_stop_right_after_a_logged_step_neither_loses_nor_repeats_it(
         train_classifier(encoder, FolderKeeper(tmp_path, 100))
     resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), stopped_at)
     assert resumed[:2] == whole[:2]
+
+
+class LateKeeper(FolderKeeper):
+    """Writes what it was given when training is over, as a slow store would."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        super().__init__(folder, every)
+        self.writes: dict[int, Callable[[Path], None]] = {}
+
+    def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
+        assert not wait
+        self.writes[step] = write
+
+
+def test_a_state_is_that_of_its_step_however_late_it_is_written(
+    make_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Training goes on meanwhile, in the very tensors that are saved."""
+    encoder = make_encoder("bert")
+    folders = [tmp_path / "at-once", tmp_path / "late"]
+    for folder in folders:
+        folder.mkdir()
+    train_classifier(encoder, FolderKeeper(folders[0], 9))
+    late = LateKeeper(folders[1], 9)
+    train_classifier(encoder, late)
+    assert list(late.writes) == [9, 18, 27]
+    for step, write in late.writes.items():
+        states = [folder / f"{step:06d}" for folder in folders]
+        states[1].mkdir()
+        write(states[1])
+        tensors = [(state / "state.safetensors").read_bytes() for state in states]
+        assert tensors[0] == tensors[1]
+        values = [json.loads((state / "state.json").read_text()) for state in states]
+        for value in values:
+            assert value["position"].pop("seconds") > 0
+        assert values[0] == values[1]
 
 
 def test_states_hold_tensors_and_json_only(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
@@ -280,6 +317,43 @@ def test_broken_states_are_passed_over(job: Path, tmp_path: Path) -> None:
         assert (found / "state.json").read_text() == "one"
     shutil.rmtree(tmp_path / "store" / run.key / "state")
     assert keeper().newest() is None
+
+
+def test_saves_go_on_in_the_background_one_at_a_time_and_the_last_stays_until_the_next_is_whole(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, storage = select(plan(read(job)), "behavioural"), open_storage(str(tmp_path / "store"))
+    keeper, reader = Keeper(storage, run, 1, tmp_path), Keeper(storage, run, 1, tmp_path)
+    answers, put = threading.Event(), storage.put
+
+    def slow(*given: Any) -> str:
+        assert answers.wait(20)
+        return put(*given)
+
+    def save(step: int) -> None:
+        keeper.save(lambda folder: (folder / "state.json").write_text(str(step)) and None, step, 9, wait=False)
+
+    monkeypatch.setattr(storage, "put", slow)
+    save(1)  # returns, although the store does not answer yet
+    second = threading.Thread(target=save, args=(2,))
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    assert reader.newest() is None
+    answers.set()
+    second.join(20)
+    keeper.save(lambda folder: None, 2, 9, wait=True)
+    answers.clear()
+    save(3)
+    found = reader.newest()
+    assert found is not None
+    assert (found / "state.json").read_text() == "2"
+    answers.set()
+    keeper.close()
+    found = reader.newest()
+    assert found is not None
+    assert (found / "state.json").read_text() == "3"
+    assert [key.split("/state/")[1].split("-")[0] for key, *_ in storage.list(f"{run.key}/state")] == [f"{3:012d}"] * 2
 
 
 def test_a_save_that_fails_does_not_stop_training(
