@@ -12,7 +12,7 @@ from datasets import Dataset
 from ftjobs.data import labels, prepared, sources
 from ftjobs.data.prepared import PreparedData, Rows
 from ftjobs.data.splits import overlap, split
-from ftjobs.data.tokenization import tokenize
+from ftjobs.data.tokenization import count_tokens
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.fields import Data, Encoder
 from ftjobs.models import checkpoints, heads, scratch
@@ -20,8 +20,6 @@ from ftjobs.plan import Prepare
 from ftjobs.progress import LOG
 
 _ID = "__row__"
-#: Lengths are counted without cutting; no text is longer than this.
-_UNLIMITED = 10**9
 
 
 def run(settings: Prepare, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
@@ -117,7 +115,7 @@ def _lengths(data: PreparedData, model: Path) -> dict[str, dict[str, float]]:
     tokenizer = checkpoints.load_tokenizer(model)
     found = {}
     for name, rows in data.splits.items():
-        lengths = tokenize(tokenizer, rows.texts, rows.pairs, _UNLIMITED).lengths
+        lengths = count_tokens(tokenizer, rows.texts, rows.pairs)
         middle, high = np.percentile(lengths, [50, 95])
         found[name] = {
             "mean": round(float(lengths.mean()), 2),
