@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Features
+from datasets import ClassLabel, Dataset, Features
 
 from ftjobs.jobfile.fields import Data
 
 TEXT = "data.text"
 MAX_PROBLEMS = 5
 """Problems reported of one file before reading stops: enough to see a pattern."""
+
+#: What is in memory at a time of rows that are read one after the other.
+_ROWS, _BYTES = 1_000, 2**23
 
 
 def wanted(data: Data) -> dict[str, str]:
@@ -63,6 +67,23 @@ def invalid(where: str, table: pa.Table, needed: dict[str, str], place: Callable
                 f"{first}; fill it in or remove these rows"
             )
     return problems
+
+
+def in_batches(rows: Dataset) -> Iterator[pa.Table]:
+    """The rows of a data set, a few at a time."""
+    at_once = rows_at_once(rows.data.nbytes, len(rows.data))
+    yield from rows.with_format("arrow").iter(at_once)
+
+
+def column_of(rows: Dataset, name: str) -> Iterator[Any]:
+    """The values of a column, of which few are in memory at a time."""
+    for table in in_batches(rows.select_columns([name])):
+        yield from table[name].to_pylist()
+
+
+def rows_at_once(size: int, rows: int) -> int:
+    """How many rows to have in memory at a time where `rows` take `size` bytes."""
+    return max(1, min(_ROWS, _BYTES * rows // max(size, 1)))
 
 
 def shown(value: object) -> str:
