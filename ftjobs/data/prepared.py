@@ -19,7 +19,7 @@ TEXTS = ("text", "text_pair")
 """What the text columns are called in the files."""
 
 #: Bytes of a row group: a split that is smaller is one.
-_ROW_GROUP = 2**24
+_ROW_GROUP = 2**23
 #: Texts that become strings of Python at a time.
 _BATCH = 1_000
 
