@@ -91,7 +91,8 @@ def by_length(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
 
 def pad(tokens: Tokens, indices: Sequence[int] | np.ndarray, pad_token_id: int) -> dict[str, torch.Tensor]:
     """Tokens of some texts, padded on the right to the longest, T rounded up to a multiple of 8: int64 (B, T) each."""
-    lengths = tokens.lengths[indices]
+    indices = np.asarray(indices, dtype=np.int64)
+    lengths = tokens.offsets[indices + 1] - tokens.offsets[indices]
     shape = (len(indices), -(-int(lengths.max(initial=1)) // _WIDTHS) * _WIDTHS)
     input_ids = np.full(shape, pad_token_id, dtype=np.int64)
     attention_mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)

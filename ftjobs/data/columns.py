@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Features
+from datasets import ClassLabel, Dataset, Features
 
 from ftjobs.jobfile.fields import Data
 
 TEXT = "data.text"
 MAX_PROBLEMS = 5
 """Problems reported of one file before reading stops: enough to see a pattern."""
+
+#: What is in memory at a time of rows that are read one after the other.
+_ROWS, _BYTES = 1_000, 2**23
 
 
 def wanted(data: Data) -> dict[str, str]:
@@ -38,31 +43,109 @@ def missing(where: str, present: Sequence[str], needed: dict[str, str]) -> list[
     return problems
 
 
-def invalid(where: str, table: pa.Table, needed: dict[str, str], place: Callable[[int], str]) -> list[str]:
-    """Problems of the needed columns' types and values. `place` says where row i stands, such as "line 7".
+class Values:
+    """Types and values of the needed columns, looked at a table at a time.
 
     Texts are strings; labels and groups are strings, whole numbers or booleans; none is missing or blank.
     """
-    problems = []
-    for name, field in needed.items():
-        column = table[name]
-        kind = type_name(column.type)
-        accepted = ("strings", "nothing") if field == TEXT else ("strings", "integers", "booleans", "nothing")
-        if kind not in accepted:
+
+    def __init__(self, where: str, needed: dict[str, str]) -> None:
+        self._where, self._needed = where, needed
+        self._rows = 0
+        self._wrong: dict[str, str] = {}  # columns of a type that is not taken, with that type
+        self._blank: dict[str, tuple[int, str]] = {}  # columns with gaps: how many, and where the first is
+
+    def good(self, table: pa.Table, place: Callable[[int], str]) -> bool:
+        """Look at the next rows. `place` says where row i of them stands, such as "line 7".
+
+        Returns whether these and all before them are as they should be.
+        """
+        for name, field in self._needed.items():
+            kind = type_name(table[name].type)
+            accepted = ("strings", "nothing") if field == TEXT else ("strings", "integers", "booleans", "nothing")
+            if kind not in accepted:
+                self._wrong.setdefault(name, kind)
+                continue
+            blank = _blank(table[name], kind)
+            if count := pc.sum(blank).as_py() or 0:
+                first = place(pc.index(blank, pa.scalar(True)).as_py())
+                before, first = self._blank.get(name, (0, first))
+                self._blank[name] = (before + count, first)
+        self._rows += len(table)
+        return not (self._wrong or self._blank)
+
+    def problems(self) -> list[str]:
+        """One for each column that was not as it should be."""
+        return [self._problem(name, field) for name, field in self._needed.items() if name in self._wrong | self._blank]
+
+    def _problem(self, name: str, field: str) -> str:
+        if name in self._wrong:
             allowed = "strings" if field == TEXT else "strings, whole numbers or booleans"
-            problems.append(f"{where}: column {name!r} holds {kind}, but {field} takes {allowed}; convert the column")
-            continue
-        blank = pc.is_null(column)
-        if kind == "strings":
-            blank = pc.or_(blank, pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(column, ""))), 0))
-        count = pc.sum(blank).as_py() or 0
-        if count:
-            first = place(pc.index(blank, pa.scalar(True)).as_py())
-            problems.append(
-                f"{where}: column {name!r} ({field}) is empty or missing in {count} of {len(column)} rows, first in "
-                f"{first}; fill it in or remove these rows"
-            )
-    return problems
+            kind = self._wrong[name]
+            return f"{self._where}: column {name!r} holds {kind}, but {field} takes {allowed}; convert the column"
+        count, first = self._blank[name]
+        return (
+            f"{self._where}: column {name!r} ({field}) is empty or missing in {count} of {self._rows} rows, first in "
+            f"{first}; fill it in or remove these rows"
+        )
+
+
+def _blank(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
+    """bool (N,): values that are missing, or strings of white space."""
+    if kind != "strings":
+        return pc.is_null(column)
+    return pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(column, ""))), 0)
+
+
+class Chunk:
+    """Rows on their way from lines of text to a table: their values by column, and the lines they start on."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._values: dict[str, list[Any]] = {name: [] for name in names}
+        self._lines = array("q")
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(self, line: int, values: Iterable[Any], size: int) -> bool:
+        """Add a row. Returns whether that is enough for a table; `size` is roughly what the row takes in memory."""
+        self._lines.append(line)
+        for column, value in zip(self._values.values(), values, strict=True):
+            column.append(value)
+        self._size += size
+        return len(self) == _ROWS or self._size >= _BYTES
+
+    def table(self) -> tuple[pa.Table, Callable[[int], str]]:
+        """The rows, and what says where row i of them stands."""
+        lines = self._lines
+        return pa.table(self._values), lambda row: f"line {lines[row]}"
+
+
+def row_after(start: int) -> Callable[[int], str]:
+    """What says where a row stands in a table whose first row comes after `start` others."""
+    return lambda row: f"row {start + row + 1}"
+
+
+Tables = Iterator[tuple[pa.Table, Callable[[int], str]]]
+"""Rows of a file, a few at a time, each time with what says where row i of them stands: "line 7", "row 7"."""
+
+
+def in_batches(rows: Dataset) -> Iterator[pa.Table]:
+    """The rows of a data set, a few at a time."""
+    at_once = rows_at_once(rows.data.nbytes, len(rows.data))
+    yield from rows.with_format("arrow").iter(at_once)
+
+
+def column_of(rows: Dataset, name: str) -> Iterator[Any]:
+    """The values of a column, of which few are in memory at a time."""
+    for table in in_batches(rows.select_columns([name])):
+        yield from table[name].to_pylist()
+
+
+def rows_at_once(size: int, rows: int) -> int:
+    """How many rows to have in memory at a time where `rows` take `size` bytes."""
+    return max(1, min(_ROWS, _BYTES * rows // max(size, 1)))
 
 
 def shown(value: object) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import csv
 import sys
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftjobs.data.columns import MAX_PROBLEMS, missing, shown
+from ftjobs.data.columns import MAX_PROBLEMS, Chunk, Tables, missing, shown
 from ftjobs.errors import UserError
 
 
 def read_csv(
     path: Path, lines: Iterator[str], delimiter: str, header: list[str] | None, needed: dict[str, str]
-) -> tuple[dict[str, list[str]], array]:
-    """Cells of the needed columns, and the line on which each row starts. Quoting as in RFC 4180."""
+) -> Tables:
+    """Cells of the needed columns. Quoting as in RFC 4180."""
     found = records(path, lines, delimiter)
     number, names = (0, header) if header else next(found, (0, []))
     if not names:
@@ -27,27 +26,31 @@ def read_csv(
     problems += missing(str(path), names, needed)
     if problems:
         raise UserError(problems)
-    cells_of: dict[str, list[str]] = {name: [] for name in needed}
     positions = [names.index(name) for name in needed]
-    numbers = array("q")
+    chunk, rows = Chunk(needed), 0
     for number, cells in found:
         if len(cells) != len(names):
             problems.append(
                 f"{path}, line {number}: {len(cells)} cell(s), but there are {len(names)} columns: "
                 f"{shown(delimiter.join(cells))}; quote cells that hold the delimiter, a quote or a line end"
             )
-        elif cells == header and not numbers:
+        elif cells == header and not rows:
             problems.append(f"{path}, line {number}: is a header row; remove data.columns, which is for files without")
         if len(problems) == MAX_PROBLEMS:
             break
-        numbers.append(number)
-        for column, position in zip(cells_of.values(), positions, strict=True):
-            column.append(cells[position] if position < len(cells) else "")
+        rows += 1
+        if problems:
+            continue
+        values = [cells[position] for position in positions]
+        if chunk.add(number, values, sum(map(len, values))):
+            yield chunk.table()
+            chunk = Chunk(needed)
     if problems:
         raise UserError(problems)
-    if not numbers:
+    if not rows:
         raise UserError(f"{path}: {'is empty' if header else 'has a header row only'}; add rows of data")
-    return cells_of, numbers
+    if len(chunk):
+        yield chunk.table()
 
 
 def records(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:

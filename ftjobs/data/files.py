@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,36 +13,44 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
 
-from ftjobs.data.columns import MAX_PROBLEMS, conform, invalid, missing
+from ftjobs.data.columns import MAX_PROBLEMS, Chunk, Tables, Values, conform, missing, row_after, rows_at_once
 from ftjobs.data.delimited import read_csv
 from ftjobs.data.jsonl import read_jsonl
 from ftjobs.errors import FtjobsError, UserError
 
 
-def read_file(path: Path, kind: str, header: list[str] | None, needed: dict[str, str]) -> pa.Table:
-    """The needed columns of one file, all rows, in order.
+def read_file(path: Path, kind: str, header: list[str] | None, needed: dict[str, str]) -> Iterator[pa.Table]:
+    """The needed columns of one file, all rows, in order, a few at a time.
 
     kind: csv, tsv, jsonl, parquet or text. header: column names of a csv or tsv file without a header row. needed:
     column names, each with the field of the job file that names it. Cells of csv and tsv are strings, whatever they
     look like; jsonl and parquet keep strings, whole numbers (int64) and booleans.
 
-    Raises UserError with up to 5 problems when the file is not what it should be, FtjobsError when reading it fails.
+    Raises UserError with up to 5 problems when the file is not what it should be, FtjobsError when reading it fails;
+    maybe after tables of rows that are right.
     """
+    values = Values(str(path), needed)
+    good = True
+    for table, place in _tables(path, kind, header, needed):
+        good = values.good(table, place)
+        if good:
+            yield table
+    if not good:
+        raise UserError(values.problems())
+
+
+def _tables(path: Path, kind: str, header: list[str] | None, needed: dict[str, str]) -> Tables:
     if kind == "parquet":
         with _failures_explained(path):
-            return _read_parquet(path, needed)
+            yield from _read_parquet(path, needed)
+        return
     with lines_of(path) as lines:
         if kind == "jsonl":
-            columns, numbers = read_jsonl(path, lines, needed)
+            yield from read_jsonl(path, lines, needed)
         elif kind == "text":
-            columns, numbers = _read_text(path, lines, needed)
+            yield from _read_text(path, lines, needed)
         else:
-            columns, numbers = read_csv(path, lines, "\t" if kind == "tsv" else ",", header, needed)
-    table = pa.table(columns)
-    problems = invalid(str(path), table, needed, lambda row: f"line {numbers[row]}")
-    if problems:
-        raise UserError(problems)
-    return table
+            yield from read_csv(path, lines, "\t" if kind == "tsv" else ",", header, needed)
 
 
 @contextmanager
@@ -107,8 +114,8 @@ def _undecodable(path: Path) -> list[str]:
     return problems
 
 
-def _read_text(path: Path, lines: Iterator[str], needed: dict[str, str]) -> tuple[dict[str, list[str]], array]:
-    """Lines that are not blank, without their line ends, and their numbers."""
+def _read_text(path: Path, lines: Iterator[str], needed: dict[str, str]) -> Tables:
+    """Lines that are not blank, without their line ends."""
     name, *others = needed
     if others:
         raise UserError(
@@ -116,34 +123,43 @@ def _read_text(path: Path, lines: Iterator[str], needed: dict[str, str]) -> tupl
             + " and ".join(f"{other!r} ({needed[other]})" for other in others)
             + "; use csv, jsonl or parquet"
         )
-    texts: list[str] = []
-    numbers = array("q")
+    chunk, empty = Chunk(needed), True
     for number, line in enumerate(lines, 1):
         if line.strip():
-            texts.append(line.rstrip("\r\n"))
-            numbers.append(number)
-    if not texts:
+            empty = False
+            if chunk.add(number, [line.rstrip("\r\n")], len(line)):
+                yield chunk.table()
+                chunk = Chunk(needed)
+    if empty:
         raise UserError(f"{path}: is empty; write one text a line")
-    return {name: texts}, numbers
+    if len(chunk):
+        yield chunk.table()
 
 
-def _read_parquet(path: Path, needed: dict[str, str]) -> pa.Table:
+def _read_parquet(path: Path, needed: dict[str, str]) -> Tables:
+    start = 0
     with path.open("rb") as file:
         try:
-            parquet = pq.ParquetFile(file)
-            problems = missing(str(path), parquet.schema_arrow.names, needed)
-            if problems:
-                raise UserError(problems)
-            table = parquet.read(columns=list(needed)).select(list(needed))
-            table = conform(table, Features.from_arrow_schema(table.schema))
+            for table in _parquet_tables(path, file, needed):
+                yield table, row_after(start)
+                start += len(table)
         except (pa.ArrowException, ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the file system's own; pyarrow's, for bytes that make no sense, have no number
             reason = str(error).splitlines()[0]
             raise UserError(f"{path}: is not a parquet file, or damaged ({reason}); write it again") from error
-    if not len(table):
+    if not start:
         raise UserError(f"{path}: has no rows; add rows of data")
-    problems = invalid(str(path), table, needed, lambda row: f"row {row + 1}")
+
+
+def _parquet_tables(path: Path, file: IO[bytes], needed: dict[str, str]) -> Iterator[pa.Table]:
+    # Without these options a whole row group, which may be the whole file, is read before its first rows are there.
+    parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
+    problems = missing(str(path), parquet.schema_arrow.names, needed)
     if problems:
         raise UserError(problems)
-    return table
+    groups = (parquet.metadata.row_group(group) for group in range(parquet.num_row_groups))
+    size = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+    for batch in parquet.iter_batches(rows_at_once(size, 1), columns=list(needed)):
+        table = pa.Table.from_batches([batch]).select(list(needed))
+        yield conform(table, Features.from_arrow_schema(table.schema))

@@ -21,7 +21,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx
 
-from ftjobs.data.columns import conform, invalid, missing
+from ftjobs.data.columns import Values, conform, in_batches, missing, row_after
+from ftjobs.data.mapped import TableFile
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Data
 
@@ -126,18 +127,30 @@ def _tables(data: Data, loaded: dict[str, datasets.Dataset], needed: dict[str, s
         if absent or not len(dataset):
             problems += absent or [f"{where}: has no rows; choose another revision or configuration"]
             continue
-        columns = dataset.select_columns(list(needed)).with_format("arrow")[:]
-        if data.label is not None and _unlabelled(columns[data.label]):
+        columns = dataset.select_columns(list(needed))
+        if data.label is not None and _unlabelled(columns.data.column(data.label)):
             problems.append(
                 f"{where}: is unlabelled (column {data.label!r} is -1 in all {len(columns)} rows), as test splits of "
                 "benchmarks are; save the labelled splits as files and write data.source as {train: FILE, test: FILE}"
             )
             continue
-        tables[split] = conform(columns, dataset.features)
-        problems += invalid(where, tables[split], needed, lambda row: f"row {row + 1}")
+        table, found = _checked(where, columns, needed)
+        tables[split] = table
+        problems += found
     if problems:
         raise UserError(problems)
     return tables
+
+
+def _checked(where: str, dataset: datasets.Dataset, needed: dict[str, str]) -> tuple[pa.Table, list[str]]:
+    """The rows as we keep them, and what is wrong with them."""
+    values, rows, start = Values(where, needed), TableFile(), 0
+    for batch in in_batches(dataset):
+        table = conform(batch, dataset.features)
+        values.good(table, row_after(start))
+        rows.append(table)
+        start += len(table)
+    return rows.mapped(), values.problems()
 
 
 def _unlabelled(labels: pa.ChunkedArray) -> bool:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftjobs.data.columns import MAX_PROBLEMS, TEXT, missing, shown
+from ftjobs.data.columns import MAX_PROBLEMS, TEXT, Chunk, Tables, missing, shown
 from ftjobs.errors import UserError
 
 Kinds = dict[str, tuple[int, object]]
 """Kinds of values a column has, each with the line and the value that showed it first."""
 
 
-def read_jsonl(path: Path, lines: Iterator[str], needed: dict[str, str]) -> tuple[dict[str, list], array]:
-    """Values of the needed keys of each line's object, and the line's number. Blank lines are skipped."""
-    values: dict[str, list] = {name: [] for name in needed}
+def read_jsonl(path: Path, lines: Iterator[str], needed: dict[str, str]) -> Tables:
+    """Values of the needed keys of each line's object. Blank lines are skipped."""
     kinds: dict[str, Kinds] = {name: {} for name in needed}
     present: dict[str, None] = {}
-    numbers = array("q")
     problems: list[str] = []
+    chunk, rows = Chunk(needed), 0
     for number, line in enumerate(lines, 1):
         if len(problems) >= MAX_PROBLEMS:
             break
@@ -35,17 +33,21 @@ def read_jsonl(path: Path, lines: Iterator[str], needed: dict[str, str]) -> tupl
             problems.append(f"{path}, line {number}: is not a JSON object: {shown(line)}; write one object a line")
             continue
         present.update(dict.fromkeys(record))
-        numbers.append(number)
-        for name, column in values.items():
-            column.append(record.get(name))
-            kinds[name].setdefault(_kind(column[-1]), (number, column[-1]))
-    if not problems and not numbers:
+        values = [record.get(name) for name in needed]
+        for kind, value in zip(kinds.values(), values, strict=True):
+            kind.setdefault(_kind(value), (number, value))
+        rows += 1
+        if chunk.add(number, values, len(line)):
+            if not problems and not _wrong_kinds(path, needed, kinds):  # else no table can be made of them
+                yield chunk.table()
+            chunk = Chunk(needed)
+    if not problems and not rows:
         problems.append(f"{path}: is empty; write one JSON object a line")
-    problems = problems or missing(str(path), list(present), needed)
-    problems = problems or [text for name in needed for text in _wrong_kinds(path, name, needed[name], kinds[name])]
+    problems = problems or missing(str(path), list(present), needed) or _wrong_kinds(path, needed, kinds)
     if problems:
         raise UserError(problems)
-    return values, numbers
+    if len(chunk):
+        yield chunk.table()
 
 
 def _kind(value: object) -> str:
@@ -67,7 +69,11 @@ def _kind(value: object) -> str:
     return "a list" if isinstance(value, list) else "an object"
 
 
-def _wrong_kinds(path: Path, name: str, field: str, kinds: Kinds) -> list[str]:
+def _wrong_kinds(path: Path, needed: dict[str, str], kinds: dict[str, Kinds]) -> list[str]:
+    return [text for name, field in needed.items() for text in _wrong_kinds_of(path, name, field, kinds[name])]
+
+
+def _wrong_kinds_of(path: Path, name: str, field: str, kinds: Kinds) -> list[str]:
     allowed = ("a string",) if field == TEXT else ("a string", "a whole number", "a boolean")
     problems = [
         f"{path}, line {number}: column {name!r} is {shown(value)}, {kind}; {field} takes {' or '.join(allowed)}"

@@ -41,14 +41,13 @@ def encode(values: Iterable[object], names: Sequence[str]) -> np.ndarray:
     Raises UserError when a label is none of `names`.
     """
     index = {name: position for position, name in enumerate(names)}
-    labels = [_name(value) for value in values]
-    unknown = sorted(set(labels) - index.keys())
-    if unknown:
+    try:
+        return np.fromiter((index[_name(value)] for value in values), dtype=np.int64)
+    except KeyError as unknown:
         raise UserError(
-            f"data.label: {unknown[0]!r} is not among the {len(names)} classes ({_listed(names)}); "
+            f"data.label: {unknown.args[0]!r} is not among the {len(names)} classes ({_listed(names)}); "
             "correct the label, or train with rows of that class"
-        )
-    return np.fromiter((index[label] for label in labels), dtype=np.int64, count=len(labels))
+        ) from None
 
 
 def _name(value: object) -> str:

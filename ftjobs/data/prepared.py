@@ -3,15 +3,63 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 SPLITS = ("train", "validation", "test")
+TEXTS = ("text", "text_pair")
+"""What the text columns are called in the files."""
+
+#: Bytes of a row group: a split that is smaller is one.
+_ROW_GROUP = 2**23
+#: Texts that become strings of Python at a time.
+_BATCH = 1_000
+
+
+class Texts(Protocol):
+    """A text column: a list, or one that is read when it is asked for."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __getitem__(self, index: int, /) -> str: ...
+
+
+class TextColumn:
+    """A text column of a parquet file, read when it is asked for; of its row groups one at a time is in memory."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+        metadata = pq.read_metadata(path)
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __iter__(self) -> Iterator[str]:
+        with self._open() as file:
+            for group in range(file.num_row_groups):
+                for batch in file.read_row_group(group, columns=[self._name]).to_batches(_BATCH):
+                    yield from batch.column(0).to_pylist()
+
+    def __getitem__(self, index: int, /) -> str:
+        row = range(len(self))[index]
+        group = int(np.searchsorted(self._starts, row, side="right")) - 1
+        with self._open() as file:
+            column = file.read_row_group(group, columns=[self._name]).column(0)
+        text: str = column[row - int(self._starts[group])].as_py()
+        return text
+
+    def _open(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self._path, pre_buffer=False)
 
 
 @dataclass(frozen=True)
@@ -20,8 +68,8 @@ class Rows:
 
     ids: np.ndarray
     """int64 (N,): position of the row in the source, counted over all its splits."""
-    texts: list[str]
-    pairs: list[str] | None
+    texts: Texts
+    pairs: Texts | None
     """The second text of each row, where the job has two text columns."""
     labels: np.ndarray | None
     """int64 (N,): index into the class names, where the job has labels."""
@@ -30,9 +78,27 @@ class Rows:
         return len(self.ids)
 
     @property
-    def sentences(self) -> list[str]:
+    def columns(self) -> list[Texts]:
+        """The text columns, one or two."""
+        return [self.texts] if self.pairs is None else [self.texts, self.pairs]
+
+    @property
+    def sentences(self) -> Sentences:
         """Every text on its own: those of the first column, then those of the second."""
-        return self.texts + (self.pairs or [])
+        return Sentences(self.columns)
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The texts of several columns, one column after the other."""
+
+    columns: list[Texts]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.columns))
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self.columns)
 
 
 @dataclass(frozen=True)
@@ -53,30 +119,64 @@ def write(data: PreparedData, summary: dict[str, Any], folder: Path) -> None:
     """Write the splits and `data.json` (class names, and what was found out about the data)."""
     folder.mkdir(parents=True)
     for name, rows in data.splits.items():
-        columns: dict[str, Any] = {"id": pa.array(rows.ids), "text": pa.array(rows.texts, pa.string())}
+        columns: dict[str, Any] = {"id": pa.array(rows.ids), "text": pa.array(list(rows.texts), pa.string())}
         if rows.pairs is not None:
-            columns["text_pair"] = pa.array(rows.pairs, pa.string())
+            columns["text_pair"] = pa.array(list(rows.pairs), pa.string())
         if rows.labels is not None:
             columns["label"] = pa.array(rows.labels)
-        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
-    content = {"classes": data.classes, **summary}
+        write_rows([pa.table(columns)], folder, name)
+    write_summary(data.classes, summary, folder)
+
+
+def write_rows(tables: Iterable[pa.Table], folder: Path, name: str) -> None:
+    """Write a split a table at a time. Columns: `id`, `text`, `text_pair` and `label` if the job has them."""
+    with ExitStack() as stack:
+        writer = None
+        for group in _row_groups(tables):
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(folder / f"{name}.parquet", group.schema))
+            writer.write_table(group)
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of `_ROW_GROUP` bytes or a little more, which is what readers hold at a time."""
+    pending: list[pa.Table] = []
+    for table in tables:
+        pending.append(table)
+        if sum(part.nbytes for part in pending) >= _ROW_GROUP:
+            yield pa.concat_tables(pending).combine_chunks()
+            pending = []
+    if pending:
+        yield pa.concat_tables(pending).combine_chunks()
+
+
+def write_summary(classes: list[str], summary: dict[str, Any], folder: Path) -> None:
+    """Write `data.json`."""
+    content = {"classes": classes, **summary}
     (folder / "data.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> PreparedData:
-    """Read what `write` wrote."""
-    splits = {}
-    for name in SPLITS:
-        if (folder / f"{name}.parquet").is_file():
-            table = pq.read_table(folder / f"{name}.parquet")
-            columns = table.column_names
-            splits[name] = Rows(
-                ids=table["id"].to_numpy(),
-                texts=table["text"].to_pylist(),
-                pairs=table["text_pair"].to_pylist() if "text_pair" in columns else None,
-                labels=table["label"].to_numpy() if "label" in columns else None,
-            )
-    return PreparedData(splits, read_summary(folder)["classes"])
+    """Read what `write` wrote; texts only when they are asked for."""
+    return read_splits(folder, read_summary(folder)["classes"])
+
+
+def read_splits(folder: Path, classes: list[str]) -> PreparedData:
+    """Read what `write_rows` wrote."""
+    found = {name: folder / f"{name}.parquet" for name in SPLITS}
+    return PreparedData({name: _read_rows(path) for name, path in found.items() if path.is_file()}, classes)
+
+
+def _read_rows(path: Path) -> Rows:
+    with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        numbers = file.read(columns=[name for name in ("id", "label") if name in names])
+    return Rows(
+        ids=numbers["id"].to_numpy(),
+        texts=TextColumn(path, "text"),
+        pairs=TextColumn(path, "text_pair") if "text_pair" in names else None,
+        labels=numbers["label"].to_numpy() if "label" in names else None,
+    )
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from datasets import Dataset
 
 from ftjobs.data import columns, hub
 from ftjobs.data.files import read_file
+from ftjobs.data.mapped import TableFile
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.fields import Data
@@ -30,8 +31,9 @@ class Source:
     """Rows as they are at the source, before any division of ours."""
 
     splits: dict[str, Dataset]
-    """`train`, and `validation` and `test` if the source has them. Columns: the texts (strings), the label and the
-    column to group by (strings, int64 or booleans), whichever the job names; nothing missing."""
+    """`train`, and `validation` and `test` if the source has them, in files that are mapped into memory. Columns: the
+    texts (strings), the label and the column to group by (strings, int64 or booleans), whichever the job names; nothing
+    missing."""
     provenance: dict[str, Any]
     """What was read, as JSON: either `files` (split, name, bytes, sha256; no folder, so that the same files give the
     same record on every machine) or `hub_id`, `revision`, `commit` and `config`."""
@@ -62,26 +64,31 @@ def read(data: Data) -> Source:
                 f"data.label: column {data.label!r} is {classes[0]!r} in all {len(tables['train'])} training rows of "
                 f"{data.source!r}; a classifier needs two classes or more: check data.label and the data"
             )
-    return Source({split: Dataset(table) for split, table in tables.items()}, origin)
+    # With a fingerprint given, `datasets` does not read everything to make one.
+    return Source({split: Dataset(table, fingerprint=split) for split, table in tables.items()}, origin)
 
 
 def _read_files(data: Data, needed: dict[str, str]) -> tuple[dict[str, pa.Table], dict[str, Any]]:
-    parts: dict[str, list[pa.Table]] = {}
+    parts: dict[str, TableFile] = {}
     first: dict[str, tuple[Path, pa.Schema]] = {}
-    provenance, problems = [], []
+    provenance = []
+    problems: list[str] = []
     for split, name, path in _files(data):
+        schema = pa.schema([])
         try:
-            table = read_file(path, localfiles.format_of(path, data.format), data.columns, needed)
+            for table in read_file(path, localfiles.format_of(path, data.format), data.columns, needed):
+                schema = table.schema
+                if not problems and schema == first.get(split, (path, schema))[1]:  # else only to find more problems
+                    parts.setdefault(split, TableFile()).append(table)
         except UserError as error:
             problems += error.problems
             continue
-        problems += _disagreements(path, table.schema, *first.setdefault(split, (path, table.schema)))
-        parts.setdefault(split, []).append(table)
+        problems += _disagreements(path, schema, *first.setdefault(split, (path, schema)))
         sha256 = localfiles.digest(path)
         provenance.append({"split": split, "name": name, "bytes": path.stat().st_size, "sha256": sha256})
     if problems:
         raise UserError(problems)
-    return {split: pa.concat_tables(tables) for split, tables in parts.items()}, {"files": provenance}
+    return {split: part.mapped() for split, part in parts.items()}, {"files": provenance}
 
 
 def _disagreements(path: Path, schema: pa.Schema, first_path: Path, first: pa.Schema) -> list[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from datasets import Dataset
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ftjobs.data.columns import column_of
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Split
 
@@ -31,26 +34,45 @@ def split(given: dict[str, Dataset], settings: Split, text_columns: list[str]) -
     return {name: result[name] for name in ("train", "validation", "test") if name in result}
 
 
-def overlap(train: Dataset, other: Dataset, text_columns: list[str]) -> dict[str, int]:
+def overlap(train: np.ndarray, other: np.ndarray) -> dict[str, int]:
     """How much of `other` a model has seen: texts are compared normalised, and in any text column.
 
     `texts`: distinct texts of `other`; `texts_in_training`: those that also stand in `train`; `rows`: rows of `other`;
     `rows_in_training`: those with at least one text that also stands in `train`.
+
+    Args: uint64 (N, C) each, the texts' `text_keys`.
     """
-    seen = {normalise(text) for column in text_columns for text in train[column][:]}
-    columns = [[normalise(text) for text in other[column][:]] for column in text_columns]
-    texts = {text for column in columns for text in column}
+    texts = np.unique(other)
     return {
         "texts": len(texts),
-        "texts_in_training": len(texts & seen),
+        "texts_in_training": int(np.isin(texts, train).sum()),
         "rows": len(other),
-        "rows_in_training": sum(any(text in seen for text in row) for row in zip(*columns, strict=True)),
+        "rows_in_training": int(seen(train, other).sum()),
     }
+
+
+def seen(train: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """bool (N,): rows of `other` with at least one text that also stands in `train`. Takes `text_keys`."""
+    return np.asarray(np.isin(other, train).any(axis=1))
+
+
+def text_keys(columns: Sequence[Iterable[str]]) -> np.ndarray:
+    """A number for each text of each of C columns, equal where texts are equal when normalised: uint64 (N, C).
+
+    They are hashes, so that texts need not be kept: among ten million distinct texts, the chance that any two have the
+    same number is 3 in a million.
+    """
+    return np.stack([_keys(normalise(text) for text in column) for column in columns], axis=1)
 
 
 def normalise(text: str) -> str:
     """The form in which two texts count as the same: case folded, white space collapsed."""
     return " ".join(text.casefold().split())
+
+
+def _keys(values: Iterable[str]) -> np.ndarray:
+    digests = (hashlib.blake2b(value.encode(), digest_size=8).digest() for value in values)
+    return np.fromiter((int.from_bytes(digest, "little") for digest in digests), dtype=np.uint64)
 
 
 def _check(given: dict[str, Dataset], settings: Split) -> None:
@@ -117,27 +139,29 @@ def _hold_out(groups: np.ndarray, target: int, seed: int) -> np.ndarray:
 def _groups(rows: Dataset, group_by: str, text_columns: list[str]) -> np.ndarray:
     """int64 (N,): the group of each row, numbered by first appearance."""
     if group_by == "connected":
-        return _first_appearance(_components(rows, text_columns).tolist())
+        return _first_appearance(_components(text_keys([column_of(rows, column) for column in text_columns])))
     if group_by not in rows.column_names:
         raise UserError(
             f"data.split.group_by: there is no column {group_by!r} (columns: {', '.join(rows.column_names)}); "
             "name a column, or `connected` for rows that share a text"
         )
-    return _first_appearance(rows[group_by][:])
+    return _first_appearance(_keys(map(str, column_of(rows, group_by))))
 
 
-def _components(rows: Dataset, text_columns: list[str]) -> np.ndarray:
-    """Connected components of the bipartite graph of rows and normalised texts: int32 (N,)."""
-    texts = [normalise(text) for column in text_columns for text in rows[column][:]]
-    text_nodes = _first_appearance(texts) + len(rows)
-    row_nodes = np.tile(np.arange(len(rows)), len(text_columns))
-    size = len(rows) + len(texts)  # more nodes than distinct texts do no harm
-    graph = coo_matrix((np.ones(len(texts), dtype=np.int8), (row_nodes, text_nodes)), shape=(size, size))
-    components: np.ndarray = connected_components(graph, directed=False)[1]
-    return components[: len(rows)]
+def _components(keys: np.ndarray) -> np.ndarray:
+    """Connected components of the bipartite graph of rows and texts, from their keys (N, C): int32 (N,)."""
+    rows, columns = keys.shape
+    texts, text_nodes = np.unique(keys, return_inverse=True)
+    row_nodes = np.repeat(np.arange(rows), columns)
+    size = rows + len(texts)
+    edges = (np.ones(keys.size, dtype=np.int8), (row_nodes, text_nodes.ravel() + rows))
+    components: np.ndarray = connected_components(coo_matrix(edges, shape=(size, size)), directed=False)[1]
+    return components[:rows]
 
 
-def _first_appearance(values: list) -> np.ndarray:
+def _first_appearance(values: np.ndarray) -> np.ndarray:
     """Equal values as equal numbers 0, 1, ... in order of first appearance: int64 (N,)."""
-    numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    number = np.empty(len(first), dtype=np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    return number[inverse]

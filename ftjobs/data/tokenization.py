@@ -1,14 +1,20 @@
-"""Texts to token ids, kept as flat arrays: no padding is stored, and a million texts are three arrays."""
+"""Texts to token ids, kept as flat arrays in files: no padding is stored, and memory does not grow with the texts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import TruncationStrategy
+from transformers.utils import PaddingStrategy
 
-_CHUNK = 2_000
+from ftjobs.data.mapped import ArrayFile
+
+#: Texts tokenized at once, in parallel: their encodings take about 100 bytes a token.
+_TEXTS, _CHARACTERS = 2_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Tokens:
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], pairs: Iterable[str] | None, max_length: int
 ) -> Tokens:
     """Tokenize texts, or pairs of texts, cutting the longer text first where a pair exceeds `max_length`.
 
@@ -46,36 +52,61 @@ def tokenize(
         pairs: the second text of each pair, or None.
         max_length: most tokens per text or pair, special tokens included.
     """
-    ids: list[np.ndarray] = []
-    special: list[np.ndarray] = []
-    types: list[np.ndarray] = []
-    lengths: list[int] = []
+    ids, special = ArrayFile(np.int32), ArrayFile(bool)
+    types = ArrayFile(np.int8) if "token_type_ids" in tokenizer.model_input_names else None
+    lengths: list[np.ndarray] = []
     truncated = 0
-    takes_types = "token_type_ids" in tokenizer.model_input_names
-    for start in range(0, len(texts), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        encodings = tokenizer(
-            list(texts[chunk]),
-            None if pairs is None else list(pairs[chunk]),
-            truncation="longest_first",
-            max_length=max_length,
-            return_attention_mask=False,
-        ).encodings
+    for encodings in _encoded(tokenizer, texts, pairs, max_length):
         for encoding in encodings:
-            ids.append(np.array(encoding.ids, dtype=np.int32))
-            special.append(np.array(encoding.special_tokens_mask, dtype=bool))
-            if takes_types:
-                types.append(np.array(encoding.type_ids, dtype=np.int8))
-            lengths.append(len(encoding.ids))
-            truncated += bool(encoding.overflowing)
+            ids.append(encoding.ids)
+            special.append(encoding.special_tokens_mask)
+            if types is not None:
+                types.append(encoding.type_ids)
+            # What was cut off is copied where it is asked for, and whatever lost some of it has the full length.
+            truncated += len(encoding) == max_length and bool(encoding.overflowing)
+        lengths.append(_lengths(encodings))
     return Tokens(
-        input_ids=_joined(ids, np.int32),
-        special=_joined(special, bool),
-        token_type_ids=_joined(types, np.int8) if takes_types else None,
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        input_ids=ids.mapped(),
+        special=special.mapped(),
+        token_type_ids=None if types is None else types.mapped(),
+        offsets=np.concatenate([[0], *lengths]).cumsum(dtype=np.int64),
         truncated=truncated,
     )
 
 
-def _joined(arrays: list[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
+def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], pairs: Iterable[str] | None) -> np.ndarray:
+    """Tokens per text or pair, special tokens included and nothing cut: int64 (N,)."""
+    lengths = [_lengths(encodings) for encodings in _encoded(tokenizer, texts, pairs, None)]
+    return np.concatenate([np.zeros(0, np.int64), *lengths])
+
+
+def _lengths(encodings: list[Any]) -> np.ndarray:
+    return np.array([len(encoding) for encoding in encodings], dtype=np.int64)
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], pairs: Iterable[str] | None, max_length: int | None
+) -> Iterator[list[Any]]:
+    """The `tokenizers.Encoding` of each text, a batch at a time, without character offsets.
+
+    As `tokenizer(texts, pairs, truncation="longest_first")` encodes them, without copying all fields to lists first.
+    """
+    cut = TruncationStrategy.DO_NOT_TRUNCATE if max_length is None else TruncationStrategy.LONGEST_FIRST
+    tokenizer.set_truncation_and_padding(PaddingStrategy.DO_NOT_PAD, cut, max_length, 0, None, None)
+    rust = tokenizer.backend_tokenizer
+    rust.encode_special_tokens = tokenizer.split_special_tokens
+    for batch in _batches(texts if pairs is None else zip(texts, pairs, strict=True)):
+        yield rust.encode_batch_fast(batch)
+
+
+def _batches(rows: Iterable[str | tuple[str, str]]) -> Iterator[list[str | tuple[str, str]]]:
+    batch: list[str | tuple[str, str]] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += len(row) if isinstance(row, str) else len(row[0]) + len(row[1])
+        if len(batch) == _TEXTS or characters >= _CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -14,8 +14,8 @@ from ftjobs.jobfile.fields import Scratch
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def tokenizer_from_texts(texts: Sequence[str], settings: Scratch) -> BertTokenizer:
-    """Train a WordPiece vocabulary (Wu et al. 2016, section 4.1, as in BERT) on `texts`.
+def tokenizer_from_texts(texts: Iterable[str], settings: Scratch) -> BertTokenizer:
+    """Train a WordPiece vocabulary (Wu et al. 2016, section 4.1, as in BERT) on `texts`, which are gone through twice.
 
     The same texts give the same vocabulary in every process.
 

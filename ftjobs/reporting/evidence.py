@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from ftjobs.data import prepared
 from ftjobs.data.prepared import PreparedData
-from ftjobs.data.splits import normalise
+from ftjobs.data.splits import seen, text_keys
 from ftjobs.errors import CorruptArtifact
 from ftjobs.plan import Report
 
@@ -132,10 +132,8 @@ class Evidence:
     @cached_property
     def in_training(self) -> np.ndarray:
         """bool (N,): test rows with at least one text that also stands in training, compared normalised."""
-        seen = {normalise(text) for text in self.data.splits["train"].sentences}
-        test = self.data.splits["test"]
-        columns = [test.texts] if test.pairs is None else [test.texts, test.pairs]
-        return np.array([any(normalise(text) in seen for text in row) for row in zip(*columns, strict=True)], bool)
+        train, test = (text_keys(self.data.splits[name].columns) for name in ("train", "test"))
+        return seen(train, test)
 
     def lineage(self, name: str) -> list[str]:
         """The stages whose encoders a stage builds on, the nearest first."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     beyond = heads.weights_beyond(model, folder)
     limit = checkpoints.longest_input(model.config, tokenizer, settings.max_length)
 
-    def masked(texts: list[str], mask_seed: int) -> MaskedExamples:
+    def masked(texts: Iterable[str], mask_seed: int) -> MaskedExamples:
         tokens = tokenize(tokenizer, texts, None, limit)
         return MaskedExamples(
             tokens=tokens,
@@ -60,7 +62,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         )
 
     trained_splits = ["train"] if settings.corpus == "train" else list(data.splits)
-    examples = masked([text for name in trained_splits for text in data.splits[name].sentences], seed)
+    examples = masked(chain.from_iterable(data.splits[name].sentences for name in trained_splits), seed)
     held_out = masked(data.splits[data.selection_split].sentences, _EVALUATION_SEED)
     LOG.info(
         "adapting on %d texts of %d tokens, %d cut to %d; evaluating on %d %s texts",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
 from ftjobs.data import labels, prepared, sources
+from ftjobs.data.columns import column_of, in_batches
 from ftjobs.data.prepared import PreparedData, Rows
-from ftjobs.data.splits import overlap, split
-from ftjobs.data.tokenization import tokenize
+from ftjobs.data.splits import overlap, split, text_keys
+from ftjobs.data.tokenization import count_tokens
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.fields import Data, Encoder
 from ftjobs.models import checkpoints, heads, scratch
@@ -20,8 +22,6 @@ from ftjobs.plan import Prepare
 from ftjobs.progress import LOG
 
 _ID = "__row__"
-#: Lengths are counted without cutting; no text is longer than this.
-_UNLIMITED = 10**9
 
 
 def run(settings: Prepare, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
@@ -34,11 +34,11 @@ def run(settings: Prepare, seed: int, inputs: dict[str, Path], output: Path) -> 
         UserError: the data or the encoder cannot be used; every problem of the data at once.
         FtjobsError: the hub does not answer.
     """
-    data, found = _read_data(settings.data)
+    folder = output / "data"
+    data, found = _bring_data(settings.data, folder)
     origin = _bring_encoder(settings.encoder, data, output / "model")
     lengths = _lengths(data, output / "model")
-    summary = {**found, "tokens": lengths, "encoder": origin}
-    prepared.write(data, summary, output / "data")
+    prepared.write_summary(data.classes, {**found, "tokens": lengths, "encoder": origin}, folder)
     for name, rows in data.splits.items():
         LOG.info("%s: %d rows, %s", name, len(rows), _balance_text(found["labels"].get(name, {})))
     leaked = found["overlap"]["test"]
@@ -50,7 +50,8 @@ def run(settings: Prepare, seed: int, inputs: dict[str, Path], output: Path) -> 
     return {"rows": found["rows"], "labels": found["labels"], "overlap": found["overlap"], "tokens": lengths}
 
 
-def _read_data(settings: Data) -> tuple[PreparedData, dict[str, Any]]:
+def _bring_data(settings: Data, folder: Path) -> tuple[PreparedData, dict[str, Any]]:
+    """Put the job's rows into `folder`; returns them, to be read from there, and what was found out about them."""
     source = sources.read(settings)
     start = 0
     numbered: dict[str, Dataset] = {}
@@ -60,34 +61,36 @@ def _read_data(settings: Data) -> tuple[PreparedData, dict[str, Any]]:
         start += len(rows)
     splits = split(numbered, settings.split, settings.text_columns)
     classes = []
-    if settings.label is not None:
-        by_split = [rows[settings.label][:] for rows in splits.values()]  # training comes first
-        classes = labels.class_names(*by_split)
-    data = PreparedData({name: _rows(rows, settings, classes) for name, rows in splits.items()}, classes)
-    held_out = [name for name in splits if name != "train"]
+    if settings.label is not None:  # training comes first
+        classes = labels.class_names(*(column_of(rows, settings.label) for rows in splits.values()))
+    folder.mkdir(parents=True)
+    for name, rows in splits.items():
+        prepared.write_rows(_tables(rows, settings, classes), folder, name)
+    data = prepared.read_splits(folder, classes)
+    keys = {name: text_keys(rows.columns) for name, rows in data.splits.items()}
     return data, {
         "rows": {name: len(rows) for name, rows in data.splits.items()},
         "labels": {name: _balance(rows, classes) for name, rows in data.splits.items()} if classes else {},
-        "overlap": {name: overlap(splits["train"], splits[name], settings.text_columns) for name in held_out},
+        "overlap": {name: overlap(keys["train"], keys[name]) for name in keys if name != "train"},
         "text_columns": settings.text_columns,
         "split": settings.split.model_dump(),
         "provenance": source.provenance,
     }
 
 
-def _rows(rows: Dataset, settings: Data, classes: list[str]) -> Rows:
-    columns = settings.text_columns
-    return Rows(
-        ids=np.asarray(rows[_ID][:], dtype=np.int64),
-        texts=rows[columns[0]][:],
-        pairs=rows[columns[1]][:] if len(columns) == 2 else None,
-        labels=labels.encode(rows[settings.label][:], classes) if settings.label is not None else None,
-    )
+def _tables(rows: Dataset, settings: Data, classes: list[str]) -> Iterator[pa.Table]:
+    """The rows as they are published, a few at a time."""
+    for table in in_batches(rows):
+        columns = {"id": table[_ID]}
+        columns |= {name: table[column] for name, column in zip(prepared.TEXTS, settings.text_columns, strict=False)}
+        if settings.label is not None:
+            columns["label"] = pa.array(labels.encode(table[settings.label].to_pylist(), classes))
+        yield pa.table(columns)
 
 
 def _balance(rows: Rows, classes: list[str]) -> dict[str, int]:
-    counts = Counter(np.asarray(rows.labels).tolist())
-    return {name: counts[index] for index, name in enumerate(classes)}
+    counts = np.bincount(np.asarray(rows.labels), minlength=len(classes))
+    return dict(zip(classes, counts.tolist(), strict=True))
 
 
 def _balance_text(balance: dict[str, int]) -> str:
@@ -117,7 +120,7 @@ def _lengths(data: PreparedData, model: Path) -> dict[str, dict[str, float]]:
     tokenizer = checkpoints.load_tokenizer(model)
     found = {}
     for name, rows in data.splits.items():
-        lengths = tokenize(tokenizer, rows.texts, rows.pairs, _UNLIMITED).lengths
+        lengths = count_tokens(tokenizer, rows.texts, rows.pairs)
         middle, high = np.percentile(lengths, [50, 95])
         found[name] = {
             "mean": round(float(lengths.mean()), 2),

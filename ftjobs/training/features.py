@@ -19,6 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from ftjobs.data import mapped
 from ftjobs.data.batching import Batch, LabelledExamples, by_length
 from ftjobs.progress import LOG, track
 from ftjobs.training.optimization import autocast
@@ -34,7 +35,7 @@ class FeatureExamples:
     """Texts as feature vectors, with their classes."""
 
     features: torch.Tensor
-    """float32 (N, H)"""
+    """float32 (N, H), in a file"""
     labels: np.ndarray
     """int64 (N,)"""
 
@@ -95,7 +96,7 @@ def compute(
     model.eval()
     device = next(model.parameters()).device
     mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
-    features = torch.zeros(len(examples), model.config.hidden_size)
+    features = torch.from_numpy(mapped.zeros((len(examples), model.config.hidden_size), np.float32))
     with track(title, len(examples)) as advance, autocast(mixed_precision, device):
         for indices in by_length(examples.lengths, _BATCH):
             inputs = examples.batch(indices, 0).to(device).inputs

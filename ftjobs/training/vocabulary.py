@@ -17,6 +17,9 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+#: Token ids looked at at once: there may be more of them than fit into memory.
+_TOKENS = 1_000_000
+
 
 class UsedRows(nn.Module):
     """Stands in for an embedding while it is trained on texts with few of its tokens."""
@@ -61,7 +64,8 @@ def only_used_rows(model: PreTrainedModel, input_ids: np.ndarray) -> Iterator[No
         yield
         return
     used = torch.zeros(whole.num_embeddings, dtype=torch.bool)
-    used[torch.from_numpy(np.unique(input_ids)).long()] = True
+    for start in range(0, len(input_ids), _TOKENS):
+        used[torch.from_numpy(np.unique(input_ids[start : start + _TOKENS])).long()] = True
     if whole.padding_idx is not None:
         used[whole.padding_idx] = True
     stand_in = UsedRows(whole, used.to(whole.weight.device)).train(model.training)

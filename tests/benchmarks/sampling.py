@@ -44,6 +44,5 @@ def _evenly(rows: Rows, count: int) -> Rows:
     assert rows.labels is not None
     ranks = np.argsort([len(a) + len(b) for a, b in zip(rows.texts, rows.pairs, strict=True)], kind="stable")
     kept = np.sort(ranks[((np.arange(count) + 0.5) * len(ranks) / count).astype(int)])
-    return Rows(
-        rows.ids[kept], [rows.texts[i] for i in kept], [rows.pairs[i] for i in kept], np.asarray(rows.labels)[kept]
-    )
+    texts, pairs = list(rows.texts), list(rows.pairs)
+    return Rows(rows.ids[kept], [texts[i] for i in kept], [pairs[i] for i in kept], np.asarray(rows.labels)[kept])
