@@ -36,6 +36,7 @@ def sync(folder: Path, server: WandbServer, *options: str) -> None:
     """`wandb sync`, the real one."""
     done = subprocess.run(
         [sys.executable, "-m", "wandb", "sync", *options, str(folder)],  # its script need not be on the PATH
+        cwd=folder.parent,  # it keeps a log of its own in `wandb`, where it is started
         env={**os.environ, **server.environment()},
         capture_output=True,
         text=True,
