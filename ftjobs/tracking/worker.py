@@ -109,9 +109,8 @@ class Worker:
 
     def _reference(self, name: str, kind: str, uri: str, metadata: dict[str, Any]) -> None:
         """Log an artifact that points to storage and holds no bytes."""
-        from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
-
         import wandb
+        from wandb.sdk.artifacts.artifact_manifest_entry import ArtifactManifestEntry
 
         artifact = wandb.Artifact(name, type=kind, metadata=metadata)
         # What `add_reference(uri, checksum=False)` adds, but without looking for the object: that a stage's manifest
