@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.storage.protocol import Advance, Stored, Unfinished, quietly
+from ftjobs.storage.protocol import CHECK, Advance, Stored, Unfinished, quietly
 
 _TEMPORARY = ".writing-"
 _PIECE = 1 << 20
@@ -88,9 +88,8 @@ class LocalStorage:
 
     def check_writable(self) -> None:
         if self.root.exists():
-            key = f".ftjobs-check-{secrets.token_hex(8)}"
-            self.put_if_absent(b"", key)
-            self.delete(key)
+            self.put_if_absent(b"", CHECK)
+            self.delete(CHECK)
             return
         above = next(path for path in self.root.absolute().parents if path.exists())
         if not os.access(above, os.W_OK | os.X_OK):  # the folder itself is made by who has something to put there

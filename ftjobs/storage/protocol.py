@@ -13,6 +13,9 @@ from typing import NamedTuple, Protocol
 #: Called with the bytes moved since the last call, from several threads.
 Advance = Callable[[int], None]
 
+CHECK = ".ftjobs-check"
+"""Key of what `check_writable` writes. Always the same: whoever comes next removes what a killed process has left."""
+
 
 def quietly(count: int) -> None:
     """An Advance for those who do not watch."""

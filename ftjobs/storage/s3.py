@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from ftjobs.errors import UserError
 from ftjobs.progress import LOG
 from ftjobs.storage.connection import Connection
 from ftjobs.storage.parts import PART, PARTS_AT_A_TIME, download, etag_of, upload
-from ftjobs.storage.protocol import Advance, Stored, Unfinished, quietly
+from ftjobs.storage.protocol import CHECK, Advance, Stored, Unfinished, quietly
 from ftjobs.storage.refusals import Refused
 
 
@@ -127,9 +126,8 @@ class S3Storage:
             self._call("abort_multipart_upload", unfinished.key, **upload)
 
     def check_writable(self) -> None:
-        key = f".ftjobs-check-{secrets.token_hex(8)}"
-        self._call("put_object", key, Key=self._prefix + key, Body=b"")
-        self.delete(key)
+        self._call("put_object", CHECK, Key=self._prefix + CHECK, Body=b"")
+        self.delete(CHECK)
 
     def hurry(self) -> None:
         self._connection.hurry()
