@@ -23,8 +23,8 @@ from huggingface_hub.utils import disable_progress_bars, logging, validate_repo_
 
 from ftjobs import artifacts, cards
 from ftjobs.artifacts import FileEntry, Manifest
-from ftjobs.data.hub import causes, may_pass, reason
 from ftjobs.errors import FtjobsError, UserError
+from ftjobs.hubfailures import causes, may_pass, reason
 from ftjobs.models.checkpoints import CARD
 from ftjobs.progress import LOG
 from ftjobs.storage import Storage

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ftjobs"
 #: Each may import those before it, and its own package.
 LAYERS = [
-    *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "remote", "artifacts", "life", "resume", "status"),
+    *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "remote", "hubfailures", "artifacts", "life", "resume", "status"),
     *("data", "models", "metrics"),
     *("statistics", "cards", "pushing", "device", "machines", "tracking", "training", "reporting", "stages", "predicting"),
     *("launching", "worker", "runner", "kubernetes", "cli", "__main__"),

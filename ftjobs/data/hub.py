@@ -10,20 +10,12 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from huggingface_hub import HfApi
-from huggingface_hub.errors import (
-    FileMetadataError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import httpx
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ftjobs.data.columns import Values, conform, in_batches, missing, row_after
 from ftjobs.data.mapped import TableFile
 from ftjobs.errors import FtjobsError, UserError
+from ftjobs.hubfailures import causes, may_pass, reason
 from ftjobs.jobfile.fields import Data
 
 PARQUET_EXPORT = "refs/convert/parquet"
@@ -184,26 +176,3 @@ def _explained(data: Data, revision: str, error: BaseException) -> FtjobsError:
         f"{here}, configuration {data.config or 'default'!r}: datasets cannot read it ({reason(error)}); set "
         "data.config or data.revision, or download the data set and name its files"
     )
-
-
-def causes(error: BaseException | None) -> list[BaseException]:
-    """An error and everything that led to it, the error itself first."""
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return chain
-
-
-def may_pass(error: BaseException) -> bool:
-    """Failures of the network, the hub or this machine's disk."""
-    if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in (408, 429) or error.response.status_code >= 500
-    if isinstance(error, httpx.TransportError | LocalEntryNotFoundError | FileMetadataError):
-        return True
-    return isinstance(error, OSError) and (error.errno is not None or isinstance(error, ConnectionError | TimeoutError))
-
-
-def reason(error: BaseException) -> str:
-    """Type and message of an error, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

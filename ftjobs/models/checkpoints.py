@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from ftjobs.data.hub import causes, may_pass, reason
 from ftjobs.errors import FtjobsError, UserError
+from ftjobs.hubfailures import causes, may_pass, reason
 
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
