@@ -20,7 +20,7 @@ from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.models import checkpoints, heads
 from ftjobs.remote import local_copy
-from ftjobs.training import evaluation
+from ftjobs.training import evaluation, lastlayer
 
 _ARTIFACT = re.compile(rf"(.*/)?{KEY}(/manifest\.json|/attempts(/[^/]+)?)?/?")
 _LONGEST = 512
@@ -55,6 +55,7 @@ class Classifier:
                 f"{address}: is no trained classifier, it has no weights for {heads.new_modules(new)}; give a model "
                 "that a stage of kind `classify` published"
             )
+        lastlayer.keep_first_token(model)
         facts = Facts.read(folder) if (folder / NAME).is_file() else None
         return cls(
             model=model.to(training_device()).eval(),

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from ftjobs.data.batching import Batch
+from ftjobs.training import lastlayer
 
 
 def classification_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -21,13 +22,15 @@ class MaskedLM:
     """Masked language modelling in which only masked positions reach the vocabulary.
 
     Usual scripts compute B * T * V logits and ignore six of seven. Every masked-LM head works position by position,
-    so the encoder's output is cut down to the M masked positions before the head sees it: the same loss for M * V.
+    so the encoder's output is cut down to the M masked positions before the head sees it, in its last layer where the
+    family allows that: the same loss for M * V.
     """
 
     def __init__(self, model: Any) -> None:
         """Args: model: a transformers masked-LM model, not wrapped."""
         self._positions: torch.Tensor | None = None
-        model.base_model.register_forward_hook(self._keep_masked)
+        if not lastlayer.keep(model, self._masked):
+            model.base_model.register_forward_hook(self._keep_masked)
 
     def logits(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Logits at the masked positions: (M, V)."""
@@ -42,8 +45,10 @@ class MaskedLM:
         """Summed cross-entropy over the M masked positions of a batch: scalar."""
         return functional.cross_entropy(self.logits(model, batch), batch.labels, reduction="sum")
 
+    def _masked(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Of (B, T, H) the masked positions: (1, M, H)."""
+        return hidden if self._positions is None else hidden.flatten(0, 1)[self._positions].unsqueeze(0)
+
     def _keep_masked(self, module: nn.Module, arguments: Any, output: Any) -> Any:
-        if self._positions is not None:
-            hidden = output.last_hidden_state  # (B, T, H)
-            output.last_hidden_state = hidden.flatten(0, 1)[self._positions].unsqueeze(0)  # (1, M, H)
+        output.last_hidden_state = self._masked(output.last_hidden_state)
         return output

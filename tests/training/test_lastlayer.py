@@ -1,0 +1,45 @@
+"""The last layer goes on with the first token alone: the same logits and gradients, in every family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ftjobs.data.batching import LabelledExamples
+from ftjobs.models import heads
+from ftjobs.training import lastlayer
+from ftjobs.training.objectives import classification_loss
+from tests.conftest import FAMILIES
+from tests.training.test_trainer_parity import random_tokens
+
+BUILT_LIKE_BERT = ("bert", "roberta", "electra", "deberta-v2")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_logits_and_gradients_as_of_the_whole_layer(make_encoder: Callable[..., Path], family: str) -> None:
+    torch.manual_seed(0)
+    model, _ = heads.load_classifier(make_encoder(family), ["no", "yes"])
+    model.eval()  # no dropout: its masks would differ
+    tokens = random_tokens(6, model.config.vocab_size)
+    if family in ("distilbert", "roberta", "modernbert"):
+        tokens = type(tokens)(tokens.input_ids, tokens.special, None, tokens.offsets, 0)
+    batch = LabelledExamples(tokens, np.array([0, 1, 1, 0, 1, 0]), 0).batch(np.arange(6), 1)
+    expected = classification_loss(model, batch)
+    expected.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    assert lastlayer.keep_first_token(model) is (family in BUILT_LIKE_BERT)
+    found = classification_loss(model, batch)
+    found.backward()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert {name for name, p in model.named_parameters() if p.grad is not None} == set(gradients)
+    for name, parameter in model.named_parameters():
+        if name in gradients:
+            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-5)
+    width = 1 if family in BUILT_LIKE_BERT else batch.inputs["input_ids"].shape[1]
+    assert model.base_model(**batch.inputs).last_hidden_state.shape[1] == width
