@@ -6,6 +6,7 @@ needs room. The files have no names, so they vanish with the process, however it
 
 from __future__ import annotations
 
+import math
 import mmap
 import tempfile
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 _PREFIX = "ftjobs-"
+_PIECE = 2**20
 
 
 class ArrayFile:
@@ -41,10 +43,15 @@ class ArrayFile:
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An array of zeros in a file, to be written to."""
-    if 0 in shape:
-        return np.zeros(shape, dtype)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     with tempfile.TemporaryFile(prefix=_PREFIX) as file:
-        return np.asarray(np.memmap(file, dtype, mode="w+", shape=shape))
+        if not size:
+            return np.zeros(shape, dtype)
+        # Written, not just promised: a disk that is full is an error here, and would kill the process later.
+        for start in range(0, size, _PIECE):
+            file.write(bytes(min(_PIECE, size - start)))
+        file.flush()
+        return np.asarray(np.memmap(file, dtype, mode="r+", shape=shape))
 
 
 class TableFile:
