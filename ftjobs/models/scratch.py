@@ -11,6 +11,8 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Scratch
 
+#: Distinct chunks of text that are remembered while an alphabet is collected.
+_CHUNKS = 100_000
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -28,10 +30,17 @@ def tokenizer_from_texts(texts: Iterable[str], settings: Scratch) -> BertTokeniz
     # The trainer numbers single characters in the order of a randomly seeded hash map and breaks ties between merges
     # by these numbers, so every process would get another vocabulary. Characters given in order prevent that.
     characters: set[str] = set()
+    chunks: set[str] = set()
     for text in texts:
-        for word, _ in trained.pre_tokenizer.pre_tokenize_str(trained.normalizer.normalize_str(text)):
-            characters.add(word[0])
-            characters.update(f"##{character}" for character in word[1:])
+        # The normalizer makes every white space a blank, and a chunk that was met before holds no new words.
+        new = set(trained.normalizer.normalize_str(text).split(" ")) - chunks
+        if len(chunks) > _CHUNKS:
+            chunks.clear()
+        chunks.update(new)
+        for chunk in new:
+            for word, _ in trained.pre_tokenizer.pre_tokenize_str(chunk):
+                characters.add(word[0])
+                characters.update(f"##{character}" for character in word[1:])
     alphabet = SPECIAL_TOKENS + sorted(characters)
     if len(alphabet) >= settings.vocab_size:
         raise UserError(

@@ -117,7 +117,7 @@ def _text(path: Path, needed: dict[str, str]) -> Iterator[Row]:
 
 def _parquet(path: Path, needed: dict[str, str]) -> Iterator[Row]:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:  # else it is all read at once
             problems = missing(str(path), file.schema_arrow.names, needed)
             if problems:
                 raise UserError(problems)

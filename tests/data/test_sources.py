@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import json
 import logging
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ftjobs.data import columns
 from ftjobs.data.sources import read
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Data
@@ -428,3 +430,80 @@ class TestOtherProblems:
         with pytest.raises(FtjobsError, match=r"a\.csv: reading failed") as caught:
             read(data("a.csv"))
         assert caught.value.exit_code == 1
+
+
+class TestManyRows:
+    """Files are read a few rows at a time; here three."""
+
+    @pytest.fixture(autouse=True)
+    def three_rows_at_a_time(self, monkeypatch):
+        monkeypatch.setattr(columns, "_ROWS", 3)
+
+    @staticmethod
+    def write(kind: str, texts: list, labels: list) -> str:
+        match kind:
+            case "csv":
+                with Path("a.csv").open("w", newline="") as file:
+                    csv.writer(file).writerows([("q", "label"), *zip(texts, labels, strict=True)])
+            case "jsonl":
+                records = [{"q": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+                put("a.jsonl", "\n".join(map(json.dumps, records)))
+            case "parquet":
+                pq.write_table(pa.table({"q": texts, "label": labels}), "a.parquet", row_group_size=5)
+        return f"a.{kind}"
+
+    @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+    @pytest.mark.parametrize("count", [2, 3, 6, 10])
+    def test_all_rows_in_order(self, kind, count):
+        texts, labels = [f"text {row}" for row in range(count)], [str(row % 2) for row in range(count)]
+        assert rows(self.write(kind, texts, labels)) == {"q": texts, "label": labels}
+
+    def test_all_lines_in_order(self):
+        put("a.txt", "\n\n".join(f"text {row}" for row in range(10)))
+        assert rows("a.txt", label=None) == {"q": [f"text {row}" for row in range(10)]}
+
+    @pytest.mark.parametrize(("kind", "place"), [("csv", "line 7"), ("jsonl", "line 6"), ("parquet", "row 6")])
+    def test_gaps_are_counted_over_all_rows_and_the_first_is_named(self, kind, place):
+        texts = ["a"] * 5 + [" ", "b", "c", "", "d"]
+        labels = ["0", "1"] * 4 + ["1", ""]
+        second = {"line 7": "line 11", "line 6": "line 10", "row 6": "row 10"}[place]
+        found = problems(self.write(kind, texts, labels))
+        assert [text.partition(";")[0] for text in found] == [
+            f"a.{kind}: column 'q' (data.text) is empty or missing in 2 of 10 rows, first in {place}",
+            f"a.{kind}: column 'label' (data.label) is empty or missing in 1 of 10 rows, first in {second}",
+        ]
+
+    def test_kinds_that_change_late(self):
+        self.write("jsonl", ["a"] * 10, [0] * 9 + ["1"])
+        assert "mixes a whole number (0 in line 1) and a string ('1' in line 10)" in problem("a.jsonl")
+        self.write("jsonl", ["a"] * 4 + [5] + ["b"] * 5, [0, 1] * 5)
+        assert "line 5: column 'q' is 5, a whole number" in problem("a.jsonl")
+
+    def test_what_is_wrong_late_is_all_that_is_said_as_it_was(self):
+        put("a.csv", "q,label\n" + "a,0\nb,1\n" * 4 + ",\nx\nb,1,2\n")
+        assert [text.partition(":")[0] for text in problems("a.csv")] == ["a.csv, line 11", "a.csv, line 12"]
+        put("b.csv", "q,label\n" + "a,0\n" * 7 + '"b')
+        assert problem("b.csv").startswith("b.csv, line 9: the quotes of the row")
+
+    def test_problems_of_all_files_and_no_disagreement_with_a_bad_one(self):
+        put("d/a.jsonl", "\n".join(json.dumps({"q": "a", "label": label}) for label in [0] * 7 + [None]))
+        put("d/b.jsonl", "\n".join(json.dumps({"q": "b", "label": "1"}) for _ in range(7)))
+        put("d/c.jsonl", "\n".join(json.dumps({"q": text, "label": 2}) for text in ["c"] * 7 + [""]))
+        found = problems("d")
+        assert [text.partition(" is empty or missing")[0] for text in found] == [
+            "d/a.jsonl: column 'label' (data.label)",
+            "d/c.jsonl: column 'q' (data.text)",
+        ]
+        put("d/a.jsonl", '{"q": "a", "label": 0}')
+        assert problems("d")[0].startswith("d/b.jsonl: column 'label' holds strings, but in d/a.jsonl integers")
+
+    def test_nothing_is_left_in_the_temporary_folder(self, tmp_path, monkeypatch):
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        self.write("csv", ["a", "b", "c", "d"], ["0", "1", "0", "1"])
+        source = read(data("a.csv"))
+        assert list((tmp_path / "temporary").iterdir()) == []
+        assert source.splits["train"]["q"][:] == ["a", "b", "c", "d"]
+        put("b.csv", "q,label\n" + "a,0\nb,1\n" * 4 + ",\n")
+        problems("b.csv")
+        assert list((tmp_path / "temporary").iterdir()) == []

@@ -1,0 +1,88 @@
+"""A corpus ten times as long takes no more memory: texts, tokens and all that grows with them lie in mapped files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import WORDS
+
+#: A run on a short corpus loads libraries and fills pools; then the most memory is compared. What is held at a time of
+#: a corpus is made small, lest the short one be all there at once and the comparison mean nothing.
+SCRIPT = """
+import json, sys, tempfile
+from pathlib import Path
+from ftjobs.data import columns, prepared, tokenization
+from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder
+from ftjobs.plan import Prepare
+from ftjobs.stages import adapt, classify, prepare
+from ftjobs.training.session import Session
+from tests.benchmarks.corpus import watched_memory
+
+columns._BYTES = prepared._ROW_GROUP = tokenization._CHARACTERS = 2**17
+folder, encoder = Path(sys.argv[1]), sys.argv[2]
+
+class Enough(Exception):
+    pass
+
+class FewSteps(Session):
+    def log_step(self, step, *_):
+        if step == 3:
+            raise Enough
+
+def trained(stage, settings, made, name):
+    (made / name).mkdir()
+    try:
+        stage.run(settings, 1, {"prepare": made, "encoder": made}, made / name, FewSteps())
+    except Enough:
+        return
+    raise AssertionError("too few rows")
+
+def run(size):
+    made = Path(tempfile.mkdtemp(dir=folder))
+    split = {"test_fraction": 0.003, "group_by": "connected"}
+    data = Data(source=str(folder / f"{size}.csv"), text="a", label="label", split=split)
+    found = {}
+    with watched_memory() as found["prepare"]:
+        prepare.run(Prepare(encoder=Encoder(model=encoder), data=data), 0, {}, made)
+    few = {"epochs": 1, "mixed_precision": "no"}
+    with watched_memory() as found["adapt"]:
+        trained(adapt, Adapt(kind="adapt", **few), made, "adapt")
+    with watched_memory() as found["classify"]:
+        trained(classify, Classify(kind="classify", **few), made, "classify")
+    return {stage: memory["own"] for stage, memory in found.items()}
+
+print(json.dumps([run(size) for size in ("short", "short", "long")][1:]))
+"""
+
+
+def write_rows(path: Path, megabytes: float) -> None:
+    generator = random.Random(1)
+    size = row = 0
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["a", "label"])
+        while size < megabytes * 1e6:
+            text = f"{row} {' '.join(generator.choices(WORDS, k=200))}"
+            size += len(text)
+            writer.writerow([text, row % 2])
+            row += 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's own memory")
+def test_memory_does_not_grow_with_the_corpus(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    write_rows(tmp_path / "short.csv", 0.5)
+    write_rows(tmp_path / "long.csv", 5)
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(make_encoder("bert", "pretraining"))]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    short, long = json.loads(found.stdout.splitlines()[-1])
+    growth = {stage: long[stage] - short[stage] for stage in short}
+    assert max(growth.values()) < 10, growth  # MB; where texts are kept in lists and arrays, it is 57 to 70
