@@ -122,7 +122,7 @@ def test_a_stopped_stage_goes_on_offline_as_one_run_and_publishes_the_same_model
     manifest = artifacts.require(storage, tracked)
     folder = artifacts.fetch(storage, manifest, tmp_path)
     logs = sorted(folder.glob(f"wandb/offline-run-*-{run_id(tracked)}/run-{run_id(tracked)}.wandb"))
-    assert len(logs) == 2, "one folder for each attempt, of one run"
+    assert len(logs) in (1, 2), "a folder for each attempt; that of the first only if wandb had begun to write it"
     steps = [step for log in logs for step in steps_logged(log)]
     last = EPOCHS * STEPS_PER_EPOCH
     assert steps == sorted({*range(10, last + 1, 10), *range(STEPS_PER_EPOCH, last + 1, STEPS_PER_EPOCH)})
