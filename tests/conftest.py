@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub 
 
 import pytest
 
+from ftjobs.progress import LOG
 from tests.hub_stand_in import hub  # noqa: F401 (a fixture)
 from tests.s3_server import s3, s3_server  # noqa: F401 (fixtures)
 from tests.wandb_server import wandb_server  # noqa: F401 (a fixture)
@@ -37,6 +38,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("shared"):
             item.add_marker(pytest.mark.skip(reason="../shared is not there"))
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A command that runs in the test's process sends the log to a stderr that is gone afterwards."""
+    before = LOG.handlers, LOG.propagate, LOG.level
+    yield
+    LOG.handlers, LOG.propagate = before[0], before[1]
+    LOG.setLevel(before[2])
 
 
 @pytest.fixture(scope="session")
