@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the hub fails at once
+if "PYTEST_XDIST_WORKER" in os.environ:  # PyTorch's threads wait by spinning: more of them than cores cost dearly
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
