@@ -25,7 +25,7 @@ def block(marker: str) -> str:
 def test_the_two_commands_are_one_line_each_and_install_what_they_run() -> None:
     for marker, last in (
         ("quickstart command", ".venv/bin/ftjobs run jobs/quickstart.yaml"),
-        ("test command", ".venv/bin/pytest"),
+        ("test command", ".venv/bin/pytest --numprocesses 2 --dist worksteal"),
     ):
         command = block(marker)
         assert "\n" not in command
