@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import closing, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ftjobs import artifacts, signals
+from ftjobs import artifacts, signals, stages
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.launching import Task, run_together
@@ -120,7 +118,7 @@ def _produce(
     inputs = {role: fetched[manifest.key] for role, manifest in needed.items()}
     output = work / "output"
     output.mkdir()
-    stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{run.kind}").run
+    stage = stages.load(run.kind)
     if isinstance(run.settings, Report):
         return output, stage(run.settings, run.seed, inputs, output, needed)
     if keeper is None:

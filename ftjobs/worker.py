@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import pickle
@@ -12,9 +11,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-from ftjobs import signals
+from ftjobs import signals, stages
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.launching import SECONDS_BETWEEN_LOOKS, Task
@@ -66,11 +64,11 @@ class _WorkersKeeper:
 
 def work(task: Task, rank: int) -> None:
     """Run the stage as the worker of a rank; the first leaves its output where the task says, others nowhere."""
-    from ftjobs.training.session import Session
-
     settings = task.run.settings
     assert isinstance(settings, TrainingFields), "only stages that train run on several processes"
-    stage: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{task.run.kind}").run
+    stage = stages.load(task.run.kind)
+    from ftjobs.training.session import Session
+
     if rank:
         with tempfile.TemporaryDirectory(dir=task.work) as unused:
             keeper = _WorkersKeeper(task, None)
