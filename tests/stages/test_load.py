@@ -1,0 +1,25 @@
+"""Loading a stage leaves the search for garbage as it was."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from ftjobs import stages
+from ftjobs.stages import classify
+
+
+def test_garbage_is_looked_for_again_afterwards() -> None:
+    assert gc.isenabled()
+    assert stages.load("classify") is classify.run
+    assert gc.isenabled()
+    with pytest.raises(ModuleNotFoundError):
+        stages.load("no-such-kind")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        stages.load("classify")
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
