@@ -24,7 +24,6 @@ def load(kind: str) -> Callable[..., dict[str, Any]]:
     try:
         run: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{kind}").run
     finally:
-        gc.freeze()
         if collects:
             gc.enable()
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import pytest
 
@@ -23,3 +24,21 @@ def test_garbage_is_looked_for_again_afterwards() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+class Model:
+    """Refers to itself, as models with hooks do, so that only a search for garbage frees it."""
+
+    def __init__(self) -> None:
+        self.hook = self
+
+
+def test_what_an_earlier_stage_has_left_is_freed() -> None:
+    gc.disable()
+    try:
+        left = weakref.ref(Model())
+        stages.load("classify")
+    finally:
+        gc.enable()
+    gc.collect()
+    assert left() is None
