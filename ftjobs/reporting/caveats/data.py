@@ -57,6 +57,7 @@ def leakage(evidence: Evidence) -> Iterator[Caveat]:
 
 
 def small_test(evidence: Evidence) -> Iterator[Caveat]:
+    """Too few test rows to tell strategies apart that are close."""
     if not evidence.strategies:
         return
     rows = len(evidence.data.splits["test"])

@@ -42,6 +42,7 @@ def selection(evidence: Evidence) -> Iterator[Caveat]:
 
 
 def one_seed(evidence: Evidence) -> Iterator[Caveat]:
+    """A single seed."""
     if len(evidence.seeds) > 1:
         return
     yield caveat(
@@ -125,6 +126,7 @@ def untrained_pooler(evidence: Evidence) -> Iterator[Caveat]:
 
 
 def adapted_on_held_out(evidence: Evidence) -> Iterator[Caveat]:
+    """Held-out texts were adapted on too."""
     found = [one.name for one in evidence.adaptations if one.settings["corpus"] == "all"]
     if found:
         yield caveat(

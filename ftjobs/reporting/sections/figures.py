@@ -20,6 +20,7 @@ from ftjobs.reporting.phrases import (
 
 
 def results(content: dict[str, Any]) -> Section | None:
+    """The results table: accuracy, F1 and cost of every strategy; None without strategies."""
     results = content["results"]
     if not results:
         return None
@@ -79,6 +80,7 @@ def _about_published(content: dict[str, Any]) -> str:
 
 
 def learning(content: dict[str, Any]) -> Section | None:
+    """Accuracy and training loss by epoch; None without strategies."""
     if not content["results"]:
         return None
     band = "Mean over seeds, the band from the lowest seed to the highest. " if len(content["seeds"]) > 1 else ""
@@ -97,6 +99,7 @@ def learning(content: dict[str, Any]) -> Section | None:
 
 
 def adaptation(content: dict[str, Any]) -> Section | None:
+    """Masked-LM loss and perplexity before and after; None where nothing was adapted."""
     if not content["adaptation"]:
         return None
     header = ["model", "texts", "masked-LM loss", "perplexity", "tokens guessed, %", "best epoch"]
@@ -131,6 +134,7 @@ def adaptation(content: dict[str, Any]) -> Section | None:
 
 
 def errors(content: dict[str, Any]) -> Section | None:
+    """Confusion matrices and calibration; None without strategies."""
     if not content["results"]:
         return None
     caption = "Rows are the true class, columns the predicted one: share of the row, and test rows per seed."

@@ -17,6 +17,7 @@ from ftjobs.reporting.phrases import (
 
 
 def hypotheses(content: dict[str, Any]) -> Section | None:
+    """Verdicts on the job's hypotheses, and on whether adapting pays; None where there is neither."""
     stated = content["hypotheses"]
     own = [one for one in content["does_adapting_pay"] if not one["stated"]]
     if not stated and not own:
@@ -81,6 +82,7 @@ def _by_seed(entries: list[dict[str, Any]]) -> Table:
 
 
 def caveats(content: dict[str, Any]) -> Section | None:
+    """What was looked for and found; accuracy with and without rows that leak."""
     blocks: list[Block] = [Items([one["text"] for one in content["caveats"]])]
     leak = next((one["figures"] for one in content["caveats"] if one["kind"] == "leakage"), None)
     if leak and leak["accuracy"]:
@@ -99,6 +101,7 @@ def caveats(content: dict[str, Any]) -> Section | None:
 
 
 def examples(content: dict[str, Any]) -> Section | None:
+    """Test rows on which strategies disagree, or are wrong with confidence; None where there are none."""
     found = content["disagreements"]
     if not found["examples"]:
         return None
