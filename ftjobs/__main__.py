@@ -12,9 +12,10 @@ def main() -> None:
     """Run the command line; exit code 143 after SIGTERM."""
     try:
         signals.install()
-        from ftjobs import cli
+        with signals.honoured():
+            from ftjobs import cli
 
-        cli.main()
+            cli.main()
     except signals.Stopped:
         print("stopped by SIGTERM", file=sys.stderr, flush=True)
         sys.stdout.flush()

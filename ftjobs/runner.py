@@ -67,7 +67,7 @@ def run_stage(run: StageRun, storage: Storage, machines: Machines = ALONE, atten
         work = Path(folder)
         keeper = _keeper(run, storage, work, life)
         following = tracker(run, storage, work) if machines.alone else nullcontext(NotTracked())  # or the worker does
-        with closing(keeper) if keeper else nullcontext(), following as tracked:
+        with closing(keeper) if keeper else nullcontext(), following as tracked, signals.honoured():
             try:
                 output, metrics = _produce(run, storage, needed, work, keeper, machines, life, tracked)
                 _add_total_time(output, time.perf_counter() - started)
@@ -93,7 +93,7 @@ def assist(run: StageRun, storage: Storage, machines: Machines) -> None:
         return
     needed = {role: artifacts.require(storage, read) for role, read in run.inputs.items()}
     signals.on_stop(storage.hurry)
-    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, suppress(Superseded):
+    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, signals.honoured(), suppress(Superseded):
         work = Path(folder)
         keeper = _keeper(run, storage, work, None)
         with closing(keeper) if keeper else nullcontext():

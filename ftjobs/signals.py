@@ -60,6 +60,21 @@ def deferred() -> Iterator[None]:
         check()
 
 
+@contextmanager
+def honoured() -> Iterator[None]:
+    """Whatever the block raises once the process was asked to end is raised as `Stopped`.
+
+    It may be `Stopped` in disguise: an extension module interrupted while it is imported says that its initialization
+    failed, and a reader of files interrupted by C code that the file cannot be read.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _Request.pending:
+            raise Stopped from error
+        raise
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
     if _Request.pending:
         os._exit(EXIT_CODE)

@@ -95,7 +95,8 @@ def main() -> None:
     rank = int(os.environ["RANK"])
     task: Task = pickle.loads(Path(sys.argv[1]).read_bytes())
     try:
-        work(task, rank)
+        with signals.honoured():
+            work(task, rank)
     except Superseded:
         task.result.write_text(json.dumps({"superseded": True}))
         os._exit(1)

@@ -80,6 +80,35 @@ def at_work(work: Work, met: str, *arguments: str) -> None:
     attempt(*arguments)
 
 
+#: Where C code was seen, or may be expected, to make an error of its own of what interrupts it.
+DISGUISES: dict[str, Work] = {
+    "importing": Work("prepare", "ftjobs.stages", "load"),
+    "reading the data": Work("prepare", "ftjobs.data.sources", "read"),
+    "loading the model": Work("adapt", "ftjobs.models.heads", "load_masked_lm"),
+    "evaluating an epoch": Work("adapt", "ftjobs.training.evaluation", "masked_lm", call=3),
+}
+
+
+def disguised(work: Work, met: str, *arguments: str) -> None:
+    """`ftjobs ARGUMENTS` that gets SIGTERM in a call of that function, which takes it for an error of its own."""
+    module = importlib.import_module(work.module)
+    original, calls = getattr(module, work.function), 0
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == work.call:
+            Path(met).touch()
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except BaseException as stop:
+                raise ImportError("initialization failed") from stop
+        return original(*given, **named)
+
+    setattr(module, work.function, interrupted)
+    attempt(*arguments)
+
+
 class Attempts:
     """Starts stages, in processes that have imported everything already, behind a proxy."""
 
@@ -91,10 +120,10 @@ class Attempts:
         self.forks.set_forkserver_preload(["ftjobs.cli", "ftjobs.runner", "ftjobs.storage.s3", *stages])
         self.answered, self.gone = threading.Event(), False
 
-    def start(self, stage: str, work: Work | None = None) -> Any:
+    def start(self, stage: str, work: Work | None = None, how: Callable[..., None] = at_work) -> Any:
         arguments = (environment(self.proxy.url), str(self.log), "stage", str(self.job), stage, "--store", self.store)
         self.log.write_bytes(b"")
-        target, given = (at_work, (work, str(self.met), *arguments)) if work else (attempt, arguments)
+        target, given = (how, (work, str(self.met), *arguments)) if work else (attempt, arguments)
         process = self.forks.Process(target=target, args=given)
         process.start()
         return process
@@ -206,3 +235,22 @@ def test_a_second_one_ends_it_at_once(attempts: Attempts, runs: list[StageRun], 
     assert process.exitcode == 143
     assert time.monotonic() - sent < 1.0
     assert artifacts.find(storage, select(runs, "adapt")) is None
+
+
+@pytest.mark.parametrize("phase", DISGUISES)
+def test_in_disguise(attempts: Attempts, runs: list[StageRun], phase: str) -> None:
+    """It is not reported as the error that C code makes of it, which would end a Job as failed for good."""
+    storage, work = open_storage(attempts.store), DISGUISES[phase]
+    run = select(runs, work.stage)
+    for read_before in run.inputs.values():
+        runner.run_stage(read_before, storage)
+    process = attempts.start(run.stage, work, disguised)
+    process.join(_TO_GET_THERE)
+    said = attempts.log.read_text()
+    assert attempts.met.exists()
+    assert process.exitcode == 143, said
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == "stopped by SIGTERM"
+    assert artifacts.find(storage, run) is None
+    assert (run.title in whole_states(storage, runs)) == (phase in WITH_STATE)
+    assert not [entry.key for entry in storage.list(run.key) if entry.key.endswith(("/running.json", "/failed.json"))]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from ftjobs import signals
 from ftjobs.cli import cluster, hub, pipeline, predict, store  # noqa: F401 (each adds its commands to the app)
 from ftjobs.cli.app import app
 from ftjobs.cli.termination import leave_message
@@ -18,7 +19,8 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Entry point: run a command and turn an error into its line and exit code."""
     try:
-        app()
+        with signals.honoured():
+            app()
     except FtjobsError as error:
         _say(*error.problems)
         sys.exit(error.exit_code)

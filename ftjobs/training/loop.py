@@ -93,7 +93,7 @@ def train(
             keeper.save(stepper.capture(at, best).write, at.step, total, wait=wait)
 
     try:
-        with memory.freed_is_kept(), fast_masks(), track(title, total) as advance:
+        with signals.honoured(), memory.freed_is_kept(), fast_masks(), track(title, total) as advance:
             advance(at.step, "")
             while at.epoch <= settings.epochs:
                 (training_mode or model.train)()
