@@ -2,7 +2,8 @@
 
 An identity is a sha256 over everything that decides a stage's result: its settings, the identities of the stages it
 reads, its seed, and the version of that kind of stage. It is known before anything runs, so a stage whose identity is
-published already is never run again.
+published already is never run again. Settings that are at their defaults are left out of it, so that a new setting
+changes no identity of jobs that do not use it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Job, Tracking
 
-#: Raise a kind's number when its code starts to give other results for the same settings.
+#: Raise a kind's number when its code, or a default, starts to give other results for the same settings.
 STAGE_VERSIONS = {"prepare": 2, "adapt": 2, "classify": 2, "report": 2}
 #: `prepare` and `report` run once for all seeds; this stands where a seed would.
 NO_SEED = 0
@@ -88,15 +89,16 @@ def plan(job: Job) -> list[StageRun]:
     runs: dict[tuple[str, int], StageRun] = {}
     for name in _in_order(job):
         settings = job.stage(name)
-        content = settings.model_dump(exclude={"encoder", "kind", "save_every"})
+        content = settings.model_dump(exclude={"encoder", "kind", "save_every"}, exclude_defaults=True)
         for seed in job.seeds:
             source = prepare if settings.encoder is None else runs[settings.encoder, seed]
             inputs = {"prepare": prepare, "encoder": source}
             runs[name, seed] = _stage_run(job, name, settings.kind, seed, settings, inputs, content)
     report_settings = Report(pipeline=job.name, stages=list(job.stages), hypotheses=job.hypotheses, job=resolved(job))
     inputs = {"prepare": prepare} | {f"{run.stage}/seed-{run.seed}": run for run in runs.values()}
-    # Encoder and data decide through the identity of `prepare`, which does not depend on where files lie.
-    content = report_settings.model_dump(exclude={"job": {"encoder", "data"}})
+    # What else the job as resolved holds decides through the identities of what the report reads.
+    content = report_settings.model_dump(exclude={"job"})
+    content |= {"seeds": job.seeds, "encoders": {name: job.stage_encoder(name) for name in job.stages}}
     report = _stage_run(job, "report", "report", NO_SEED, report_settings, inputs, content)
     return [prepare, *runs.values(), report]
 
@@ -197,7 +199,7 @@ def _stage_run(
 
 def _prepare_content(settings: Prepare) -> dict[str, Any]:
     """What decides the result of `prepare`: local files count by their content, not by their path."""
-    content = settings.model_dump()
+    content = settings.model_dump(exclude_defaults=True)
     source = settings.data.source
     if isinstance(source, dict):
         content["data"]["source"] = {split: _source_content(one, settings.data) for split, one in source.items()}

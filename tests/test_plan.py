@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from ftjobs.errors import UserError
+from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Scratch
 from ftjobs.jobfile.read import read
 from ftjobs.plan import STAGE_VERSIONS, StageRun, plan, select
 
@@ -202,6 +203,53 @@ class TestIdentity:
     def test_the_layout_of_the_file_changes_nothing(self):
         Path("plain.yaml").write_text(yaml.safe_dump(yaml.safe_load(REFERENCE.read_text()), sort_keys=False))
         assert identities(job=Path("plain.yaml")) == identities()
+
+    def test_a_default_is_what_it_was_when_the_version_was_raised_last(self):
+        """Defaults are left out of identities: one that changes has to raise the version of its kind."""
+        assert STAGE_VERSIONS == {"prepare": 2, "adapt": 2, "classify": 2, "report": 2}
+        training = {
+            "encoder": None,
+            "epochs": 3,
+            "per_device_batch_size": 8,
+            "gradient_accumulation_steps": 1,
+            "learning_rate": 5e-5,
+            "weight_decay": 0.0,
+            "adam_beta1": 0.9,
+            "adam_beta2": 0.999,
+            "adam_epsilon": 1e-8,
+            "max_grad_norm": 1.0,
+            "schedule": "linear",
+            "warmup_steps": 0,
+            "max_length": 512,
+            "save_every": "5m",
+            "mixed_precision": "auto",
+        }
+        scratch = {
+            "vocab_size": 8_000,
+            "hidden_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "seed": 0,
+            "intermediate_size": None,
+            "max_position_embeddings": 512,
+            "dropout": 0.1,
+            "lowercase": True,
+        }
+        split = {"test_fraction": None, "validation_fraction": None, "seed": 42, "group_by": None}
+        data = {"revision": "main", "config": None, "format": None, "columns": None, "label": None, "split": split}
+        defaults: dict[type[Fields], dict[str, Any]] = {
+            Adapt: training | {"objective": "mlm", "mlm_probability": 0.15, "corpus": "train"},
+            Classify: training | {"freeze_encoder": False, "encoder_dropout": False, "metric_for_best": "accuracy"},
+            Encoder: {"model": None, "revision": "main", "scratch": None},
+            Scratch: scratch,
+            Data: data,
+        }
+        for kind, expected in defaults.items():
+            fields = kind.model_fields
+            found = {name: fields[name].get_default(call_default_factory=True) for name in expected}
+            assert {
+                name: value.model_dump() if isinstance(value, Fields) else value for name, value in found.items()
+            } == expected
 
     def test_a_new_version_of_a_kind_changes_its_stages_and_their_readers(self, monkeypatch):
         before = identities()

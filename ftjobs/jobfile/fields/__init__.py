@@ -1,0 +1,30 @@
+"""The fields of a job file, their types, defaults and bounds.
+
+Every model refuses unknown keys and converts nothing silently: `epochs: "8"` is an error, not 8. The docstring below
+each field is what `ftjobs schema` hands to editors.
+"""
+
+from ftjobs.jobfile.fields.adapt import Adapt
+from ftjobs.jobfile.fields.base import Fields
+from ftjobs.jobfile.fields.classify import Classify
+from ftjobs.jobfile.fields.data import Data, Split
+from ftjobs.jobfile.fields.encoder import Encoder, Scratch
+from ftjobs.jobfile.fields.hypothesis import Hypothesis
+from ftjobs.jobfile.fields.job import Job
+from ftjobs.jobfile.fields.tracking import Tracking, WandbTracking
+from ftjobs.jobfile.fields.training import TrainingFields
+
+__all__ = [
+    "Adapt",
+    "Classify",
+    "Data",
+    "Encoder",
+    "Fields",
+    "Hypothesis",
+    "Job",
+    "Scratch",
+    "Split",
+    "Tracking",
+    "TrainingFields",
+    "WandbTracking",
+]

@@ -1,0 +1,27 @@
+"""The fields of a `classify` stage."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from ftjobs.jobfile.fields.training import TrainingFields
+
+
+class Classify(TrainingFields):
+    """Train a classifier on the labels, on a frozen or a fine-tuned encoder."""
+
+    kind: Literal["classify"] = "classify"
+    freeze_encoder: bool = False
+    """Train only the head: the encoder keeps every weight that came from its checkpoint."""
+    encoder_dropout: bool = False
+    """With a frozen encoder: leave its dropout on and run it every epoch. Slow and noisy; for comparison only."""
+    metric_for_best: Literal["accuracy", "f1", "loss"] = "accuracy"
+    """The best epoch is the first with the highest accuracy or F1, or the lowest loss."""
+
+    @model_validator(mode="after")
+    def _dropout_needs_frozen(self) -> Classify:
+        if self.encoder_dropout and not self.freeze_encoder:
+            raise ValueError("encoder_dropout only has a meaning with freeze_encoder: true")
+        return self

@@ -1,0 +1,52 @@
+"""Labelled data: where it is, which columns matter, how it is split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ftjobs.jobfile.fields.base import Fields, Fraction, NonEmpty, Seed
+
+
+class Split(Fields):
+    """How rows are divided into training, validation and test."""
+
+    test_fraction: Fraction | None = None
+    """Share of the rows to hold out for testing (rounded up, as `datasets.train_test_split` does). Without it the
+    source must come with a test split of its own."""
+    validation_fraction: Fraction | None = None
+    """Share of the rows left after the test split to choose the best epoch on. Without it, and without a validation
+    split of the source's own, the best epoch is chosen on the test split and the report says so."""
+    seed: Seed = 42
+    """Seed of the shuffle."""
+    group_by: NonEmpty | None = None
+    """`connected`: rows that share a text (in any text column) stay on one side. Or a column's name: rows with the
+    same value stay on one side."""
+
+
+class Data(Fields):
+    """A labelled data set: where it is, which columns matter, how it is split."""
+
+    source: NonEmpty | dict[Literal["train", "validation", "test"], NonEmpty]
+    """Hub id; or a path, glob or folder of csv, tsv, jsonl, parquet or txt files (also .gz); or one of these per split:
+    `{train: a.csv, test: b.csv}`. A path in a job file is relative to the job file."""
+    revision: NonEmpty = "main"
+    """Branch, tag or commit of a hub data set; resolved to a commit and recorded when the job is prepared."""
+    config: NonEmpty | None = None
+    """Configuration (subset) of a hub data set."""
+    format: Literal["csv", "tsv", "jsonl", "parquet", "text"] | None = None
+    """Format of the files, where their names do not tell."""
+    columns: Annotated[list[NonEmpty], Field(min_length=1)] | None = None
+    """Column names of csv or tsv files that have no header row."""
+    text: Annotated[list[NonEmpty], Field(min_length=1, max_length=2)] | NonEmpty
+    """One text column, or two for tasks on pairs of texts."""
+    label: NonEmpty | None = None
+    """Column of the class: strings or whole numbers. Jobs that only adapt need none."""
+    split: Split = Split()
+    """How rows are divided."""
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The text columns as a list of one or two names."""
+        return [self.text] if isinstance(self.text, str) else list(self.text)

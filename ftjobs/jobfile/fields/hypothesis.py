@@ -1,0 +1,28 @@
+"""What the user expects of two stages."""
+
+from __future__ import annotations
+
+import re
+
+from ftjobs.jobfile.fields.base import Fields
+
+_HYPOTHESIS = re.compile(r"^\s*(?P<better>\S+)\s*>\s*(?P<worse>\S+?)(?:\s+by\s+(?P<by>\d*\.?\d+))?\s*$")
+
+
+class Hypothesis(Fields):
+    """`better > worse [by margin]`: what the user expects of two classify stages."""
+
+    better: str
+    worse: str
+    by: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Hypothesis:
+        """Read `a > b` or `a > b by 0.02`; ValueError when the text is neither, or the margin is 1 or more."""
+        match = _HYPOTHESIS.match(text)
+        if match is None:
+            raise ValueError("is not of the form `stage > stage` or `stage > stage by 0.02`")
+        by = float(match["by"] or 0)
+        if by >= 1:
+            raise ValueError("has a margin of 1 or more; accuracies are fractions, so two points are `by 0.02`")
+        return cls(better=match["better"], worse=match["worse"], by=by)

@@ -1,0 +1,63 @@
+"""A whole job file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ftjobs.jobfile.fields.adapt import Adapt
+from ftjobs.jobfile.fields.base import DnsLabel, Fields, Seed
+from ftjobs.jobfile.fields.classify import Classify
+from ftjobs.jobfile.fields.data import Data
+from ftjobs.jobfile.fields.encoder import Encoder
+from ftjobs.jobfile.fields.tracking import Tracking
+
+Stage = Annotated[Adapt | Classify, Field(discriminator="kind")]
+
+
+class Defaults(Fields):
+    """Fields that every stage of a kind starts from; a stage's own fields win."""
+
+    adapt: Adapt | None = None
+    classify: Classify | None = None
+
+
+class Job(Fields):
+    """A pipeline: one encoder, one labelled data set, and the strategies to compare on them."""
+
+    name: DnsLabel
+    """Name of the pipeline: lower-case letters, digits and dashes. Part of every path in storage."""
+    encoder: Encoder
+    """The encoder every strategy starts from."""
+    data: Data
+    """The labelled data set."""
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(default=[42])
+    """Every training stage runs once per seed; more seeds, narrower intervals."""
+    defaults: Defaults = Defaults()
+    """Fields shared by all stages of a kind."""
+    stages: Annotated[dict[DnsLabel, Stage], Field(min_length=1)]
+    """The stages to run, by name. `prepare` and `report` are always there and need no entry."""
+    hypotheses: list[str] = Field(default=[])
+    """What is expected, as `stage > stage` or `stage > stage by 0.02`; the report sets it against what was found."""
+    tracking: Tracking = Tracking()
+    """Experiment tracking."""
+
+    def stage(self, name: str) -> Adapt | Classify:
+        """A stage with the job's defaults for its kind filled in.
+
+        Raises:
+            ValidationError: the stage and the defaults are each valid but not together.
+        """
+        return type(self.stages[name]).model_validate(self._merged(name))
+
+    def stage_encoder(self, name: str) -> str | None:
+        """The stage whose encoder a stage starts from, None for the job's encoder."""
+        encoder: str | None = self._merged(name).get("encoder")
+        return encoder
+
+    def _merged(self, name: str) -> dict[str, Any]:
+        stage = self.stages[name]
+        defaults = self.defaults.adapt if stage.kind == "adapt" else self.defaults.classify
+        inherited = defaults.model_dump(exclude_unset=True) if defaults else {}
+        return inherited | stage.model_dump(exclude_unset=True)

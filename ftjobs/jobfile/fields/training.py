@@ -1,0 +1,45 @@
+"""What stages that train have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ftjobs.jobfile.fields.base import Fields, NonEmpty
+
+
+class TrainingFields(Fields):
+    """What `adapt` and `classify` share. Defaults are those of `transformers.TrainingArguments`."""
+
+    encoder: NonEmpty | None = None
+    """Stage whose encoder this one starts from: an `adapt` or `classify` stage; the job's encoder unless set."""
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 3
+    """Passes over the training split."""
+    per_device_batch_size: Annotated[int, Field(ge=1, le=65_536)] = 8
+    """Examples per forward pass and device."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=65_536)] = 1
+    """Forward passes per optimizer step."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 5e-5
+    """Peak learning rate of AdamW."""
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Decoupled weight decay; never on biases and normalisation weights."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW's first-moment decay."""
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """AdamW's second-moment decay."""
+    adam_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-8
+    """AdamW's denominator offset."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Clip the gradient's global norm to this; 0 does not clip."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Learning rate after warm-up: down to 0 linearly, down to 0 along a cosine, or constant."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps over which the learning rate rises from 0."""
+    max_length: Annotated[int, Field(ge=4, le=65_536)] = 512
+    """Longest input in tokens, never more than the encoder takes; longer texts are cut and counted."""
+    save_every: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smh]$")] = "5m"
+    """Save training state this often: a time such as `30s`, `5m` or `1h`, or a number of optimizer steps. A killed
+    stage goes on from there. It does not change results, so it is no part of a stage's identity."""
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """`auto`: bf16 on hardware that has it, fp16 on older GPUs, else fp32. Evaluation is always fp32."""
