@@ -92,6 +92,7 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
         "best_epochs": strategy.figures("best_epoch"),
         "last_epoch_accuracy": spread(strategy.figures("last", "accuracy")),
         "selected_on": strategy.selected_on,
+        "parameters": strategy.runs[0].metrics.get("parameters"),
         "selection_accuracy": spread(strategy.selection_accuracy),
         "cost": cost(strategy),
         "seeds": {
