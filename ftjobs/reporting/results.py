@@ -83,6 +83,7 @@ def _device(timing: dict[str, Any]) -> str:
 
 
 def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
+    metrics = strategy.runs[0].metrics
     return {
         "stage": strategy.name,
         "adapted": evidence.is_adapted(strategy.name),
@@ -92,8 +93,8 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
         "best_epochs": strategy.figures("best_epoch"),
         "last_epoch_accuracy": spread(strategy.figures("last", "accuracy")),
         "selected_on": strategy.selected_on,
-        "parameters": strategy.runs[0].metrics.get("parameters"),
         "selection_accuracy": spread(strategy.selection_accuracy),
+        **({"parameters": metrics["parameters"]} if "parameters" in metrics else {}),
         "cost": cost(strategy),
         "seeds": {
             str(run.seed): {

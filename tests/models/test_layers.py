@@ -12,14 +12,15 @@ import transformers
 
 from ftjobs.errors import UserError
 from ftjobs.models import heads, layers
-from tests.conftest import SIZES, tiny_config
+from tests.families import FAMILIES, SIZES, tiny_config, tiny_tokenizer
 
-SEPARATE = ("bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert", "mpnet")
+#: Families whose layers have weights of their own.
+SEPARATE = [family for family in FAMILIES if family != "albert"]
 
 
 def classifier(family: str, **options: Any) -> Any:
     torch.manual_seed(0)
-    config = transformers.MPNetConfig(**SIZES) if family == "mpnet" else tiny_config(family, 60)
+    config = tiny_config(family, tiny_tokenizer(family))
     for name, value in {"num_hidden_layers": 3, **options}.items():
         setattr(config, name, value)
     if family == "modernbert":
@@ -29,7 +30,7 @@ def classifier(family: str, **options: Any) -> Any:
 
 def first_output_changed(model: Any) -> dict[str, int]:
     """Per parameter, the first of embeddings (0), layers (1 to 3) and logits (4) that it has a gradient of."""
-    inputs = torch.arange(5, 50).view(3, 15)
+    inputs = torch.arange(5, 80).view(3, 25)
     outputs = model(inputs, output_hidden_states=True)
     found: dict[str, int] = {}
     named = dict(model.named_parameters())

@@ -44,7 +44,7 @@ def results(content: dict[str, Any]) -> Section | None:
     shipped = [row["stage"] for row in results].index(content["to_ship"]["stage"])
     table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}), strong=shipped)
     blocks: list[Block] = [Prose(_rows(content)), table, Prose(_how_to_read(content))]
-    if any(row["parameters"] for row in results):
+    if any("parameters" in row for row in results):
         blocks.append(Prose(_about_parameters(results)))
     if has_published:
         blocks.append(Prose(_about_published(content)))
@@ -77,7 +77,7 @@ def _about_parameters(results: list[dict[str, Any]]) -> str:
     trained = [
         f"{code(row['stage'])} {row['parameters']['trained']:,} of {row['parameters']['all']:,}"
         for row in results
-        if row["parameters"]
+        if "parameters" in row
     ]
     return f"Parameters trained: {listed(trained)}."
 
