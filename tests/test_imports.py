@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ftjobs"
 LAYERS = [
     *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "remote", "hubfailures", "artifacts", "life", "resume", "status"),
     *("data", "models", "metrics"),
-    *("statistics", "cards", "pushing", "device", "machines", "tracking", "training", "reporting", "stages", "predicting"),
+    *("statistics", "cards", "pushing", "device", "machines", "tracking", "training", "doctor", "reporting", "stages", "predicting"),
     *("launching", "worker", "runner", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
 SLOW = ("torch", "transformers", "datasets", "boto3", "wandb", "matplotlib", "jinja2", "kubernetes")

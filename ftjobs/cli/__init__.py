@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from ftjobs import signals
-from ftjobs.cli import cluster, hub, pipeline, predict, store  # noqa: F401 (each adds its commands to the app)
+from ftjobs.cli import cluster, health, hub, pipeline, predict, store  # noqa: F401 (each adds its commands to the app)
 from ftjobs.cli.app import app
 from ftjobs.cli.termination import leave_message
 from ftjobs.errors import FtjobsError

@@ -12,15 +12,13 @@ import torch
 from ftjobs.data.batching import LabelledExamples
 from ftjobs.models import heads
 from ftjobs.training import evaluation, features
-from tests.conftest import FAMILIES
+from tests.families import FAMILIES, WITH_TOKEN_TYPES, tiny_tokenizer
 from tests.training.test_trainer_parity import random_tokens
 
 
 def labelled(family: str, examples: int, vocab_size: int) -> LabelledExamples:
-    tokens = random_tokens(examples, vocab_size)
-    if family in ("distilbert", "roberta", "modernbert"):
-        tokens = type(tokens)(tokens.input_ids, tokens.special, None, tokens.offsets, 0)
-    return LabelledExamples(tokens, np.arange(examples) % 2, pad_token_id=0)
+    tokens = random_tokens(examples, vocab_size, family in WITH_TOKEN_TYPES)
+    return LabelledExamples(tokens, np.arange(examples) % 2, tiny_tokenizer(family).pad_token_id)
 
 
 @pytest.mark.parametrize("head", ["base", "mlm"])

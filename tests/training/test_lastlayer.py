@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data.batching import LabelledExamples
 from ftjobs.models import heads
 from ftjobs.training import lastlayer
 from ftjobs.training.objectives import classification_loss
-from tests.conftest import FAMILIES
-from tests.training.test_trainer_parity import random_tokens
+from tests.families import FAMILIES
+from tests.training.test_features import labelled
 
-BUILT_LIKE_BERT = ("bert", "roberta", "electra", "deberta-v2")
+BUILT_LIKE_BERT = ("bert", "roberta", "xlm-roberta", "electra", "deberta-v2")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -24,10 +23,7 @@ def test_same_logits_and_gradients_as_of_the_whole_layer(make_encoder: Callable[
     torch.manual_seed(0)
     model, _ = heads.load_classifier(make_encoder(family), ["no", "yes"])
     model.eval()  # no dropout: its masks would differ
-    tokens = random_tokens(6, model.config.vocab_size)
-    if family in ("distilbert", "roberta", "modernbert"):
-        tokens = type(tokens)(tokens.input_ids, tokens.special, None, tokens.offsets, 0)
-    batch = LabelledExamples(tokens, np.array([0, 1, 1, 0, 1, 0]), 0).batch(np.arange(6), 1)
+    batch = labelled(family, 6, model.config.vocab_size).batch(np.arange(6), 1)
     expected = classification_loss(model, batch)
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

@@ -13,7 +13,7 @@ from torch.nn import functional
 from ftjobs.data.batching import MaskedExamples
 from ftjobs.models import heads
 from ftjobs.training.objectives import MaskedLM
-from tests.conftest import FAMILIES
+from tests.families import FAMILIES, WITH_TOKEN_TYPES, tiny_tokenizer
 from tests.training.test_trainer_parity import random_tokens
 
 
@@ -21,10 +21,9 @@ from tests.training.test_trainer_parity import random_tokens
 def test_same_loss_and_gradients_as_all_logits(make_encoder: Callable[..., Path], family: str) -> None:
     model, _ = heads.load_masked_lm(make_encoder(family, "mlm"))
     model.eval()  # no dropout: its masks would differ
-    tokens = random_tokens(6, model.config.vocab_size)
-    if family in ("distilbert", "roberta", "modernbert"):
-        tokens = type(tokens)(tokens.input_ids, tokens.special, None, tokens.offsets, 0)
-    batch = MaskedExamples(tokens, 1, 0.4, mask_token_id=4, vocab_size=50, pad_token_id=0).batch(np.arange(6), 1)
+    tokens, tokenizer = random_tokens(6, model.config.vocab_size, family in WITH_TOKEN_TYPES), tiny_tokenizer(family)
+    examples = MaskedExamples(tokens, 1, 0.4, tokenizer.mask_token_id, len(tokenizer), tokenizer.pad_token_id)
+    batch = examples.batch(np.arange(6), 1)
     everything = model(**batch.inputs).logits.flatten(0, 1)[batch.positions]
     expected = functional.cross_entropy(everything, batch.labels, reduction="sum")
     expected.backward()

@@ -33,14 +33,14 @@ SETTINGS = {
 }
 
 
-def random_tokens(examples: int, vocab_size: int) -> Tokens:
+def random_tokens(examples: int, vocab_size: int, types: bool = True) -> Tokens:
     generator = np.random.default_rng(0)
     lengths = generator.integers(4, 20, size=examples)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = generator.integers(5, vocab_size, size=offsets[-1]).astype(np.int32)
     special = np.zeros(len(ids), dtype=bool)
     special[offsets[:-1]] = special[offsets[1:] - 1] = True
-    return Tokens(ids, special, np.zeros(len(ids), dtype=np.int8), offsets, truncated=0)
+    return Tokens(ids, special, np.zeros(len(ids), dtype=np.int8) if types else None, offsets, truncated=0)
 
 
 def batches_of(examples: Any, settings: TrainingFields) -> list[Batch]:

@@ -1,0 +1,63 @@
+"""A job file: whether it is right, and whether the hub has what it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import huggingface_hub.constants
+from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+from ftjobs.doctor.finding import Finding
+from ftjobs.errors import UserError
+from ftjobs.hubfailures import reason
+from ftjobs.jobfile import localfiles
+from ftjobs.jobfile.derived import derived
+from ftjobs.jobfile.fields import Job
+from ftjobs.jobfile.read import read
+from ftjobs.plan import plan
+
+
+def check(path: Path, overrides: Sequence[str]) -> Iterator[Finding]:
+    """Read the job, and ask the hub for its encoder and data."""
+    try:
+        job = read(path, overrides)
+        runs = plan(job)
+    except UserError as error:
+        yield from (Finding("job", problem, "problem") for problem in error.problems)
+        return
+    yield Finding("job", f"{path}: {len(runs)} runs of {len({run.stage for run in runs})} stages")
+    if not huggingface_hub.constants.HF_HUB_OFFLINE:
+        yield from _on_the_hub(job)
+
+
+def _on_the_hub(job: Job) -> Iterator[Finding]:
+    model = job.encoder.model
+    if model is not None and _is_hub_id(model):
+        yield _known("encoder", "model", model, job.encoder.revision)
+    for data in (job.data, *(one.settings for one in derived(job) if one.kind == "data")):
+        if isinstance(data.source, str) and _is_hub_id(data.source):
+            yield _known("data", "dataset", data.source, data.revision)
+
+
+def _is_hub_id(address: str) -> bool:
+    return "://" not in address and not localfiles.is_local(address)
+
+
+def _known(about: str, kind: str, name: str, revision: str) -> Finding:
+    try:
+        commit = HfApi().repo_info(name, revision=revision, repo_type=kind).sha
+    except GatedRepoError:
+        return Finding(
+            about, f"{name}: access is restricted", "problem", "accept its terms on the hub and set HF_TOKEN"
+        )
+    except RevisionNotFoundError:
+        return Finding(about, f"{name}: has no revision {revision}", "problem", "give a branch, tag or commit it has")
+    except RepositoryNotFoundError:
+        return Finding(
+            about, f"{name}: is not on the hub", "problem", "correct the id, or set HF_TOKEN if it is private"
+        )
+    except Exception as error:  # of httpx, of the hub's library, of whatever answers in its place
+        return Finding(about, f"{name}: {reason(error)}", "warning", "without the hub, give a folder, file or s3://")
+    return Finding(about, f"{name}: on the hub, at commit {str(commit)[:12]}")

@@ -1,0 +1,31 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ftjobs.cli import app
+from ftjobs.doctor import Finding, services
+
+
+@pytest.fixture(autouse=True)
+def no_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "check", lambda: iter([Finding("hub", "slow", "warning", "wait")]))
+
+
+def test_warnings_end_well_and_every_remedy_stands_below_what_was_found(tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["doctor", "--store", str(tmp_path / "store")])
+    assert found.exit_code == 0
+    lines = found.stdout.splitlines()
+    assert lines[-2:] == ["warning  hub           slow", f"{'':22} -> wait"]
+    assert [line.split()[0] for line in lines if "->" not in line].count("problem") == 0
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_problem_ends_with_1(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = CliRunner().invoke(app, ["doctor", "--store", str(tmp_path / "file"), "--json"])
+    assert found.exit_code == 1
+    by_what = {one["about"]: one for one in json.loads(found.stdout)}
+    assert by_what["store"]["state"] == "problem"
+    assert by_what["hub"] == {"about": "hub", "found": "slow", "state": "warning", "remedy": "wait"}
