@@ -52,3 +52,9 @@ class Adapt(TrainingFields):
     """What the tokens to predict are replaced by."""
     corpus: Literal["train", "all"] = "train"
     """Texts of the training split only, or of all splits (validation and test texts without their labels)."""
+
+    @property
+    def in_words(self) -> str:
+        """What is trained on the texts, for cards and reports."""
+        of = {"token": "", "whole-word": " of whole words", "span": " of spans of words"}[self.masking]
+        return f"masked language modelling{of}"
