@@ -125,6 +125,7 @@ class TestIdentity:
             *("epochs=2", "per_device_batch_size=2", "gradient_accumulation_steps=2", "weight_decay=0.1", "adam_beta1=0.8"),
             *("adam_beta2=0.9", "adam_epsilon=1e-6", "max_grad_norm=0", "schedule=cosine", "warmup_steps=1", "max_length=64"),
             *("mixed_precision=bf16", "freeze_encoder=true", "metric_for_best=f1", "encoder=adapt"),
+            *("unfreeze=last-2", "layer_decay=0.9", "reinitialise_layers=1"),
         ],
     )  # fmt: skip
     def test_every_field_of_a_stage_counts(self, field):
@@ -248,7 +249,9 @@ class TestIdentity:
         data = {"revision": "main", "config": None, "format": None, "columns": None, "label": None, "split": split}
         defaults: dict[type[Fields], dict[str, Any]] = {
             Adapt: training | adapt,
-            Classify: training | {"freeze_encoder": False, "encoder_dropout": False, "metric_for_best": "accuracy"},
+            Classify: training
+            | {"freeze_encoder": False, "encoder_dropout": False, "metric_for_best": "accuracy"}
+            | {"unfreeze": "all", "layer_decay": 1.0, "reinitialise_layers": 0},
             Encoder: {"model": None, "revision": "main", "scratch": None},
             Scratch: scratch,
             Data: data,

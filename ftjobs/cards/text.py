@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.cards import recipe
+from ftjobs.cards.how import trained
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
@@ -48,7 +49,7 @@ def _summary(made: Made) -> str:
             f"({texts}) by {settings.in_words}. It took no labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
-    how = "its head trained on a frozen encoder" if settings.freeze_encoder else "fine-tuned"
+    how = "its head trained on a frozen encoder" if settings.freeze_encoder else trained(settings)
     through = [run.stage for run in made.chain[1:-1]]
     went = f", by way of {' and '.join(f'`{stage}`' for stage in through)}" if through else ""
     return (
@@ -191,6 +192,9 @@ def _training(made: Made) -> str:
     text = table(["hyperparameter", "value"], rows)
     if made.metrics["newly_initialised"]:
         text += f"\n\nNewly initialised, because the encoder brought none: {listed(made.metrics['newly_initialised'])}."
+    if "parameters" in made.metrics:
+        count = made.metrics["parameters"]
+        text += f"\n\nOf the model's {count['all']:,} parameters, {count['trained']:,} were trained."
     return f"AdamW, evaluation in fp32.\n\n{text}"
 
 
@@ -214,7 +218,7 @@ def _does(run: StageRun) -> str:
     if isinstance(run.settings, Adapt):
         return f"{run.settings.in_words} on the texts"
     if isinstance(run.settings, Classify):
-        return f"classification with the encoder {'frozen' if run.settings.freeze_encoder else 'fine-tuned'}"
+        return f"classification with the encoder {trained(run.settings)}"
     return "encoder and data, split"
 
 

@@ -86,6 +86,7 @@ def _device(timing: dict[str, Any]) -> str:
 
 
 def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
+    metrics = strategy.runs[0].metrics
     return {
         "stage": strategy.name,
         "adapted": evidence.is_adapted(strategy.name),
@@ -96,6 +97,7 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
         "last_epoch_accuracy": spread(strategy.figures("last", "accuracy")),
         "selected_on": strategy.selected_on,
         "selection_accuracy": spread(strategy.selection_accuracy),
+        **({"parameters": metrics["parameters"]} if "parameters" in metrics else {}),
         "cost": cost(strategy),
         "seeds": {
             str(run.seed): {

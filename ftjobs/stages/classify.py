@@ -19,7 +19,7 @@ from ftjobs.device import training_device
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import checkpoints, heads
 from ftjobs.progress import LOG
-from ftjobs.training import evaluation, features, lastlayer, memory, vocabulary
+from ftjobs.training import evaluation, features, lastlayer, memory, tuning, vocabulary
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
@@ -49,6 +49,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         tokens = tokenize(tokenizer, rows.texts, rows.pairs, limit)
         texts[name] = LabelledExamples(tokens, rows.labels, tokenizer.pad_token_id)
     truncated = {name: examples.tokens.truncated for name, examples in texts.items()}
+    tuned = tuning.prepare(model, settings)
     lastlayer.keep_first_token(model)
     model.to(training_device())
     examples, frozen = _freeze(model, new, settings, texts, session)
@@ -80,6 +81,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
             evaluate=evaluate,
             score=score,
             training_mode=training_mode,
+            tuning=tuned,
             keeper=session.keeper,
             on_step=session.log_step,
             on_epoch=session.log_epoch,
@@ -98,6 +100,8 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         "truncated": truncated,
         "max_length": limit,
     }
+    if tuned:
+        metrics["parameters"] = tuned.parameters(model)
     trained.write(output, metrics, len(texts["train"]))
     return metrics
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from ftjobs import signals
@@ -29,6 +30,7 @@ from ftjobs.training.outcome import Trained
 from ftjobs.training.processes import Processes
 from ftjobs.training.records import STEPS_BETWEEN
 from ftjobs.training.state import Position, StateKeeper, TrainingState, capture, restore
+from ftjobs.training.tuning import Tuning
 
 
 class Examples(Protocol):
@@ -54,6 +56,7 @@ def train(
     evaluate: Callable[[], dict[str, float]],
     score: Callable[[dict[str, float]], float],
     training_mode: Callable[[], None] | None = None,
+    tuning: Tuning | None = None,
     on_step: Callable[[int, torch.Tensor, float], None] | None = None,
     on_epoch: Callable[[int, dict[str, Any], float], None] | None = None,
     keeper: StateKeeper | None = None,
@@ -73,6 +76,8 @@ def train(
         evaluate: metrics of the model as it is now, outside of autocast; may leave it in eval mode.
         score: higher is better; the first best epoch wins.
         training_mode: puts the model into training mode before every epoch; `model.train` unless given.
+        tuning: which layers are trained from which epoch on, and how fast; all parameters that require gradients,
+            alike, unless given.
         on_step: called after each optimizer step with its number (from 1), mean loss (on the device) and learning rate.
         on_epoch: called after each evaluation with the step, the epoch's record, as in `Trained.epochs`, and the
             examples per second that its training steps went through.
@@ -83,8 +88,8 @@ def train(
         FtjobsError: the training loss or the score is not finite.
         Stopped: SIGTERM; training state is saved.
     """
-    accelerator = _accelerator(settings)
-    stepper = _Stepper(accelerator, model, examples, settings, loss)
+    accelerator = _accelerator(settings, tuning)
+    stepper = _Stepper(accelerator, model, examples, settings, loss, tuning)
     total = settings.epochs * stepper.steps_per_epoch
     at, best = stepper.resume(keeper.newest() if keeper else None)
 
@@ -97,6 +102,8 @@ def train(
             advance(at.step, "")
             while at.epoch <= settings.epochs:
                 (training_mode or model.train)()
+                if tuning:
+                    tuning.begin(at.epoch, stepper.trained)
                 steps_before, seconds_before = at.step, at.seconds
                 for mean_loss, rate in stepper.epoch(at, seed):
                     if on_step:
@@ -114,7 +121,7 @@ def train(
                     raise FtjobsError(f"{title}: the score is nan in epoch {at.epoch}; lower the learning rate")
                 with signals.deferred():  # either the epoch is over or it is not
                     if at.end_epoch({"epoch": at.epoch, "train_loss": train_loss, **metrics}, value):
-                        best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+                        best = {name: parameter.detach().clone() for name, parameter in stepper.trained.items()}
                 if on_epoch:
                     on_epoch(at.step, at.epochs[-1], speed)
     except signals.Stopped:
@@ -149,9 +156,12 @@ class _Stepper:
         examples: Examples,
         settings: TrainingFields,
         loss: Callable[[nn.Module, Batch], torch.Tensor],
+        tuning: Tuning | None,
     ) -> None:
         self.accelerator, self.examples, self.settings, self.loss = accelerator, examples, settings, loss
-        optimizer = adamw(model, settings)
+        #: Parameters that are trained in any epoch, by name.
+        self.trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        optimizer = adamw(model, settings, tuning.factor) if tuning else adamw(model, settings)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.processes = Processes(accelerator)
         self.losses = torch.zeros(())
@@ -236,14 +246,14 @@ class _Stepper:
         """A copy of all that training has changed."""
         if at.items:
             at.losses = float(self.losses)
-        return capture(self._bare, self.optimizer, self.rates, self.accelerator.scaler, at, best)
+        return capture(self.trained, self.optimizer, self.rates, self.accelerator.scaler, at, best)
 
     def resume(self, saved: Path | None) -> tuple[Position, dict[str, torch.Tensor]]:
         """Put a saved state back, if there is one. Returns where training is, and the weights of the best epoch."""
         if saved is None:
             return Position(), {}
         state = TrainingState.read(saved)
-        at, best = restore(state, self._bare, self.optimizer, self.rates, self.accelerator.scaler)
+        at, best = restore(state, self.trained, self.optimizer, self.rates, self.accelerator.scaler)
         LOG.info("resuming after step %d of %d", at.step, self.settings.epochs * self.steps_per_epoch)
         return at, best
 
@@ -262,7 +272,13 @@ def _seed_step(seed: int, step: int, process: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint32)[0]))
 
 
-def _accelerator(settings: TrainingFields) -> Accelerator:
+def _accelerator(settings: TrainingFields, tuning: Tuning | None) -> Accelerator:
     """An accelerator in the precision of this stage."""
     AcceleratorState._reset_state()  # one process may run stages of different precision in turn
-    return Accelerator(cpu=on_cpu(), mixed_precision=precision(settings.mixed_precision, training_device()))
+    # Processes would wait for gradients of parameters that are trained in later epochs only.
+    waits = [DistributedDataParallelKwargs(find_unused_parameters=True)] if tuning and tuning.changes else None
+    return Accelerator(
+        cpu=on_cpu(),
+        mixed_precision=precision(settings.mixed_precision, training_device()),
+        kwargs_handlers=waits,
+    )

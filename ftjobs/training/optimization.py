@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.optim import AdamW
@@ -12,13 +14,23 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import TrainingFields
 
 
-def adamw(model: nn.Module, settings: TrainingFields) -> AdamW:
-    """AdamW (Loshchilov and Hutter 2019) over the trainable parameters, without decay on biases and norms."""
+def adamw(model: nn.Module, settings: TrainingFields, factor: Callable[[str], float] = lambda _: 1.0) -> AdamW:
+    """AdamW (Loshchilov and Hutter 2019) over the trainable parameters, without decay on biases and norms.
+
+    Args:
+        model: whose parameters.
+        settings: learning rate, decay and moments.
+        factor: what the learning rate of a parameter is multiplied with, by its name; the first group has the highest.
+    """
     trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for name, p in trainable if decays(name, p)], "weight_decay": settings.weight_decay},
-        {"params": [p for name, p in trainable if not decays(name, p)], "weight_decay": 0.0},
-    ]
+    groups = []
+    for share in sorted({factor(name) for name, _ in trainable}, reverse=True):
+        alike = [(name, parameter) for name, parameter in trainable if factor(name) == share]
+        rate = settings.learning_rate * share
+        groups += [
+            {"params": [p for n, p in alike if decays(n, p)], "weight_decay": settings.weight_decay, "lr": rate},
+            {"params": [p for n, p in alike if not decays(n, p)], "weight_decay": 0.0, "lr": rate},
+        ]
     return AdamW(
         [group for group in groups if group["params"]],
         lr=settings.learning_rate,

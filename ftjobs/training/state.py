@@ -8,7 +8,7 @@ safetensors, everything else as JSON: reading a state runs no code.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,7 +91,7 @@ class TrainingState:
 
 
 def capture(
-    model: nn.Module,
+    trained: Mapping[str, nn.Parameter],
     optimizer: Any,
     rates: LRScheduler,
     scaler: Any,
@@ -99,7 +99,7 @@ def capture(
     best: dict[str, torch.Tensor],
 ) -> TrainingState:
     """Copy the state of training to host memory, so that training may go on while the copy is stored."""
-    tensors = {f"model/{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {f"model/{name}": parameter.detach() for name, parameter in trained.items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
     optimizer_state = optimizer.state_dict()
     for index, moments in optimizer_state["state"].items():
@@ -116,13 +116,12 @@ def capture(
 
 @torch.no_grad()
 def restore(
-    state: TrainingState, model: nn.Module, optimizer: Any, rates: LRScheduler, scaler: Any
+    state: TrainingState, trained: Mapping[str, nn.Parameter], optimizer: Any, rates: LRScheduler, scaler: Any
 ) -> tuple[Position, dict[str, torch.Tensor]]:
     """Put a state back into the objects it was captured from, built anew. Returns the position and the best weights."""
-    parameters = dict(model.named_parameters())
     for name, value in state.part("model").items():
-        parameters[name].copy_(value)
-    device = next(iter(parameters.values())).device
+        trained[name].copy_(value)
+    device = next(iter(trained.values())).device
     fresh = optimizer.state_dict()
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in state.part("optimizer").items():

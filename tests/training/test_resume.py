@@ -27,7 +27,7 @@ from ftjobs.models import heads
 from ftjobs.plan import plan, select
 from ftjobs.resume import Keeper
 from ftjobs.storage import open_storage
-from ftjobs.training import features, loop, records
+from ftjobs.training import features, loop, records, tuning
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
 from tests.s3_server import BUCKET
@@ -69,6 +69,7 @@ def train_classifier(
     accuracies = {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.9}
     losses: list[tuple[int, float]] = []
     settings = Classify(**{"epochs": 4, "learning_rate": 1e-3, "warmup_steps": 5, **fields})
+    tuned = tuning.prepare(model, settings)
 
     def evaluate() -> dict[str, float]:
         last_step = losses[-1][0] if losses else resumed_at
@@ -80,6 +81,7 @@ def train_classifier(
         settings,
         seed=SEED,
         loss=classification_loss,
+        tuning=tuned,
         evaluate=evaluate,
         score=lambda metrics: metrics["accuracy"],
         on_step=lambda step, loss, rate: losses.append((step, float(loss))),
@@ -106,6 +108,21 @@ def test_killed_anywhere_it_ends_in_the_same_bytes(
     assert resumed[0] == whole[0]
     assert resumed[1] == whole[1]
     assert resumed[2] == whole[2][kill_at:]  # no step is done twice
+
+
+@pytest.mark.parametrize("kill_at", [7, 9, 20])
+def test_killed_while_layers_are_unfrozen_it_ends_in_the_same_bytes(
+    make_encoder: Callable[..., Path], tmp_path: Path, kill_at: int
+) -> None:
+    """Right where a layer is unfrozen (7), soon after it (9), and before the embeddings are (20)."""
+    fields = {"unfreeze": "gradual", "layer_decay": 0.8, "weight_decay": 0.1, "reinitialise_layers": 1}
+    encoder = make_encoder("bert")
+    whole = train_classifier(encoder, None, **fields)
+    with pytest.raises(Killed):
+        train_classifier(encoder, FolderKeeper(tmp_path, 1, kill_at), **fields)
+    resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), kill_at, **fields)
+    assert resumed[:2] == whole[:2]
+    assert resumed[2] == whole[2][kill_at:]
 
 
 @pytest.mark.parametrize("stopped_at", [10, 14])

@@ -12,7 +12,7 @@ import torch
 
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import heads
-from ftjobs.training import evaluation
+from ftjobs.training import evaluation, tuning
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
 from ftjobs.training.vocabulary import UsedRows, only_used_rows
@@ -30,14 +30,24 @@ def without_dropout(model: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_same_weights_and_figures_as_training_all_rows(make_encoder: Callable[..., Path], family: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "uneven"),
+    [
+        *((family, {}) for family in FAMILIES),
+        ("bert", {"layer_decay": 0.7}),
+        ("bert", {"unfreeze": "gradual", "reinitialise_layers": 1}),
+    ],
+)
+def test_the_same_weights_and_figures_as_training_all_rows(
+    make_encoder: Callable[..., Path], family: str, uneven: dict[str, Any]
+) -> None:
     folder = make_encoder(family)
-    settings = Classify(epochs=3, learning_rate=1e-3, weight_decay=0.5, mixed_precision="no")
+    settings = Classify(epochs=3, learning_rate=1e-3, weight_decay=0.5, mixed_precision="no", **uneven)
     models = []
     for _ in range(2):
         torch.manual_seed(0)
         models.append(without_dropout(heads.load_classifier(folder, ["a", "b"])[0]))
+        tuned = tuning.prepare(models[-1], settings)
     vocabulary = models[0].config.vocab_size
     examples = labelled(family, 40, vocabulary // 2)  # the upper half of the vocabulary is not used
     held_out = labelled(family, 40, vocabulary)
@@ -52,7 +62,7 @@ def test_the_same_weights_and_figures_as_training_all_rows(make_encoder: Callabl
 
         train(
             model, examples, settings, seed=1, loss=classification_loss, evaluate=evaluate,
-            score=lambda _: float(len(seen)),
+            score=lambda _: float(len(seen)), tuning=tuned,
         )  # fmt: skip
         return seen
 
@@ -69,7 +79,9 @@ def test_the_same_weights_and_figures_as_training_all_rows(make_encoder: Callabl
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
     unused = models[1].get_input_embeddings().weight.detach()[vocabulary // 2 :]
-    decayed = np.prod([1 - 1e-3 * 0.5 * (1 - step / 15) for step in range(15)])
+    first = 10 if settings.unfreeze == "gradual" else 0  # embeddings are unfrozen in the third epoch
+    rate = 1e-3 * settings.layer_decay**3
+    decayed = np.prod([1 - rate * 0.5 * (1 - step / 15) for step in range(first, 15)])
     torch.testing.assert_close(unused, before[vocabulary // 2 :] * decayed, rtol=1e-5, atol=0.0)
     np.testing.assert_array_equal(evaluation.logits(models[1], held_out), inside)  # what was measured is published
 

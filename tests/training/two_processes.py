@@ -8,11 +8,14 @@ from pathlib import Path
 
 from accelerate.state import PartialState
 
-from tests.training.test_loop import settings, train_classifier
+from tests.training.test_loop import IN_PARALLEL, settings, train_classifier
 
 if __name__ == "__main__":
-    _, steps, trained = train_classifier(Path(sys.argv[1]), settings(per_device_batch_size=4, warmup_steps=3))
-    assert trained.processes == 2
+    found = []
+    for fields in IN_PARALLEL:
+        _, steps, trained = train_classifier(Path(sys.argv[1]), settings(per_device_batch_size=4, **fields))
+        assert trained.processes == 2
+        found.append(steps)
     if PartialState().is_main_process:
-        Path(sys.argv[2]).write_text(json.dumps(steps))
+        Path(sys.argv[2]).write_text(json.dumps(found))
     PartialState().destroy_process_group()

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from ftjobs.jobfile.fields.training import TrainingFields
+
+_UNFREEZE = r"^(all|gradual|last-[1-9][0-9]{0,2})$"
+
+
+def _unfreeze(value: str) -> str:
+    if not re.match(_UNFREEZE, value):
+        raise ValueError(f"should be `all`, `gradual`, or `last-N` such as `last-2`, not {value!r}")
+    return value
 
 
 class Classify(TrainingFields):
@@ -19,9 +28,49 @@ class Classify(TrainingFields):
     """With a frozen encoder: leave its dropout on and run it every epoch. Slow and noisy; for comparison only."""
     metric_for_best: Literal["accuracy", "f1", "loss"] = "accuracy"
     """The best epoch is the first with the highest accuracy or F1, or the lowest loss."""
+    unfreeze: Annotated[str, AfterValidator(_unfreeze), WithJsonSchema({"type": "string", "pattern": _UNFREEZE})] = (
+        "all"
+    )
+    """Which of the encoder's layers are trained with the head (and its pooler): `all`; `last-N`, the highest N, while
+    those below and the embeddings keep their weights; or `gradual`, none in the first epoch, then in each epoch one
+    more from the top, and after the lowest the embeddings (Howard and Ruder 2018, "Universal language model fine-tuning
+    for text classification", section 3.3). Layers that the epochs do not suffice for stay as they were."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of each layer as a share of that of the one above it: the head has `learning_rate`, the highest
+    layer this times as much, and the embeddings, as the lowest layer, least (Howard and Ruder 2018, section 3.1, who
+    take 1 / 2.6; Clark et al. 2020, "ELECTRA", appendix B, who take 0.8 or 0.9). 1 is off."""
+    reinitialise_layers: Annotated[int, Field(ge=0, le=999)] = 0
+    """Give this many layers, from the top, and the pooler new random weights before training, as the encoder's
+    configuration initialises them (Zhang et al. 2021, "Revisiting few-sample BERT fine-tuning", section 4)."""
 
     @model_validator(mode="after")
     def _dropout_needs_frozen(self) -> Classify:
         if self.encoder_dropout and not self.freeze_encoder:
             raise ValueError("encoder_dropout only has a meaning with freeze_encoder: true")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_is_not_tuned(self) -> Classify:
+        if not self.freeze_encoder:
+            return self
+        if self.unfreeze != "all":
+            raise ValueError(f"freeze_encoder: true and unfreeze: {self.unfreeze} contradict each other; keep one")
+        if self.layer_decay != 1:
+            raise ValueError("layer_decay has no meaning with freeze_encoder: true, which trains no layer")
+        if self.reinitialise_layers:
+            raise ValueError(
+                "reinitialise_layers with freeze_encoder: true would freeze random weights; "
+                f"unfreeze: last-{self.reinitialise_layers} trains the head and those layers only"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _new_layers_are_trained(self) -> Classify:
+        if self.unfreeze in ("all", "gradual"):
+            return self
+        if int(self.unfreeze.removeprefix("last-")) < self.reinitialise_layers:
+            raise ValueError(
+                f"reinitialise_layers: {self.reinitialise_layers} with unfreeze: {self.unfreeze} would freeze random "
+                f"weights; write last-{self.reinitialise_layers} or more"
+            )
         return self

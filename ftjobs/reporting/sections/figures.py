@@ -44,6 +44,8 @@ def results(content: dict[str, Any]) -> Section | None:
     shipped = [row["stage"] for row in results].index(content["to_ship"]["stage"])
     table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}), strong=shipped)
     blocks: list[Block] = [Prose(_rows(content)), table, Prose(_how_to_read(content))]
+    if any("parameters" in row for row in results):
+        blocks.append(Prose(_about_parameters(results)))
     if has_published:
         blocks.append(Prose(_about_published(content)))
     caption = "Accuracy with its 95 % interval."
@@ -68,6 +70,16 @@ def _how_to_read(content: dict[str, Any]) -> str:
     memory = f", peak memory of the {' or the '.join(sorted(measured))}" if measured else ""
     times = f"Of one seed: time with loading and evaluation, speed in training steps alone{memory}."
     return f"Test split, best epoch chosen on {chosen}. {spread_of}F1 {average}. {times}"
+
+
+def _about_parameters(results: list[dict[str, Any]]) -> str:
+    """Of the stages that train a part of the encoder only."""
+    trained = [
+        f"{code(row['stage'])} {row['parameters']['trained']:,} of {row['parameters']['all']:,}"
+        for row in results
+        if "parameters" in row
+    ]
+    return f"Parameters trained: {listed(trained)}."
 
 
 def _about_published(content: dict[str, Any]) -> str:

@@ -1,0 +1,115 @@
+"""Where parameters stand, checked against what they do: a layer's weights change its output and none before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from ftjobs.errors import UserError
+from ftjobs.models import heads, layers
+from tests.families import FAMILIES, SIZES, tiny_config, tiny_tokenizer
+
+#: Families whose layers have weights of their own.
+SEPARATE = [family for family in FAMILIES if family != "albert"]
+
+
+def classifier(family: str, **options: Any) -> Any:
+    torch.manual_seed(0)
+    config = tiny_config(family, tiny_tokenizer(family))
+    for name, value in {"num_hidden_layers": 3, **options}.items():
+        setattr(config, name, value)
+    if family == "modernbert":
+        config.layer_types = ["full_attention"] * 3
+    return transformers.AutoModelForSequenceClassification.from_config(config).eval()
+
+
+def first_output_changed(model: Any) -> dict[str, int]:
+    """Per parameter, the first of embeddings (0), layers (1 to 3) and logits (4) that it has a gradient of."""
+    inputs = torch.arange(5, 80).view(3, 25)
+    outputs = model(inputs, output_hidden_states=True)
+    found: dict[str, int] = {}
+    named = dict(model.named_parameters())
+    weights = torch.Generator().manual_seed(1)
+    for depth, output in enumerate([*outputs.hidden_states[:4], outputs.logits]):
+        score = (output * torch.randn(output.shape, generator=weights)).sum()
+        gradients = torch.autograd.grad(score, list(named.values()), retain_graph=True, allow_unused=True)
+        for name, gradient in zip(named, gradients, strict=True):
+            if gradient is not None and gradient.abs().max() > 1e-6:
+                found.setdefault(name, depth)
+    return found
+
+
+@pytest.mark.parametrize("family", SEPARATE)
+def test_a_parameter_stands_where_it_is_first_used(family: str) -> None:
+    model = classifier(family)
+    found = layers.find(model, "unfreeze: last-1")
+    assert (found.count, found.top) == (3, 4)
+    used = first_output_changed(model)
+    assert len(used) > 0.8 * len(list(model.named_parameters()))  # a key's bias changes nothing: softmax
+    for name, first in used.items():
+        depth = found.depth(name)
+        if depth == 0:
+            assert first <= 1, name  # relative positions are first used in the lowest layer, and in all others
+        elif "final_norm" in name:
+            assert depth == 4, name  # this family's last hidden state is the normed one
+        else:
+            assert depth == first, name
+    assert {found.depth(name) for name in used} == {0, 1, 2, 3, 4}
+
+
+def test_layers_that_share_their_weights_are_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        layers.find(classifier("albert"), "layer_decay: 0.9")
+    assert str(caught.value) == (
+        "layer_decay: 0.9 needs layers with weights of their own, and the 3 layers of this `albert` share 1 set of "
+        "weights; leave the setting out, or freeze the whole encoder with freeze_encoder: true"
+    )
+
+
+def test_an_unknown_family_is_found_by_its_list_or_refused() -> None:
+    sizes = {**SIZES, "num_hidden_layers": 3, "vocab_size": 60}
+    known = transformers.NystromformerConfig(**sizes, segment_means_seq_len=64, num_landmarks=8)
+    model = transformers.AutoModelForSequenceClassification.from_config(known)
+    found = layers.find(model, "unfreeze: last-1")
+    assert found.depth("nystromformer.encoder.layer.2.output.dense.weight") == 3
+    funnel = transformers.FunnelConfig(vocab_size=60, d_model=32, n_head=2, d_head=16, d_inner=64, block_sizes=[1, 2])
+    with pytest.raises(UserError, match=r"a module list of 3 entries .* this `funnel` has no such list"):
+        layers.find(transformers.AutoModelForSequenceClassification.from_config(funnel), "layer_decay: 0.9")
+
+
+@pytest.mark.parametrize("family", SEPARATE)
+def test_the_highest_layers_and_the_pooler_start_anew(family: str) -> None:
+    models = [classifier(family) for _ in range(2)]
+    for model in models:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(3.0)
+    before = {name: value.clone() for name, value in models[0].state_dict().items()}
+    found = layers.find(models[0], "reinitialise_layers: 2")
+    for model in models:
+        torch.manual_seed(5)
+        layers.reinitialise(model, found, 2)
+    fresh = {name for name, value in models[0].named_parameters() if not torch.equal(value, before[name])}
+    expected = {name for name, _ in models[0].named_parameters() if found.depth(name) in (2, 3)}
+    pooler = {
+        name for name, _ in models[0].base_model.named_parameters(prefix=found.encoder.rstrip(".")) if "pooler" in name
+    }
+    assert fresh == expected | pooler | {name for name in before if "final_norm" in name}
+    assert bool(pooler) == (family == "bert")
+    for name, value in models[0].named_parameters():
+        assert torch.equal(value, models[1].get_parameter(name)), "a function of the seed"
+        if name in fresh and value.ndim == 1:
+            assert value.unique().tolist() in ([0.0], [1.0]), name  # biases and norms
+        elif name in fresh:
+            assert float(value.detach().std()) < 0.1, name  # initializer_range is 0.02
+
+
+def test_more_layers_than_there_are(make_encoder: Callable[..., Path]) -> None:
+    model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
+    with pytest.raises(UserError, match="reinitialise_layers: 3, and the encoder has 2 layers"):
+        layers.reinitialise(model, layers.find(model, "reinitialise_layers: 3"), 3)
