@@ -132,6 +132,11 @@ class TestIdentity:
     def test_every_field_of_a_stage_counts(self, field):
         assert changed(f"stages.behavioural.{field}") == {"behavioural", "report"}
 
+    @pytest.mark.parametrize("field", ["mlm_probability=0.3", "masking=span", "replace.mask=0.7", "corpus=all"])
+    def test_every_field_of_adaptation_counts(self, field):
+        shares = ["stages.adapt.replace.keep=0.2"] if field.startswith("replace") else []
+        assert changed(f"stages.adapt.{field}", *shares) == {"adapt", "adapted-head", "adapted-behavioural", "report"}
+
     @pytest.mark.parametrize(
         "override",
         [
@@ -157,6 +162,8 @@ class TestIdentity:
             "stages.head.epochs=8",  # as in the defaults
             "stages.head.gradient_accumulation_steps=1",  # as without it
             "stages.head.learning_rate=0.00002",
+            "stages.adapt.masking=token",
+            "stages.adapt.replace={mask: 0.8, random: 0.1, keep: 0.1}",
             "encoder.revision=main",
         ],
     )
@@ -237,10 +244,12 @@ class TestIdentity:
             "dropout": 0.1,
             "lowercase": True,
         }
+        replace = {"mask": 0.8, "random": 0.1, "keep": 0.1}
+        adapt = {"objective": "mlm", "mlm_probability": 0.15, "masking": "token", "replace": replace, "corpus": "train"}
         split = {"test_fraction": None, "validation_fraction": None, "seed": 42, "group_by": None}
         data = {"revision": "main", "config": None, "format": None, "columns": None, "label": None, "split": split}
         defaults: dict[type[Fields], dict[str, Any]] = {
-            Adapt: training | {"objective": "mlm", "mlm_probability": 0.15, "corpus": "train"},
+            Adapt: training | adapt,
             Classify: training
             | {"data": None, "freeze_encoder": False, "encoder_dropout": False, "metric_for_best": "accuracy"}
             | {"unfreeze": "all", "layer_decay": 1.0, "reinitialise_layers": 0},

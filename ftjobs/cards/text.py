@@ -42,12 +42,12 @@ def _summary(made: Made) -> str:
     if made.run.kind == "prepare":
         return f"The encoder that every stage of the pipeline `{made.run.pipeline}` starts from: {base}."
     texts = " and ".join(code(column) for column in made.data["text_columns"])
-    if made.run.kind == "adapt":
+    settings = made.run.settings
+    if isinstance(settings, Adapt):
         return (
             f"An encoder with its masked-LM head, from {base}, adapted to the texts of {code(made.source)} "
-            f"({texts}) by masked language modelling. It took no labels, and is meant to be fine-tuned."
+            f"({texts}) by {settings.in_words}. It took no labels, and is meant to be fine-tuned."
         )
-    settings = made.run.settings
     assert isinstance(settings, Classify)
     how = "its head trained on a frozen encoder" if settings.freeze_encoder else trained(settings)
     through = [run.stage for run in made.chain[1:-1]]
@@ -216,7 +216,7 @@ def _lineage(made: Made) -> str:
 
 def _does(run: StageRun) -> str:
     if isinstance(run.settings, Adapt):
-        return "masked language modelling on the texts"
+        return f"{run.settings.in_words} on the texts"
     if isinstance(run.settings, Classify):
         return f"classification with the encoder {trained(run.settings)}"
     return "data, split" if run.kind == "data" else "encoder and data, split"

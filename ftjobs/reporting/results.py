@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ftjobs import statistics
+from ftjobs.jobfile.fields import Adapt
 from ftjobs.reporting import reference
 from ftjobs.reporting.evidence import Evidence, Intermediate, Run, Stage, Strategy
 from ftjobs.reporting.phrases import TIMES
@@ -30,6 +31,8 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
     return [
         {
             "stage": one.name,
+            "method": Adapt.model_validate(one.settings).in_words,
+            "mlm_probability": one.settings["mlm_probability"],
             "before": {key: mean(one.figures("before", key)) for key in ("loss", "perplexity", "accuracy")},
             "after": {key: spread(one.figures("best", key)) for key in ("loss", "perplexity", "accuracy")},
             "best_epochs": one.figures("best_epoch"),

@@ -133,7 +133,7 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     seen = ", which were trained on too" if first["evaluation_texts_also_trained_on"] else ""
     measured = (
         f"Masked language modelling, before → after adapting, measured on the texts of the {first['evaluated_on']} "
-        f"split{seen}."
+        f"split{seen}.{_methods(content['adaptation'])}"
     )
     plot = Plot(
         "adaptation",
@@ -142,6 +142,17 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     )
     table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}))
     return Section("Adaptation", [Prose(measured), table, plot])
+
+
+def _methods(rows: list[dict[str, Any]]) -> str:
+    """What each adaptation was, where they are not all plain masked language modelling of the same share of tokens."""
+    if len({(row["method"], row["mlm_probability"]) for row in rows}) == 1:
+        return "" if rows[0]["method"] == "masked language modelling" else f" Trained by {rows[0]['method']}."
+    each = [f"{code(row['stage'])} by {row['method']} ({percent(row['mlm_probability'], 0)} %)" for row in rows]
+    return (
+        f" Trained are {listed(each)}. Each is measured with masks of its own kind, so compare before with after, and "
+        "not one row with another."
+    )
 
 
 def errors(content: dict[str, Any]) -> Section | None:
