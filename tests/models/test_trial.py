@@ -102,7 +102,7 @@ def test_an_encoder_that_does_not_take_short_texts_is_refused(tmp_path: Path) ->
     options = {"num_landmarks": 16, "segment_means_seq_len": 64, "conv_kernel_size": 5}
     folder = made(tmp_path, "Nystromformer", "bert", **options)
     with pytest.raises(
-        UserError, match="type `nystromformer` do not run on short texts.*choose another encoder"
+        UserError, match=r"type `nystromformer` do not run on short texts.*choose another encoder"
     ) as one:
         heads.load_classifier(folder, ["no", "yes"])
     assert "\n" not in str(one.value)
