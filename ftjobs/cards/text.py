@@ -15,7 +15,7 @@ from ftjobs.statistics import proportion_interval
 
 _LIBRARIES = ("ftjobs", "transformers", "torch", "tokenizers", "python")
 #: Settings that change no result, or stand elsewhere in the card.
-_NO_HYPERPARAMETERS = {"encoder", "kind", "save_every"}
+_NO_HYPERPARAMETERS = {"encoder", "kind", "save_every", "data"}
 _MOST_CLASSES = 30
 #: The line that says which model to load; it is another one on the hub.
 HERE = 'model = "."  # this folder'
@@ -42,12 +42,12 @@ def _summary(made: Made) -> str:
     if made.run.kind == "prepare":
         return f"The encoder that every stage of the pipeline `{made.run.pipeline}` starts from: {base}."
     texts = " and ".join(code(column) for column in made.data["text_columns"])
-    if made.run.kind == "adapt":
+    settings = made.run.settings
+    if isinstance(settings, Adapt):
         return (
             f"An encoder with its masked-LM head, from {base}, adapted to the texts of {code(made.source)} "
-            f"({texts}) by masked language modelling. It took no labels, and is meant to be fine-tuned."
+            f"({texts}) by {settings.in_words}. It took no labels, and is meant to be fine-tuned."
         )
-    settings = made.run.settings
     assert isinstance(settings, Classify)
     how = "its head trained on a frozen encoder" if settings.freeze_encoder else trained(settings)
     through = [run.stage for run in made.chain[1:-1]]
@@ -214,8 +214,8 @@ def _training(made: Made) -> str:
 def _lineage(made: Made) -> str:
     chain = made.chain
     rows = [
-        [f"`{run.title}`", _does(run), f"`{run.identity}`", f"`{command}`"]
-        for run, command in zip(chain, recipe.commands(chain), strict=True)
+        [f"`{run.title}`", _does(run), f"`{run.identity}`", f"`{recipe.command(run)}`"]
+        for run in recipe.with_data(chain)
     ]
     versions = ", ".join(f"{name} {made.environment[name]}" for name in _LIBRARIES if name in made.environment)
     return "\n\n".join(
@@ -229,10 +229,10 @@ def _lineage(made: Made) -> str:
 
 def _does(run: StageRun) -> str:
     if isinstance(run.settings, Adapt):
-        return "masked language modelling on the texts"
+        return f"{run.settings.in_words} on the texts"
     if isinstance(run.settings, Classify):
         return f"classification with the encoder {trained(run.settings)}"
-    return "encoder and data, split"
+    return "data, split" if run.kind == "data" else "encoder and data, split"
 
 
 def _percent(share: float) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ftjobs.data.masking import example_generator, mask
+from ftjobs.data.masking import AS_BERT, Masking, example_generator, mask
 from ftjobs.data.tokenization import Tokens
+from ftjobs.jobfile.fields import Replace
 
 #: Steps whose examples are sorted by length together: more pad less, fewer mix better (transformers' Trainer: 50).
 _STEPS_SORTED = 50
@@ -140,6 +141,10 @@ class MaskedExamples:
     mask_token_id: int
     vocab_size: int
     pad_token_id: int
+    masking: Masking = "token"
+    replace: Replace = AS_BERT
+    numbers: np.ndarray | None = None
+    """int64 (N,): the numbers that the examples' masks are drawn by; their positions unless given."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -152,6 +157,7 @@ class MaskedExamples:
     def batch(self, indices: np.ndarray, epoch: int) -> Batch:
         """The examples at `indices` with the masks of `epoch`."""
         inputs = pad(self.tokens, indices, self.pad_token_id)
+        words = self.tokens.word_starts
         input_ids = inputs["input_ids"].numpy()  # shares memory: masks are written into the batch
         width = input_ids.shape[1]
         labels, positions = [], []
@@ -164,7 +170,10 @@ class MaskedExamples:
                 probability=self.probability,
                 mask_token_id=self.mask_token_id,
                 vocab_size=self.vocab_size,
-                generator=example_generator(self.seed, epoch, int(index)),
+                generator=example_generator(self.seed, epoch, self._number(int(index))),
+                masking=self.masking,
+                word_starts=None if words is None else words[span],
+                replace=self.replace,
             )
             input_ids[row, : len(masked)] = masked
             labels.append(original[chosen])
@@ -174,3 +183,6 @@ class MaskedExamples:
             torch.from_numpy(np.concatenate([*labels, np.zeros(0)]).astype(np.int64)),
             torch.from_numpy(np.concatenate([*positions, np.zeros(0)]).astype(np.int64)),
         )
+
+    def _number(self, index: int) -> int:
+        return index if self.numbers is None else int(self.numbers[index])

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+
+from ftjobs.data.spans import choose_spans
+from ftjobs.jobfile.fields import Replace
+
+Masking = Literal["token", "whole-word", "span"]
+AS_BERT = Replace()
 
 
 def example_generator(seed: int, epoch: int, example: int) -> np.random.Generator:
@@ -22,8 +30,17 @@ def mask(
     mask_token_id: int,
     vocab_size: int,
     generator: np.random.Generator,
+    masking: Masking = "token",
+    word_starts: np.ndarray | None = None,
+    replace: Replace = AS_BERT,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose each maskable token with `probability`; replace 80 % of those by the mask token, 10 % by a random one.
+    """Choose tokens to predict, and replace most of them by the mask token, some by random ones.
+
+    `token` chooses each token with `probability`. `whole-word` chooses each word with `probability`, with all of its
+    tokens, so that the expected share of tokens is the same however long words are; what a token is replaced by is
+    drawn for each token on its own, as in BERT's own whole-word masking (Devlin et al. 2019, `create_pretraining_data`;
+    Cui et al. 2021, section 3.1). `span` chooses spans of words, and what they are replaced by is drawn for each span
+    (Joshi et al. 2020, section 3.1): all mask tokens, all random ones, or kept.
 
     Args:
         input_ids: int (T,)
@@ -31,14 +48,28 @@ def mask(
         probability: share of tokens to predict.
         mask_token_id: id of the mask token.
         vocab_size: random tokens are drawn uniformly from all ids below this.
-        generator: consumed the same way whatever is chosen.
+        generator: of the example.
+        masking: what is chosen as a whole.
+        word_starts: bool (T,): tokens that begin a word; needed unless `masking` is `token`.
+        replace: shares of the chosen tokens.
 
     Returns:
         The inputs with masks in, int (T,), and the positions to predict, int64 (M,), ascending.
     """
     draws = generator.random((2, len(input_ids)))
     random_ids = generator.integers(vocab_size, size=len(input_ids), dtype=input_ids.dtype)
-    chosen = (draws[0] < probability) & maskable
-    masked = np.where(chosen & (draws[1] < 0.8), mask_token_id, input_ids)
-    masked = np.where(chosen & (draws[1] >= 0.9), random_ids, masked)
+    choice, fate = draws  # of each token
+    if masking == "token":
+        chosen = (choice < probability) & maskable
+    elif word_starts is None:
+        raise ValueError(f"masking {masking!r} needs to know where words start")
+    elif masking == "whole-word":
+        first_of_word = np.flatnonzero(word_starts)[np.cumsum(word_starts) - 1]
+        chosen = (choice[first_of_word] < probability) & maskable
+    else:
+        first_of_span = choose_spans(word_starts, maskable, probability, generator)
+        chosen = first_of_span >= 0
+        fate = fate[first_of_span]
+    masked = np.where(chosen & (fate < replace.mask), mask_token_id, input_ids)
+    masked = np.where(chosen & (fate >= replace.mask + replace.keep), random_ids, masked)
     return masked.astype(input_ids.dtype), np.flatnonzero(chosen)

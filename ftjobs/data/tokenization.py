@@ -12,6 +12,7 @@ from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
 from ftjobs.data.mapped import ArrayFile
+from ftjobs.data.words import word_starts
 
 #: Texts tokenized at once, in parallel: their encodings take about 100 bytes a token.
 _TEXTS, _CHARACTERS = 2_000, 1_000_000
@@ -31,6 +32,8 @@ class Tokens:
     """int64 (N + 1,)"""
     truncated: int
     """Texts that were longer than `max_length` and lost their end."""
+    word_starts: np.ndarray | None = None
+    """bool (T,): tokens that begin a word; None where nobody asked for words."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -42,7 +45,11 @@ class Tokens:
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], pairs: Iterable[str] | None, max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[str],
+    pairs: Iterable[str] | None,
+    max_length: int,
+    words: bool = False,
 ) -> Tokens:
     """Tokenize texts, or pairs of texts, cutting the longer text first where a pair exceeds `max_length`.
 
@@ -51,17 +58,24 @@ def tokenize(
         texts: N texts.
         pairs: the second text of each pair, or None.
         max_length: most tokens per text or pair, special tokens included.
+        words: also find out where words begin, which takes longer.
+
+    Raises:
+        UserError: words are asked for, and the tokenizer does not tell them apart.
     """
     ids, special = ArrayFile(np.int32), ArrayFile(bool)
     types = ArrayFile(np.int8) if "token_type_ids" in tokenizer.model_input_names else None
+    starts, of_words = (ArrayFile(bool), word_starts(tokenizer)) if words else (None, None)
     lengths: list[np.ndarray] = []
     truncated = 0
-    for encodings in _encoded(tokenizer, texts, pairs, max_length):
+    for encodings in _encoded(tokenizer, texts, pairs, max_length, words):
         for encoding in encodings:
             ids.append(encoding.ids)
             special.append(encoding.special_tokens_mask)
             if types is not None:
                 types.append(encoding.type_ids)
+            if starts is not None and of_words is not None:
+                starts.append(of_words(encoding))
             # What was cut off is copied where it is asked for, and whatever lost some of it has the full length.
             truncated += len(encoding) == max_length and bool(encoding.overflowing)
         lengths.append(_lengths(encodings))
@@ -71,6 +85,7 @@ def tokenize(
         token_type_ids=None if types is None else types.mapped(),
         offsets=np.concatenate([[0], *lengths]).cumsum(dtype=np.int64),
         truncated=truncated,
+        word_starts=None if starts is None else starts.mapped(),
     )
 
 
@@ -85,9 +100,13 @@ def _lengths(encodings: list[Any]) -> np.ndarray:
 
 
 def _encoded(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], pairs: Iterable[str] | None, max_length: int | None
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[str],
+    pairs: Iterable[str] | None,
+    max_length: int | None,
+    words: bool = False,
 ) -> Iterator[list[Any]]:
-    """The `tokenizers.Encoding` of each text, a batch at a time, without character offsets.
+    """The `tokenizers.Encoding` of each text, a batch at a time, without word ids and character offsets unless asked.
 
     As `tokenizer(texts, pairs, truncation="longest_first")` encodes them, without copying all fields to lists first.
     """
@@ -95,8 +114,9 @@ def _encoded(
     tokenizer.set_truncation_and_padding(PaddingStrategy.DO_NOT_PAD, cut, max_length, 0, None, None)
     rust = tokenizer.backend_tokenizer
     rust.encode_special_tokens = tokenizer.split_special_tokens
+    encode = rust.encode_batch if words else rust.encode_batch_fast
     for batch in _batches(texts if pairs is None else zip(texts, pairs, strict=True)):
-        yield rust.encode_batch_fast(batch)
+        yield encode(batch)
 
 
 def _batches(rows: Iterable[str | tuple[str, str]]) -> Iterator[list[str | tuple[str, str]]]:

@@ -51,7 +51,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     limit = checkpoints.longest_input(model.config, tokenizer, settings.max_length)
 
     def masked(texts: Iterable[str], mask_seed: int) -> MaskedExamples:
-        tokens = tokenize(tokenizer, texts, None, limit)
+        tokens = tokenize(tokenizer, texts, None, limit, words=settings.masking != "token")
         return MaskedExamples(
             tokens=tokens,
             seed=mask_seed,
@@ -59,6 +59,8 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
             mask_token_id=tokenizer.mask_token_id,
             vocab_size=len(tokenizer),
             pad_token_id=tokenizer.pad_token_id,
+            masking=settings.masking,
+            replace=settings.replace,
         )
 
     trained_splits = ["train"] if settings.corpus == "train" else list(data.splits)

@@ -1,15 +1,19 @@
-"""80/10/10 of 15 %, special tokens never, and the same masks whatever the batch."""
+"""80/10/10 of 15 %, words whole, special tokens never, and the same masks whatever the batch."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from ftjobs.data.batching import MaskedExamples
 from ftjobs.data.masking import example_generator, mask
-from ftjobs.data.tokenization import Tokens
+from ftjobs.data.tokenization import Tokens, tokenize
+from ftjobs.jobfile.fields import Replace
+from tests.data.tokenizers import KINDS, tokenizer_of
 
 MASK, VOCABULARY = 4, 1_000
+NO_TOKEN = 49_999  # as the mask token, where any other may be in a text
 
 
 def corpus(examples: int, seed: int = 0) -> Tokens:
@@ -111,3 +115,103 @@ def test_a_batch_may_have_nothing_to_predict() -> None:
     batch = masked_examples(corpus(1), probability=1e-9).batch(np.array([0]), epoch=1)
     assert batch.labels.shape == batch.positions.shape == (0,)
     assert batch.labels.dtype == batch.positions.dtype == torch.int64
+
+
+TEXTS = [" ".join(["ibuprofen", "or", "paracetamol,", "400mg", "pain"][: 2 + row % 4] * 3) for row in range(400)]
+
+
+def with_words(kind: str) -> Tokens:
+    return tokenize(tokenizer_of(kind), TEXTS, None, 512, words=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_words_are_masked_whole_and_the_shares_stay(kind: str) -> None:
+    """80/10/10 of each piece on its own, and 15 % of the pieces, whatever the tokenizer."""
+    tokens = with_words(kind)
+    examples = MaskedExamples(tokens, 1, 0.15, NO_TOKEN, 50_000, 0, masking="whole-word")
+    chosen = masked = kept = 0
+    variance = 0.0
+    for epoch in range(1, 4):
+        batch = examples.batch(np.arange(len(tokens)), epoch)
+        inputs, width = batch.inputs["input_ids"].flatten().numpy(), batch.inputs["input_ids"].shape[1]
+        flat = np.zeros(len(tokens) * width, dtype=bool)
+        flat[batch.positions.numpy()] = True
+        rows = flat.reshape(-1, width)
+        for row in range(len(tokens)):
+            span = slice(tokens.offsets[row], tokens.offsets[row + 1])
+            word = np.cumsum(tokens.word_starts[span]) - 1
+            sizes = np.bincount(word)
+            of_word = np.bincount(word, rows[row, : len(word)])
+            assert set(of_word / sizes) <= {0.0, 1.0}
+            assert not rows[row, : len(word)][tokens.special[span]].any()
+            variance += float((sizes[word[~tokens.special[span]]]).sum()) * 0.15 * 0.85
+        chosen += len(batch.labels)
+        masked += int((inputs[batch.positions.numpy()] == NO_TOKEN).sum())
+        kept += int((inputs[batch.positions.numpy()] == batch.labels.numpy()).sum())
+    maskable = 3 * int((~tokens.special).sum())
+    assert abs(chosen - 0.15 * maskable) < 4 * variance**0.5
+    assert within_sampling_error(masked, chosen, 0.8)
+    assert within_sampling_error(kept, chosen, 0.1)
+
+
+def test_a_span_is_replaced_as_a_whole() -> None:
+    tokens = with_words("bert")
+    fates = {"mask": 0, "random": 0, "keep": 0}
+    chosen = 0
+    for row in range(len(tokens)):
+        span = slice(tokens.offsets[row], tokens.offsets[row + 1])
+        original, starts, maskable = tokens.input_ids[span], tokens.word_starts[span], ~tokens.special[span]
+        how = {
+            "probability": 0.15,
+            "mask_token_id": NO_TOKEN,
+            "vocab_size": 50_000,
+            "masking": "span",
+            "word_starts": starts,
+        }
+        inputs, positions = mask(original, maskable, **how, generator=example_generator(1, 1, row))
+        chosen += len(positions)
+        for run in np.split(positions, np.flatnonzero(np.diff(positions) > 1) + 1):
+            if len(run):
+                alike = {
+                    "mask": inputs[run] == NO_TOKEN,
+                    "keep": inputs[run] == original[run],
+                    "random": (inputs[run] != NO_TOKEN) & (inputs[run] != original[run]),
+                }
+                fates[next(fate for fate, those in alike.items() if those.all())] += 1
+    spans = sum(fates.values())
+    assert spans > 400
+    assert abs(chosen / (~tokens.special).sum() - 0.15) < 0.01
+    for fate, share in (("mask", 0.8), ("random", 0.1), ("keep", 0.1)):
+        assert within_sampling_error(fates[fate], spans, share)
+
+
+@pytest.mark.parametrize("masking", ["token", "whole-word", "span"])
+def test_shares_are_settable_and_change_nothing_but_the_replacement(masking: str) -> None:
+    tokens = with_words("roberta")
+    batches = {}
+    for shares in ((0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.0, 0.0, 1.0)):
+        replace = Replace(mask=shares[0], random=shares[1], keep=shares[2])
+        examples = MaskedExamples(tokens, 1, 0.3, NO_TOKEN, 50_000, 0, masking=masking, replace=replace)
+        batch = batches[shares] = examples.batch(np.arange(len(tokens)), 1)
+        given = batch.inputs["input_ids"].flatten()[batch.positions]
+        units = len(given) if masking != "span" else len(given) / 12  # tokens of a span share one draw
+        for found, share in zip((given == NO_TOKEN, None, given == batch.labels), shares, strict=True):
+            if found is not None:
+                assert abs(float(found.float().mean()) - share) <= 4 * (share * (1 - share) / units) ** 0.5
+    first = batches[0.8, 0.1, 0.1]
+    assert all(torch.equal(batch.positions, first.positions) for batch in batches.values())
+    assert all(torch.equal(batch.labels, first.labels) for batch in batches.values())
+
+
+@pytest.mark.parametrize("masking", ["whole-word", "span"])
+def test_masks_of_words_do_not_depend_on_the_batch(masking: str) -> None:
+    tokens = with_words("albert")
+    examples = MaskedExamples(tokens, 1, 0.2, NO_TOKEN, 50, 0, masking=masking)
+    together = examples.batch(np.arange(30)[::-1], epoch=2)
+    width = together.inputs["input_ids"].shape[1]
+    for row, index in enumerate(range(29, -1, -1)):
+        alone = examples.batch(np.array([index]), epoch=2)
+        of_row = (together.positions // width) == row
+        assert torch.equal(together.positions[of_row] % width, alone.positions)
+        length = int(tokens.lengths[index])
+        assert torch.equal(together.inputs["input_ids"][row, :length], alone.inputs["input_ids"][0, :length])

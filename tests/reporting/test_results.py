@@ -9,6 +9,7 @@ import pytest
 
 from ftjobs import statistics
 from ftjobs.reporting import results
+from ftjobs.reporting.sections import figures
 from tests.reporting.made import STAGES, Pipeline, guesses
 
 FOUR = dict.fromkeys(STAGES, guesses(0.8))
@@ -60,3 +61,18 @@ def test_adaptation_before_and_after(tmp_path: Path) -> None:
     assert found["before"]["loss"] == 6.0
     assert found["after"]["loss"]["mean"] == pytest.approx(1.52)
     assert found["seeds"]["3"]["epochs"]["loss"] == pytest.approx([3.03, 1.53])
+
+
+def test_how_each_adaptation_was_trained_is_said_where_they_differ(tmp_path: Path) -> None:
+    words = {"kind": "adapt", "masking": "whole-word"}
+    for folder, stages, said in (
+        ("plain", {"a": {"kind": "adapt"}, "b": {"kind": "adapt"}}, "split."),
+        ("alike", {"a": words, "b": words}, "split. Trained by masked language modelling of whole words."),
+        ("mixed", {"a": {"kind": "adapt"}, "b": {**words, "mlm_probability": 0.3}}, "compare before with after, and"),
+    ):
+        evidence = Pipeline(tmp_path / folder, {}, stages=stages, seeds=[1]).evidence()
+        section = figures.adaptation({"adaptation": results.adaptation(evidence)})
+        assert section is not None
+        text = section.blocks[0].text
+        assert said in text
+        assert ("`b` by masked language modelling of whole words (30 %)" in text) == (folder == "mixed")

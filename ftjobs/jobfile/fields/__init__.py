@@ -4,7 +4,7 @@ Every model refuses unknown keys and converts nothing silently: `epochs: "8"` is
 each field is what `ftjobs schema` hands to editors.
 """
 
-from ftjobs.jobfile.fields.adapt import Adapt
+from ftjobs.jobfile.fields.adapt import Adapt, Replace
 from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.classify import Classify
 from ftjobs.jobfile.fields.data import Data, Split
@@ -22,6 +22,7 @@ __all__ = [
     "Fields",
     "Hypothesis",
     "Job",
+    "Replace",
     "Scratch",
     "Split",
     "Tracking",
