@@ -13,6 +13,7 @@ from ftjobs.jobfile.fields.hypothesis import Hypothesis
 from ftjobs.jobfile.fields.job import Job
 from ftjobs.jobfile.fields.tracking import Tracking, WandbTracking
 from ftjobs.jobfile.fields.training import TrainingFields
+from ftjobs.jobfile.fields.vocabulary import Vocabulary
 
 __all__ = [
     "Adapt",
@@ -27,5 +28,6 @@ __all__ = [
     "Split",
     "Tracking",
     "TrainingFields",
+    "Vocabulary",
     "WandbTracking",
 ]

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.training import TrainingFields
+from ftjobs.jobfile.fields.vocabulary import Vocabulary
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -52,6 +53,9 @@ class Adapt(TrainingFields):
     """What the tokens to predict are replaced by."""
     corpus: Literal["train", "all"] = "train"
     """Texts of the training split only, or of all splits (validation and test texts without their labels)."""
+
+    vocabulary: Vocabulary | None = None
+    """Words of the domain to add to the tokenizer before training."""
 
     @property
     def in_words(self) -> str:
