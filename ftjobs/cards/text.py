@@ -46,7 +46,7 @@ def _summary(made: Made) -> str:
     if isinstance(settings, Adapt):
         return (
             f"An encoder with its masked-LM head, from {base}, adapted to the texts of {code(made.source)} "
-            f"({texts}) by {settings.in_words}. It took no labels, and is meant to be fine-tuned."
+            f"({texts}) by {settings.in_words}{settings.besides}. It took no labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
     how = "its head trained on a frozen encoder" if settings.freeze_encoder else trained(settings)
@@ -137,6 +137,21 @@ def _adapted(made: Made) -> str:
     return (
         f"{figures}\n\nPerplexity of the masked tokens, with the same masks before and after. The published weights "
         f"are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest loss on them."
+        f"{_new_words(made.metrics)}"
+    )
+
+
+def _new_words(metrics: dict[str, Any]) -> str:
+    """What was added to the tokenizer, if anything was."""
+    if "vocabulary" not in metrics:
+        return ""
+    added = metrics["vocabulary"]
+    (old, new), (before, best) = added["pieces_per_word"], added["bits_per_character"]
+    return (
+        f"\n\n{added['words']:,} words of the domain were added to the tokenizer, which has {added['tokens'][1]:,} "
+        f"tokens now: words of these texts are of {new:.3f} pieces, and were of {old:.3f}. Perplexity is per token, so "
+        "it cannot be compared with that of an encoder of another vocabulary; bits per character can: "
+        f"{before:.3f} before, with the new words in, and {best:.3f} after."
     )
 
 
@@ -229,7 +244,7 @@ def _lineage(made: Made) -> str:
 
 def _does(run: StageRun) -> str:
     if isinstance(run.settings, Adapt):
-        return f"{run.settings.in_words} on the texts"
+        return f"{run.settings.in_words} on the texts{run.settings.besides}"
     if isinstance(run.settings, Classify):
         return f"classification with the encoder {trained(run.settings)}"
     return "data, split" if run.kind == "data" else "encoder and data, split"

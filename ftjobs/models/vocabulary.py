@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from inspect import signature
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ftjobs.data.domainwords import DomainWord, count_words, ranked
 from ftjobs.data.fertility import Lengths, measured
 from ftjobs.errors import UserError
-from ftjobs.jobfile import wordlist
 from ftjobs.jobfile.fields import Vocabulary
 from ftjobs.models.wholewords import WholeWords
 from ftjobs.progress import LOG
@@ -119,11 +119,13 @@ def _chosen(ways: WholeWords, counts: Counter[str], settings: Vocabulary) -> lis
                 "min_count, or leave `vocabulary` out"
             )
         return found
-    given = wordlist.read(settings.add, "vocabulary.add") if isinstance(settings.add, str) else settings.add
-    seen = dict.fromkeys(_as_seen(ways, word) for word in given)
+    assert not isinstance(settings.add, str), "the words of a file take its place when the job file is read"
+    seen = dict.fromkeys(_as_seen(ways, word) for word in settings.add)
     often = [word for word in seen if counts[word] >= settings.fewest]
     unknown = ways.tokenizer.unk_token_id
-    whole = {word for word in often if all(len(ids) == 1 != ids == [unknown] for ids in ways.encoded(ways.forms(word)))}
+    whole = {
+        word for word in often if all(len(ids) == 1 and ids != [unknown] for ids in ways.encoded(ways.forms(word)))
+    }
     if whole:
         LOG.info("vocabulary: %d of the words are one token already, such as `%s`", len(whole), min(whole))
     left = [word for word in often if word not in whole]
@@ -192,28 +194,42 @@ def _resize(
     Args:
         pieces: old token ids of each new one.
     """
-    old = [weight.clone() for weight in _vocabulary_weights(model)]
-    model.resize_token_embeddings(size, mean_resizing=False)
+    old = {name: weight.clone() for name, weight in _by_token(model).items()}
+    rows = len(next(iter(old.values())))
+    resizing = signature(model.resize_token_embeddings).parameters  # new rows are filled here, so not by transformers
+    options = {"mean_resizing": False} if "mean_resizing" in resizing else {}
+    try:
+        model.resize_token_embeddings(size, **options)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise _not_extended(model, str(error)) from error
+    left = [name for name, weight in model.named_parameters() if rows != size and weight.shape[:1] == (rows,)]
+    if left:
+        raise _not_extended(model, f"{left[0]} keeps its size")
     generator = torch.Generator().manual_seed(seed)
     spread = float(getattr(model.config, "initializer_range", None) or 0.02)
-    for weight, before in zip(_vocabulary_weights(model), old, strict=True):
-        if len(weight) != size:
-            raise UserError(f"vocabulary: the output layer of `{model.config.model_type}` cannot be extended")
+    for name, weight in _by_token(model).items():
         for row in range(start, size):
             if settings.init == "mean-of-pieces":
-                weight[row] = before[pieces[row]].mean(0)
+                weight[row] = old[name][pieces[row]].mean(0)
             elif weight.ndim == 2:
                 weight[row] = torch.randn(weight.shape[1], generator=generator) * spread
             else:
                 weight[row] = 0
 
 
-def _vocabulary_weights(model: PreTrainedModel) -> list[torch.Tensor]:
+def _by_token(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Every weight with a row for each token: input embeddings, output layer where it is another, its bias."""
     embeddings, output = model.get_input_embeddings().weight, model.get_output_embeddings()
-    weights = [embeddings]
+    found = {"input": embeddings}
     if output.weight is not embeddings:
-        weights.append(output.weight)
+        found["output"] = output.weight
     if output.bias is not None:
-        weights.append(output.bias)
-    return weights
+        found["bias"] = output.bias
+    return found
+
+
+def _not_extended(model: PreTrainedModel, reason: str) -> UserError:
+    return UserError(
+        f"vocabulary: transformers does not extend the vocabulary of encoders of type `{model.config.model_type}` "
+        f"({next(iter(reason.splitlines()), 'no reason given')}); leave `vocabulary` out or choose another encoder"
+    )

@@ -60,7 +60,10 @@ class WholeWords:
 
     def encoded(self, texts: list[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
-        found = self.tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        rust = self.tokenizer.backend_tokenizer
+        rust.no_truncation()
+        rust.no_padding()  # that some checkpoints bring
+        found = rust.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in found]
 
     def forms(self, word: str) -> list[str]:

@@ -15,7 +15,7 @@ from ftjobs.data.tokenization import tokenize
 from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
-from ftjobs.models import checkpoints, heads
+from ftjobs.models import checkpoints, heads, vocabulary
 from ftjobs.progress import LOG
 from ftjobs.training import evaluation, memory
 from ftjobs.training.loop import train
@@ -30,7 +30,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`.
 
     Writes `model/` (the encoder with every weight of its input, and its masked-LM head), `metrics.json` (every epoch),
-    `metrics.jsonl` (also every tenth step) and `timing.json`.
+    `metrics.jsonl` (also every tenth step), `timing.json`, and `vocabulary.json` (the new words) if there are any.
 
     Raises:
         UserError: the encoder cannot be trained by masked language modelling.
@@ -49,6 +49,12 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         LOG.info("newly initialised, because the checkpoint has none: %s", heads.new_modules(new))
     beyond = heads.weights_beyond(model, folder)
     limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
+    trained_splits = ["train"] if settings.corpus == "train" else list(data.splits)
+    selection = data.splits[data.selection_split].sentences
+    extension = None
+    if settings.vocabulary is not None:
+        corpus = chain.from_iterable(data.splits[name].sentences for name in trained_splits)
+        tokenizer, extension = vocabulary.extend(model, tokenizer, corpus, selection, settings.vocabulary, seed)
 
     def masked(texts: Iterable[str], mask_seed: int) -> MaskedExamples:
         tokens = tokenize(tokenizer, texts, None, limit, words=settings.masking != "token")
@@ -63,9 +69,8 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
             replace=settings.replace,
         )
 
-    trained_splits = ["train"] if settings.corpus == "train" else list(data.splits)
     examples = masked(chain.from_iterable(data.splits[name].sentences for name in trained_splits), seed)
-    held_out = masked(data.splits[data.selection_split].sentences, _EVALUATION_SEED)
+    held_out = masked(selection, _EVALUATION_SEED)
     LOG.info(
         "adapting on %d texts of %d tokens, %d cut to %d; evaluating on %d %s texts",
         len(examples), len(examples.tokens.input_ids), examples.tokens.truncated, limit, len(held_out),
@@ -89,7 +94,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         title="adapt",
     )
     heads.save(model.cpu(), tokenizer, output / "model", beyond)
-    metrics = {
+    metrics: dict[str, Any] = {
         "texts": len(examples),
         "tokens": len(examples.tokens.input_ids),
         "truncated": examples.tokens.truncated,
@@ -103,5 +108,8 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "last": trained.epochs[-1],
         **trained.stopping(settings),
     }
+    if extension is not None:
+        metrics["vocabulary"] = extension.metrics(before, metrics["best"])
+        extension.write(output)
     trained.write(output, metrics, len(examples))
     return metrics

@@ -62,3 +62,8 @@ class Adapt(TrainingFields):
         """What is trained on the texts, for cards and reports."""
         of = {"token": "", "whole-word": " of whole words", "span": " of spans of words"}[self.masking]
         return f"masked language modelling{of}"
+
+    @property
+    def besides(self) -> str:
+        """What else is done to the encoder, for cards; nothing unless asked for."""
+        return ", with words of the domain added to its tokenizer" if self.vocabulary else ""

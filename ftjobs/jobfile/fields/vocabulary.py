@@ -41,8 +41,8 @@ class Vocabulary(Fields):
             twice = sorted({word for word in add if add.count(word) > 1}) if len(set(add)) < len(add) else []
             if twice:
                 raise ValueError(f"{twice[0]!r} stands twice")
-        if isinstance(add, str) and "://" in add:
-            raise ValueError(f"{add!r} is no file here; give a path relative to the job file")
+        if isinstance(add, str):  # the words of a file are put in its place before
+            raise ValueError(f"{add!r} is no file here; give a number, words, or a path relative to the job file")
         return add
 
     @property

@@ -126,8 +126,9 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     """Masked-LM loss and perplexity before and after; None where nothing was adapted."""
     if not content["adaptation"]:
         return None
-    header = ["model", "texts", "masked-LM loss", "perplexity", "tokens guessed, %", "best epoch"]
-    header += ["training time", "examples/s", "peak memory", "device"]
+    bits = any("bits_per_character" in row for row in content["adaptation"])
+    header = ["model", "texts", "masked-LM loss", "perplexity", *(["bits per character"] if bits else [])]
+    header += ["tokens guessed, %", "best epoch", "training time", "examples/s", "peak memory", "device"]
     rows = []
     for row in content["adaptation"]:
         before, after = row["before"], row["after"]
@@ -137,6 +138,7 @@ def adaptation(content: dict[str, Any]) -> Section | None:
                 f"{row['texts']:,}",
                 f"{before['loss']:.3f} → {_figure(after['loss'], '.3f')}",
                 f"{before['perplexity']:,.1f} → {_figure(after['perplexity'], ',.1f')}",
+                *([_bits(row)] if bits else []),
                 f"{percent(before['accuracy'], 1)} → {percent(after['accuracy']['mean'], 1)}",
                 ", ".join(map(str, row["best_epochs"])),
                 *cost(row["cost"]),
@@ -146,7 +148,7 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     seen = ", which were trained on too" if first["evaluation_texts_also_trained_on"] else ""
     measured = (
         f"Masked language modelling, before → after adapting, measured on the texts of the {first['evaluated_on']} "
-        f"split{seen}.{_methods(content['adaptation'])}"
+        f"split{seen}.{_methods(content['adaptation'])}{_about_vocabularies(content['adaptation'])}"
     )
     plot = Plot(
         "adaptation",
@@ -166,6 +168,28 @@ def _methods(rows: list[dict[str, Any]]) -> str:
     return (
         f" Trained are {listed(each)}. Each is measured with masks of its own kind, so compare before with after, and "
         "not one row with another."
+    )
+
+
+def _bits(row: dict[str, Any]) -> str:
+    bits = row.get("bits_per_character")
+    return f"{bits['before']:.3f} → {bits['after']:.3f}" if bits else "-"
+
+
+def _about_vocabularies(rows: list[dict[str, Any]]) -> str:
+    """Of the stages that added words to the tokenizer: how many, and what they spare."""
+    added = [
+        f"{code(row['stage'])} {row['vocabulary']['words']:,} words, {row['vocabulary']['pieces_per_word'][0]:.3f} → "
+        f"{row['vocabulary']['pieces_per_word'][1]:.3f} pieces per word"
+        for row in rows
+        if "vocabulary" in row
+    ]
+    if not added:
+        return ""
+    return (
+        f" To its tokenizer added {listed(added)}; before adapting, these words are at their initial embeddings. Loss, "
+        "perplexity and tokens guessed are per token, so they cannot be compared between vocabularies; bits per "
+        "character (the loss of a masked token times the tokens of a character) can."
     )
 
 
