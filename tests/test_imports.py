@@ -19,7 +19,7 @@ LAYERS = [
     *("statistics", "cards", "pushing", "device", "machines", "tracking", "training", "doctor", "reporting", "stages", "predicting"),
     *("launching", "worker", "runner", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
-SLOW = ("torch", "transformers", "datasets", "boto3", "wandb", "matplotlib", "jinja2", "kubernetes")
+SLOW = ("torch", "transformers", "peft", "datasets", "boto3", "wandb", "matplotlib", "jinja2", "kubernetes")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")
 #: Runs a command in this process and says what it has imported.
 COMMAND = """

@@ -9,6 +9,8 @@ def trained(settings: Classify) -> str:
     """What became of the encoder: `frozen`, `fine-tuned`, `fine-tuned in its highest 2 layers`, …"""
     if settings.freeze_encoder:
         return "frozen"
+    if settings.lora is not None:
+        return f"fine-tuned through {settings.lora}, merged"
     if settings.unfreeze == "gradual":
         how = "fine-tuned from the top, one layer more in each epoch"
     elif settings.unfreeze != "all":
