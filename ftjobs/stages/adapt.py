@@ -48,7 +48,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     if new:
         LOG.info("newly initialised, because the checkpoint has none: %s", heads.new_modules(new))
     beyond = heads.weights_beyond(model, folder)
-    limit = checkpoints.longest_input(model.config, tokenizer, settings.max_length)
+    limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
 
     def masked(texts: Iterable[str], mask_seed: int) -> MaskedExamples:
         tokens = tokenize(tokenizer, texts, None, limit, words=settings.masking != "token")
