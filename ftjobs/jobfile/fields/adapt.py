@@ -53,17 +53,20 @@ class Adapt(TrainingFields):
     """What the tokens to predict are replaced by."""
     corpus: Literal["train", "all"] = "train"
     """Texts of the training split only, or of all splits (validation and test texts without their labels)."""
-
     vocabulary: Vocabulary | None = None
     """Words of the domain to add to the tokenizer before training."""
+
+    @model_validator(mode="after")
+    def _new_words_are_trained(self) -> Adapt:
+        if self.vocabulary is not None and self.lora is not None:
+            raise ValueError(
+                "`vocabulary` and `lora` do not go together: LoRA leaves embeddings as they are, so new words would "
+                "stay where they start; leave out one"
+            )
+        return self
 
     @property
     def in_words(self) -> str:
         """What is trained on the texts, for cards and reports."""
         of = {"token": "", "whole-word": " of whole words", "span": " of spans of words"}[self.masking]
         return f"masked language modelling{of}"
-
-    @property
-    def besides(self) -> str:
-        """What else is done to the encoder, for cards; nothing unless asked for."""
-        return ", with words of the domain added to its tokenizer" if self.vocabulary else ""
