@@ -1,4 +1,4 @@
-"""Pairs of segments of documents: the next one or another, in order or swapped; masked, and made anew in every epoch."""
+"""Pairs of segments of documents, next ones or others, in order or swapped: masked, and made anew in every epoch."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ class PairExamples:
     def lengths(self) -> np.ndarray:
         """Tokens of each example if its pair is the true one: int64 (N,)."""
         offsets = self.documents.tokens.offsets
-        return offsets[self.runs[:, 1]] - offsets[self.runs[:, 0]] + self.frame.size
+        found: np.ndarray = offsets[self.runs[:, 1]] - offsets[self.runs[:, 0]] + self.frame.size
+        return found
 
     def pair(self, index: int, epoch: int) -> tuple[Segment, Segment, int]:
         """The two segments of an example in an epoch, and their label: 0 next and in order, 1 random or swapped."""
