@@ -101,6 +101,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "best_epoch": trained.best_epoch,
         "best": trained.epochs[trained.best_epoch - 1],
         "last": trained.epochs[-1],
+        **trained.stopping(settings),
     }
     trained.write(output, metrics, len(examples))
     return metrics
