@@ -25,6 +25,11 @@ class Documents:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    @property
+    def sentences(self) -> np.ndarray:
+        """Sentences per document: int64 (D,)."""
+        return np.diff(self.offsets)
+
 
 def tokenize_documents(
     tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], longest: int, words: bool = False

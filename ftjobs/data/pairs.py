@@ -24,13 +24,11 @@ _STREAM = 1
 
 
 class Frame(NamedTuple):
-    """The special tokens around the two texts of a pair, and the token types of all."""
+    """The special tokens around the two texts of a pair. Token types are 0 up to the second text and 1 from there."""
 
     before: list[int]
     between: list[int]
     after: list[int]
-    types: tuple[int, int, int, int, int] | None
-    """Of what is before, the first text, what is between, the second text, and what is after."""
 
     @property
     def size(self) -> int:
@@ -47,12 +45,7 @@ def frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
     first, second = ([index for index, text in enumerate(pair.sequence_ids) if text == side] for side in (0, 1))
     places = [slice(0, first[0]), slice(first[-1] + 1, second[0]), slice(second[-1] + 1, len(pair.ids))]
     before, between, after = (pair.ids[place] for place in places)
-    types = None
-    if "token_type_ids" in tokenizer.model_input_names:
-        of = pair.type_ids
-        inner = of[places[1]][0] if between else 0
-        types = (of[0], of[first[0]], inner, of[second[0]], of[-1])
-    return Frame(before, between, after, types)
+    return Frame(before, between, after)
 
 
 class Segment(NamedTuple):
@@ -84,6 +77,11 @@ class PairExamples:
 
     def __len__(self) -> int:
         return len(self.runs)
+
+    @property
+    def tokens(self) -> Tokens:
+        """Of the sentences that the pairs are made of."""
+        return self.documents.tokens
 
     @property
     def lengths(self) -> np.ndarray:
@@ -131,7 +129,7 @@ class PairExamples:
 
     def _joined(self, pairs: list[tuple[Segment, Segment]]) -> Tokens:
         """The pairs with their special tokens."""
-        source, frame_ = self.documents.tokens, self.frame
+        source = self.documents.tokens
         parts: dict[str, list[Any]] = {"ids": [], "special": [], "starts": [], "types": []}
         lengths = []
 
@@ -142,23 +140,19 @@ class PairExamples:
             parts["types"].append(np.full(len(ids), kind, dtype=np.int8))
             return len(ids)
 
-        types = frame_.types or (0,) * 5
         for segments in pairs:
-            size = add(frame_.before, True, np.ones(len(frame_.before), bool), types[0])
-            for segment, kind, behind, kind_behind in (
-                (segments[0], types[1], frame_.between, types[2]),
-                (segments[1], types[3], frame_.after, types[4]),
-            ):
-                span = slice(source.offsets[segment.start], source.offsets[segment.end])
+            size = add(self.frame.before, True, np.ones(len(self.frame.before), bool), 0)
+            for kind, behind in enumerate((self.frame.between, self.frame.after)):
+                span = slice(source.offsets[segments[kind].start], source.offsets[segments[kind].end])
                 starts = np.ones(0, bool) if source.word_starts is None else source.word_starts[span]
                 size += add(source.input_ids[span], False, starts, kind)
-                size += add(behind, True, np.ones(len(behind), bool), kind_behind)
+                size += add(behind, True, np.ones(len(behind), bool), kind)
             lengths.append(size)
         flat = {name: np.concatenate(values) if values else np.zeros(0, int) for name, values in parts.items()}
         return Tokens(
             input_ids=flat["ids"],
             special=flat["special"],
-            token_type_ids=None if frame_.types is None else flat["types"],
+            token_type_ids=flat["types"],
             offsets=np.concatenate([[0], lengths]).cumsum(dtype=np.int64),
             truncated=0,
             word_starts=None if source.word_starts is None else flat["starts"],

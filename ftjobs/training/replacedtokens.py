@@ -13,6 +13,7 @@ from transformers import ElectraForMaskedLM, ElectraForPreTraining
 
 from ftjobs.data.batching import Batch, MaskedExamples
 from ftjobs.data.masking import example_generator
+from ftjobs.data.tokenization import Tokens
 from ftjobs.training.objectives import MaskedLM
 
 #: What the discriminator's loss counts against the generator's (section 3.2 and appendix A).
@@ -35,6 +36,11 @@ class DrawnExamples:
     def lengths(self) -> np.ndarray:
         """Tokens per example: int64 (N,)."""
         return self.masked.lengths
+
+    @property
+    def tokens(self) -> Tokens:
+        """Of the texts."""
+        return self.masked.tokens
 
     def batch(self, indices: np.ndarray, epoch: int) -> Batch:
         """The examples at `indices` with the masks and draws of `epoch`."""
