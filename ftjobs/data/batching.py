@@ -158,6 +158,11 @@ class MaskedExamples:
         return len(self.tokens)
 
     @property
+    def texts(self) -> int:
+        """How many texts the examples are made of."""
+        return len(self)
+
+    @property
     def lengths(self) -> np.ndarray:
         """Tokens per example: int64 (N,)."""
         return self.tokens.lengths

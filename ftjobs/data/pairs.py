@@ -79,6 +79,16 @@ class PairExamples:
         return len(self.runs)
 
     @property
+    def texts(self) -> int:
+        """How many documents have two sentences or more."""
+        return len(self.documents) - self.singles
+
+    @property
+    def singles(self) -> int:
+        """How many documents have not, and are left out."""
+        return int((self.documents.sentences < 2).sum())
+
+    @property
     def tokens(self) -> Tokens:
         """Of the sentences that the pairs are made of."""
         return self.documents.tokens

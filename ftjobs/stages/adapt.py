@@ -9,6 +9,7 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from ftjobs.data import prepared
+from ftjobs.data.pairs import PairExamples
 from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
@@ -45,7 +46,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     if trainee.new:
         LOG.info("newly initialised, because the checkpoint has none: %s", heads.new_modules(trainee.new))
     beyond = heads.weights_beyond(trainee.encoder, folder)
-    limit = checkpoints.longest_input(trainee.encoder.config, tokenizer, settings.max_length)
+    limit = checkpoints.longest_input(trainee.encoder, tokenizer, settings.max_length)
     trained_splits = ["train"] if settings.corpus == "train" else list(data.splits)
     texts = chain.from_iterable(data.splits[name].sentences for name in trained_splits)
     examples = pretraining.examples(settings, tokenizer, texts, limit, seed)
@@ -53,7 +54,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     held_out = pretraining.examples(settings, tokenizer, held_out_texts, limit, _EVALUATION_SEED)
     LOG.info(
         "adapting on %d texts of %d tokens, %d cut to %d; evaluating on %d %s texts",
-        len(examples), len(examples.tokens.input_ids), examples.tokens.truncated, limit, len(held_out),
+        examples.texts, len(examples.tokens.input_ids), examples.tokens.truncated, limit, held_out.texts,
         data.selection_split,
     )  # fmt: skip
     trainee.model.to(training_device())
@@ -75,8 +76,8 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     )
     trainee.model.cpu()
     trainee.save(tokenizer, output / "model", beyond)
-    metrics = {
-        "texts": len(examples),
+    metrics: dict[str, Any] = {
+        "texts": examples.texts,
         "tokens": len(examples.tokens.input_ids),
         "truncated": examples.tokens.truncated,
         "max_length": limit,
@@ -89,5 +90,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "last": trained.epochs[-1],
         **trained.stopping(settings),
     }
+    if isinstance(examples, PairExamples):
+        metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.singles}
     trained.write(output, metrics, len(examples))
     return metrics

@@ -43,7 +43,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     set_seed(seed)
     model, new = heads.load_classifier(folder, data.classes)
     LOG.info("newly initialised, trained as head: %s", heads.new_modules(new))
-    limit = checkpoints.longest_input(model.config, tokenizer, settings.max_length)
+    limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
     texts = {}
     for name, rows in data.splits.items():
         assert rows.labels is not None, "the job file's checks let no classify stage through without labels"

@@ -124,15 +124,15 @@ def _pairs(
     documents = tokenize_documents(tokenizer, texts, max(room // 2, 1), words=settings.masking != "token")
     runs, siblings = pairs.runs_of(documents, room, seed)
     several = int((documents.sentences > 1).sum())
-    where = f"objective: {settings.objective} needs texts of two sentences or more"
+    needs = f"objective: {settings.objective} needs texts of two sentences or more"
     if not several:
         raise UserError(
-            f"{where}, and each of the {len(documents):,} is a single one, which has no next; "
+            f"{needs}, and each of the {len(documents):,} is a single one, which has no next; "
             "give documents, or write objective: mlm"
         )
     if settings.objective == "mlm+nsp" and several == 1:
         raise UserError(
-            f"{where}, two of them at least, and only one of {len(documents):,} is such; write objective: mlm"
+            f"{needs}, two of them at least, and only one of {len(documents):,} is such; write objective: mlm"
         )
     if several < len(documents):
         LOG.info("%d of %d texts are a single sentence and are left out", len(documents) - several, len(documents))

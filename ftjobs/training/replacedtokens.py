@@ -38,6 +38,11 @@ class DrawnExamples:
         return self.masked.lengths
 
     @property
+    def texts(self) -> int:
+        """How many texts the examples are made of."""
+        return len(self)
+
+    @property
     def tokens(self) -> Tokens:
         """Of the texts."""
         return self.masked.tokens
