@@ -11,6 +11,13 @@ from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.training import TrainingFields
 
 Share = Annotated[float, Field(ge=0, le=1)]
+#: Shares that objectives measure beside that of masked tokens guessed right: their names in metrics, and in words.
+OBJECTIVE_FIGURES = {
+    "nsp_accuracy": "next segments told from others",
+    "sop_accuracy": "segments in order told from swapped ones",
+    "replaced_accuracy": "replaced tokens told from original ones",
+    "replaced_f1": "F1 of replaced tokens",
+}
 
 
 class Replace(Fields):
