@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ftjobs.cards import recipe
@@ -194,9 +195,7 @@ def _division(data: dict[str, Any]) -> str:
 
 def _training(made: Made) -> str:
     settings = made.run.settings.model_dump(mode="json", exclude=_NO_HYPERPARAMETERS)
-    rows = [
-        [f"`{name}`", f"`{str(value).lower()}`"] for name, value in {**settings, "seed": made.run.seed}.items()
-    ]  # as the job file says them: `false`, `1e-08`
+    rows = [[f"`{name}`", _said(value)] for name, value in {**settings, "seed": made.run.seed}.items()]
     text = table(["hyperparameter", "value"], rows)
     if made.metrics["newly_initialised"]:
         text += f"\n\nNewly initialised, because the encoder brought none: {listed(made.metrics['newly_initialised'])}."
@@ -209,6 +208,11 @@ def _training(made: Made) -> str:
         count = made.metrics["parameters"]
         text += f"\n\nOf the model's {count['all']:,} parameters, {count['trained']:,} were trained."
     return f"AdamW, evaluation in fp32.\n\n{text}"
+
+
+def _said(value: Any) -> str:
+    """A setting as the job file says it: `false`, `1e-08`; names in it are foreign."""
+    return code(json.dumps(value, ensure_ascii=False)) if isinstance(value, dict) else f"`{str(value).lower()}`"
 
 
 def _lineage(made: Made) -> str:
