@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ftjobs.cards import recipe
-from ftjobs.cards.how import trained
+from ftjobs.cards.how import adapted, trained
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
@@ -46,7 +47,7 @@ def _summary(made: Made) -> str:
     if isinstance(settings, Adapt):
         return (
             f"An encoder with its {_heads(settings)}, from {base}, adapted to the texts of {code(made.source)} "
-            f"({texts}) by {settings.in_words}. It took no labels, and is meant to be fine-tuned."
+            f"({texts}) by {adapted(settings)}. It took no labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
     how = "its head trained on a frozen encoder" if settings.freeze_encoder else trained(settings)
@@ -217,9 +218,7 @@ def _division(data: dict[str, Any]) -> str:
 
 def _training(made: Made) -> str:
     settings = made.run.settings.model_dump(mode="json", exclude=_NO_HYPERPARAMETERS)
-    rows = [
-        [f"`{name}`", f"`{str(value).lower()}`"] for name, value in {**settings, "seed": made.run.seed}.items()
-    ]  # as the job file says them: `false`, `1e-08`
+    rows = [[f"`{name}`", _said(value)] for name, value in {**settings, "seed": made.run.seed}.items()]
     text = table(["hyperparameter", "value"], rows)
     if made.metrics["newly_initialised"]:
         text += f"\n\nNewly initialised, because the encoder brought none: {listed(made.metrics['newly_initialised'])}."
@@ -232,6 +231,11 @@ def _training(made: Made) -> str:
         count = made.metrics["parameters"]
         text += f"\n\nOf the model's {count['all']:,} parameters, {count['trained']:,} were trained."
     return f"AdamW, evaluation in fp32.\n\n{text}"
+
+
+def _said(value: Any) -> str:
+    """A setting as the job file says it: `false`, `1e-08`; names in it are foreign."""
+    return code(json.dumps(value, ensure_ascii=False)) if isinstance(value, dict) else f"`{str(value).lower()}`"
 
 
 def _lineage(made: Made) -> str:
@@ -252,7 +256,7 @@ def _lineage(made: Made) -> str:
 
 def _does(run: StageRun) -> str:
     if isinstance(run.settings, Adapt):
-        return f"{run.settings.in_words} on the texts"
+        return f"{adapted(run.settings)} on the texts"
     if isinstance(run.settings, Classify):
         return f"classification with the encoder {trained(run.settings)}"
     return "data, split" if run.kind == "data" else "encoder and data, split"

@@ -15,7 +15,7 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints, heads
 from ftjobs.progress import LOG
-from ftjobs.training import memory, pretraining
+from ftjobs.training import lora, memory, pretraining
 from ftjobs.training.loop import train
 from ftjobs.training.session import Session
 
@@ -60,20 +60,24 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     trainee.model.to(training_device())
     before = trainee.evaluate(held_out)
     session.log_before(before)
-    trained = train(
-        trainee.model,
-        examples,
-        settings,
-        seed=seed,
-        loss=trainee.loss,
-        items=trainee.items,
-        evaluate=lambda: trainee.evaluate(held_out),
-        score=trainee.score,
-        keeper=session.keeper,
-        on_step=session.log_step,
-        on_epoch=session.log_epoch,
-        title="adapt",
-    )
+    with lora.adapters(trainee.encoder, settings.lora, trainee.new_in_encoder) as adapted:
+        trained = train(
+            trainee.model,
+            examples,
+            settings,
+            seed=seed,
+            loss=trainee.loss,
+            items=trainee.items,
+            evaluate=lambda: trainee.evaluate(held_out),
+            score=trainee.score,
+            keeper=session.keeper,
+            on_step=session.log_step,
+            on_epoch=session.log_epoch,
+            title="adapt",
+        )
+    best = trained.epochs[trained.best_epoch - 1]
+    if adapted:  # the adapters are part of the weights now: measured is what is published
+        best = {**best, **trainee.evaluate(held_out)}
     trainee.model.cpu()
     trainee.save(tokenizer, output / "model", beyond)
     metrics: dict[str, Any] = {
@@ -86,9 +90,10 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "evaluation_texts_also_trained_on": settings.corpus == "all",
         "before": before,
         "best_epoch": trained.best_epoch,
-        "best": trained.epochs[trained.best_epoch - 1],
+        "best": best,
         "last": trained.epochs[-1],
         **trained.stopping(settings),
+        **({"parameters": adapted} if adapted else {}),
     }
     if isinstance(examples, PairExamples):
         metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.singles}

@@ -52,6 +52,14 @@ class Pretraining:
     save: Callable[[PreTrainedTokenizerBase, Path, dict[str, torch.Tensor]], None]
     """Write the checkpoint: tokenizer, folder, weights beyond the encoder's."""
 
+    @property
+    def new_in_encoder(self) -> list[str]:
+        """Those of `new` that are the encoder's or its head's, under their names there."""
+        if self.model is self.encoder:
+            return self.new
+        part = next(name for name, module in self.model.named_children() if module is self.encoder)
+        return [name.removeprefix(f"{part}.") for name in self.new if name.startswith(f"{part}.")]
+
     @staticmethod
     def score(metrics: dict[str, float]) -> float:
         """Higher is better."""

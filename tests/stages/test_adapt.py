@@ -13,7 +13,7 @@ import torch
 from transformers import AlbertForPreTraining, BertForPreTraining, ElectraForMaskedLM, ElectraForPreTraining
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.fields import Adapt, Classify
+from ftjobs.jobfile.fields import Adapt, Classify, Lora
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints
 from ftjobs.models.pretraining import GENERATOR
@@ -178,3 +178,20 @@ def test_one_segment_is_not_two(make_encoder: Callable[..., Path], prepared_with
     folder = prepared_with(make_encoder("bert", "mlm", type_vocab_size=1))
     with pytest.raises(UserError, match=r"has token types for one segment only .*write objective: mlm"):
         run_adapt(folder, tmp_path / "out", objective="mlm+nsp")
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_low_rank_adapters_serve_every_objective(
+    prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, objective: str
+) -> None:
+    """They are merged: what is published loads without, and is what the metrics were measured on."""
+    family, kind = OBJECTIVES[objective]
+    folder = prepared_with(make_encoder(family, "pretraining"), documents=True)
+    first = run_adapt(folder, tmp_path / "first", objective=objective, lora=Lora(rank=4), epochs=1)
+    model, loading = kind.from_pretrained(tmp_path / "first/model", output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    word_embeddings = model.get_input_embeddings().weight
+    assert torch.equal(word_embeddings, kind.from_pretrained(folder / "model").get_input_embeddings().weight)
+    second = run_adapt(folder, tmp_path / "second", encoder=tmp_path / "first", objective=objective, epochs=1)
+    assert second["before"] == pytest.approx({key: first["best"][key] for key in first["before"]}, rel=1e-4)
