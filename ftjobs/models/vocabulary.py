@@ -220,6 +220,8 @@ def _resize(
 def _by_token(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Every weight with a row for each token: input embeddings, output layer where it is another, its bias."""
     embeddings, output = model.get_input_embeddings().weight, model.get_output_embeddings()
+    if output is None:
+        raise _not_extended(model, "it has no output layer of tokens")
     found = {"input": embeddings}
     if output.weight is not embeddings:
         found["output"] = output.weight

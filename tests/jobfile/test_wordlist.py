@@ -87,6 +87,7 @@ def test_what_is_no_list_of_words(job: Path, content: bytes | None, message: str
         ("s3://bucket/words.txt", "'s3://bucket/words.txt' is no file here; give a number, words, or a path"),
         ("3, min_count: 0", "min_count: .*greater than or equal to 1"),
         ("3, init: zeros", "init: .*'mean-of-pieces' or 'random'"),
+        ("3}, objective: replaced-token, replace: {mask: 0.8", "`vocabulary` is not for objective: replaced-token"),
         ("3}, lora: {rank: 2", "`vocabulary` and `lora` do not go together: LoRA leaves embeddings as they are"),
     ],
 )

@@ -16,6 +16,7 @@ from ftjobs.reporting.phrases import (
     quoted,
     spread,
 )
+from ftjobs.reporting.sections import new_words, objectives
 
 
 def results(content: dict[str, Any]) -> Section | None:
@@ -126,9 +127,10 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     """Masked-LM loss and perplexity before and after; None where nothing was adapted."""
     if not content["adaptation"]:
         return None
-    bits = any("bits_per_character" in row for row in content["adaptation"])
-    header = ["model", "texts", "masked-LM loss", "perplexity", *(["bits per character"] if bits else [])]
-    header += ["tokens guessed, %", "best epoch", "training time", "examples/s", "peak memory", "device"]
+    own = objectives.has_own(content["adaptation"])
+    bits = new_words.has_bits(content["adaptation"])
+    header = ["model", "texts", "masked-LM loss", "perplexity", *([new_words.HEADER] * bits), "tokens guessed, %"]
+    header += [*([objectives.HEADER] * own), "best epoch", "training time", "examples/s", "peak memory", "device"]
     rows = []
     for row in content["adaptation"]:
         before, after = row["before"], row["after"]
@@ -138,8 +140,9 @@ def adaptation(content: dict[str, Any]) -> Section | None:
                 f"{row['texts']:,}",
                 f"{before['loss']:.3f} → {_figure(after['loss'], '.3f')}",
                 f"{before['perplexity']:,.1f} → {_figure(after['perplexity'], ',.1f')}",
-                *([_bits(row)] if bits else []),
+                *([new_words.bits(row)] * bits),
                 f"{percent(before['accuracy'], 1)} → {percent(after['accuracy']['mean'], 1)}",
+                *([objectives.own_figures(row)] * own),
                 ", ".join(map(str, row["best_epochs"])),
                 *cost(row["cost"]),
             ]
@@ -148,49 +151,16 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     seen = ", which were trained on too" if first["evaluation_texts_also_trained_on"] else ""
     measured = (
         f"Masked language modelling, before → after adapting, measured on the texts of the {first['evaluated_on']} "
-        f"split{seen}.{_methods(content['adaptation'])}{_about_vocabularies(content['adaptation'])}"
+        f"split{seen}.{objectives.methods(content['adaptation'])}{new_words.about(content['adaptation'])}"
     )
     plot = Plot(
         "adaptation",
         "Loss and perplexity on held-out text by epoch of adaptation",
         "Epoch 0 is the encoder as it came.",
     )
-    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}))
+    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1, *([5 + bits] * own)}))
     more = [Prose(text) for about in (_about_stopping, _about_parameters) if (text := about(content["adaptation"]))]
     return Section("Adaptation", [Prose(measured), table, *more, plot])
-
-
-def _methods(rows: list[dict[str, Any]]) -> str:
-    """What each adaptation was, where they are not all plain masked language modelling of the same share of tokens."""
-    if len({(row["method"], row["mlm_probability"]) for row in rows}) == 1:
-        return "" if rows[0]["method"] == "masked language modelling" else f" Trained by {rows[0]['method']}."
-    each = [f"{code(row['stage'])} by {row['method']} ({percent(row['mlm_probability'], 0)} %)" for row in rows]
-    return (
-        f" Trained are {listed(each)}. Each is measured with masks of its own kind, so compare before with after, and "
-        "not one row with another."
-    )
-
-
-def _bits(row: dict[str, Any]) -> str:
-    bits = row.get("bits_per_character")
-    return f"{bits['before']:.3f} → {bits['after']:.3f}" if bits else "-"
-
-
-def _about_vocabularies(rows: list[dict[str, Any]]) -> str:
-    """Of the stages that added words to the tokenizer: how many, and what they spare."""
-    added = [
-        f"{code(row['stage'])} {row['vocabulary']['words']:,} words, {row['vocabulary']['pieces_per_word'][0]:.3f} → "
-        f"{row['vocabulary']['pieces_per_word'][1]:.3f} pieces per word"
-        for row in rows
-        if "vocabulary" in row
-    ]
-    if not added:
-        return ""
-    return (
-        f" To its tokenizer added {listed(added)}; before adapting, these words are at their initial embeddings. Loss, "
-        "perplexity and tokens guessed are per token, so they cannot be compared between vocabularies; bits per "
-        "character (the loss of a masked token times the tokens of a character) can."
-    )
 
 
 def errors(content: dict[str, Any]) -> Section | None:
