@@ -34,7 +34,7 @@ def counted(parameters: dict[str, int], low_rank: bool) -> str:
     """How many parameters were trained."""
     if low_rank:
         return (
-            f"Trained were {parameters['trained']:,} parameters, of low-rank adapters and of what was new; the adapters "
-            f"are part of the model's {parameters['all']:,} now."
+            f"Trained were {parameters['trained']:,} parameters, of low-rank adapters and of what was new; the "
+            f"adapters are part of the model's {parameters['all']:,} now."
         )
     return f"Of the model's {parameters['all']:,} parameters, {parameters['trained']:,} were trained."

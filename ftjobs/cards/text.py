@@ -9,7 +9,7 @@ from ftjobs.cards import how, recipe
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
-from ftjobs.jobfile.fields import Adapt, Classify
+from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify
 from ftjobs.plan import StageRun
 from ftjobs.statistics import proportion_interval
 
@@ -45,7 +45,7 @@ def _summary(made: Made) -> str:
     settings = made.run.settings
     if isinstance(settings, Adapt):
         return (
-            f"An encoder with its masked-LM head, from {base}, adapted to the texts of {code(made.source)} "
+            f"An encoder with its {_heads(settings)}, from {base}, adapted to the texts of {code(made.source)} "
             f"({texts}) by {how.adapted(settings)}. It took no labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
@@ -56,6 +56,13 @@ def _summary(made: Made) -> str:
         f"A classifier of {'pairs of texts' if len(made.data['text_columns']) == 2 else 'texts'} ({texts}) into "
         f"{len(made.classes)} classes ({listed(made.classes)}): {base}{went}, {trained} on {code(made.source)}."
     )
+
+
+def _heads(settings: Adapt) -> str:
+    pairs = {"mlm+nsp": " and its next-sentence head", "mlm+sop": " and its sentence-order head"}
+    if settings.objective == "replaced-token":
+        return "replaced-token head"
+    return f"masked-LM head{pairs.get(settings.objective, '')}"
 
 
 def _base(origin: dict[str, Any]) -> str:
@@ -79,6 +86,14 @@ def _usage(made: Made) -> str:
             HERE,
             'classifier = pipeline("text-classification", model=model)',
             f"print(classifier({example}, truncation=True, max_length={made.metrics['max_length']}))",
+        ]
+    elif made.finds_replaced:
+        lines = [
+            "from transformers import AutoModelForPreTraining, AutoTokenizer",
+            "",
+            HERE,
+            "electra, tokenizer = AutoModelForPreTraining.from_pretrained(model), AutoTokenizer.from_pretrained(model)",
+            'print(electra(**tokenizer("A text.", return_tensors="pt")).logits)  # above 0: replaced, it says',
         ]
     elif made.run.kind == "adapt":
         lines = [
@@ -132,11 +147,19 @@ def _adapted(made: Made) -> str:
         [
             ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
             ["masked tokens guessed right", *(_percent(one["accuracy"]) for one in (before, best, last))],
+            *(
+                [name, *(_percent(one[key]) for one in (before, best, last))]
+                for key, name in OBJECTIVE_FIGURES.items()
+                if key in before
+            ),
         ],
     )
+    whose = " is that of the generator, which lies in the folder `generator`;" if made.finds_replaced else ","
+    loss = "loss of the whole objective" if "objective_loss" in before else "loss"
     return (
-        f"{figures}\n\nPerplexity of the masked tokens, with the same masks before and after. The published weights "
-        f"are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest loss on them."
+        f"{figures}\n\nPerplexity of the masked tokens{whose} with the same masks before and after. The published "
+        f"weights are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest {loss} "
+        "on them."
     )
 
 

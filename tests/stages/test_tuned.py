@@ -132,9 +132,8 @@ def test_low_rank_adapters_are_counted_and_named(tuned: Any) -> None:
     assert counted["trained"] == adapters + head
     card = files_of(storage, manifest)["model/README.md"].decode()
     assert "fine-tuned through LoRA of rank 2 on" in card
-    assert (
-        f"Of the model's {counted['all']:,} parameters, {counted['trained']:,} were trained: those of low-rank" in card
-    )
+    assert f"Trained were {counted['trained']:,} parameters, of low-rank adapters and of what was new;" in card
+    assert f"part of the model's {counted['all']:,} now." in card
     assert manifest.environment["peft"]
     assert "peft" not in manifests["plain seed 1"].environment
     adapted = manifests["low-rank-adapt seed 1"]
