@@ -18,6 +18,23 @@ def classification_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     return functional.cross_entropy(logits, batch.labels, reduction="sum")
 
 
+def regression_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Summed squared error over the B examples of a batch: scalar."""
+    outputs = model(**batch.inputs).logits  # (B, 1)
+    return functional.mse_loss(outputs[:, 0].float(), batch.labels, reduction="sum")
+
+
+def multilabel_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Binary cross-entropy, the mean over labels summed over the B examples of a batch: scalar."""
+    logits = model(**batch.inputs).logits  # (B, C)
+    total = functional.binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="sum")
+    return total / logits.shape[1]
+
+
+#: What a classifier minimizes, by type of label.
+LOSSES = {"class": classification_loss, "float": regression_loss, "multi": multilabel_loss}
+
+
 class MaskedLM:
     """Masked language modelling in which only masked positions reach the vocabulary.
 
