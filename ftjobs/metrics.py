@@ -101,7 +101,7 @@ def chosen(logits: np.ndarray) -> np.ndarray:
 def probabilities(logits: np.ndarray, label_type: LabelType) -> np.ndarray:
     """float64 (N, C): of each class, adding up to one, or of each label by itself."""
     if label_type == "class":
-        return np.exp(log_softmax(logits))
+        return np.asarray(np.exp(log_softmax(logits)))
     from scipy.special import expit
 
     return np.asarray(expit(logits.astype(np.float64)))

@@ -250,6 +250,7 @@ class TestIdentity:
         adapt = {"objective": "mlm", "mlm_probability": 0.15, "masking": "token", "replace": replace, "corpus": "train"}
         split = {"test_fraction": None, "validation_fraction": None, "seed": 42, "group_by": None}
         data = {"revision": "main", "config": None, "format": None, "columns": None, "label": None, "split": split}
+        data |= {"label_type": "class", "label_separator": ","}
         defaults: dict[type[Fields], dict[str, Any]] = {
             Adapt: training | adapt,
             Classify: training

@@ -16,7 +16,6 @@ from ftjobs.jobfile.fields import Data
 
 TEXT = "data.text"
 _CLASSES = ("strings", "integers", "booleans")
-_ACCEPTED = {TEXT: ("strings",), **labelcolumns.ACCEPTED}
 MAX_PROBLEMS = 5
 """Problems reported of one file before reading stops: enough to see a pattern."""
 
@@ -28,17 +27,18 @@ def wanted(data: Data) -> dict[str, str]:
     """Columns the job reads, in order, each with the field of the job file that names it."""
     columns = dict.fromkeys(data.text_columns, TEXT)
     for label in data.label_columns:
-        columns.setdefault(label, _label_field(data))
+        columns.setdefault(label, label_field(data.label_type, isinstance(data.label, list)))
     if data.split.group_by not in (None, "connected"):
         columns.setdefault(data.split.group_by, "data.split.group_by")
     return columns
 
 
-def _label_field(data: Data) -> str:
-    if data.label_type == "float":
+def label_field(label_type: str, several: bool) -> str:
+    """What the field of the label is called; `several`: where each label has a column."""
+    if label_type == "float":
         return labelcolumns.NUMBER
-    if data.label_type == "multi":
-        return labelcolumns.FLAG if isinstance(data.label, list) else labelcolumns.NAMES
+    if label_type == "multi":
+        return labelcolumns.FLAG if several else labelcolumns.NAMES
     return "data.label"
 
 
@@ -75,11 +75,14 @@ class Values:
         """
         for name, field in self._needed.items():
             kind = type_name(table[name].type)
-            if kind not in (*_ACCEPTED.get(field, _CLASSES), "nothing"):
-                self._wrong.setdefault(name, kind)
-                continue
-            if field in labelcolumns.ACCEPTED:
+            if field in labelcolumns.ACCEPTED and labelcolumns.is_accepted(table[name].type, kind, field):
                 table = self._typed(table, name, field, place)
+                continue
+            if field in labelcolumns.ACCEPTED or kind not in (
+                *(("strings",) if field == TEXT else _CLASSES),
+                "nothing",
+            ):
+                self._wrong.setdefault(name, kind)
                 continue
             blank = _blank(table[name], kind)
             if count := pc.sum(blank).as_py() or 0:
@@ -185,8 +188,7 @@ def shown(value: object) -> str:
 
 
 def type_name(kind: pa.DataType) -> str:
-    """An Arrow type in a user's words: strings, integers, booleans, numbers, lists (of names), nothing (all missing), or
-    Arrow's own name."""
+    """An Arrow type in a user's words: strings, integers, booleans, nothing (all missing), or Arrow's own name."""
     if pa.types.is_string(kind):
         return "strings"
     if pa.types.is_integer(kind):
@@ -195,10 +197,6 @@ def type_name(kind: pa.DataType) -> str:
         return "booleans"
     if pa.types.is_null(kind):
         return "nothing"
-    if pa.types.is_floating(kind):
-        return "numbers"
-    if labelcolumns.is_list_of_names(kind):
-        return "lists"
     return f"{kind} values"
 
 

@@ -33,8 +33,8 @@ def names(settings: Data, splits: dict[str, Dataset]) -> list[str]:
     found = np.array(list(columns[0]))
     if len(found) and np.ptp(found) == 0:
         raise UserError(
-            f"data.label: column {settings.label!r} is {found[0]:g} in all {len(found)} training rows; there is nothing "
-            "to learn: check data.label and the data"
+            f"data.label: column {settings.label!r} is {found[0]:g} in all {len(found)} training rows, so there is "
+            "nothing to learn; check data.label and the data"
         )
     return [settings.label]
 

@@ -120,9 +120,10 @@ def _tables(data: Data, loaded: dict[str, datasets.Dataset], needed: dict[str, s
             problems += absent or [f"{where}: has no rows; choose another revision or configuration"]
             continue
         columns = dataset.select_columns(list(needed))
-        if data.label_columns and _unlabelled(columns.data.column(data.label_columns[0])):
+        label = next(iter(data.label_columns), None)
+        if label is not None and _unlabelled(columns.data.column(label)):
             problems.append(
-                f"{where}: is unlabelled (column {data.label_columns[0]!r} is -1 in all {len(columns)} rows), as test splits of "
+                f"{where}: is unlabelled (column {label!r} is -1 in all {len(columns)} rows), as test splits of "
                 "benchmarks are; save the labelled splits as files and write data.source as {train: FILE, test: FILE}"
             )
             continue

@@ -1,4 +1,4 @@
-"""Label columns that do not hold single classes: numbers, flags and lists of names, made one type whatever the file's."""
+"""Label columns that do not hold single classes: numbers, flags and lists of names, of one type whatever the file's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ NUMBER = "data.label, label_type: float"
 FLAG = "data.label, label_type: multi, in columns of 0 and 1"
 NAMES = "data.label, label_type: multi"
 
-#: Kinds of Arrow columns (`columns.type_name`) that each takes, and the same in words.
+#: Kinds of Arrow columns (`columns.type_name`) that each takes besides numbers and lists, and in words.
 ACCEPTED = {
-    NUMBER: ("strings", "integers", "numbers"),
-    FLAG: ("strings", "integers", "booleans", "numbers"),
-    NAMES: ("strings", "lists"),
+    NUMBER: ("strings", "integers", "nothing"),
+    FLAG: ("strings", "integers", "booleans", "nothing"),
+    NAMES: ("strings", "nothing"),
 }
 ALLOWED = {
     NUMBER: "numbers",
@@ -51,14 +51,17 @@ def typed(column: pa.ChunkedArray, field: str, separator: str) -> tuple[pa.Chunk
     ]
 
 
+def value(given: Any, field: str, separator: str) -> float | int | list[str] | None:
+    """One value as `typed` has it, None if it is none."""
+    if field == NUMBER:
+        number = _number(given)
+        return number if math.isfinite(number) else None
+    return _flag(given) if field == FLAG else _names(given, separator)
+
+
 def unfit(value: Any, field: str) -> str:
     """What is wrong with a value."""
     return "is missing" if value is None else f"{_UNFIT[field]}: {value!r}"
-
-
-def numbers(values: list[Any]) -> np.ndarray:
-    """float64 (N,): NaN where a value is no number."""
-    return np.array([_number(value) for value in values], dtype=np.float64)
 
 
 def _number(value: Any) -> float:
@@ -83,6 +86,13 @@ def _names(value: Any, separator: str) -> list[str] | None:
         return None
     names = (str(item).strip() for item in value)
     return list(dict.fromkeys(name for name in names if name))
+
+
+def is_accepted(kind: pa.DataType, called: str, field: str) -> bool:
+    """Whether `typed` takes columns of this kind, which `columns.type_name` calls so."""
+    if field == NAMES:
+        return called in ACCEPTED[field] or is_list_of_names(kind)
+    return called in ACCEPTED[field] or bool(pa.types.is_floating(kind))
 
 
 def is_list_of_names(kind: pa.DataType) -> bool:

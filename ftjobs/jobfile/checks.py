@@ -82,6 +82,9 @@ def _fits_labels(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Probl
     if not isinstance(stage, Classify):
         return
     label_type = job.label_type(name)
+    for field, off in (("class_weights", None), ("label_smoothing", 0.0)):
+        if label_type != "class" and getattr(stage, field) != off:
+            yield ("stages", name, field), f"only has a meaning for single classes, not with label_type: {label_type}"
     if stage.metric_for_best not in METRICS[label_type]:
         problem = f"`{stage.metric_for_best}` is no metric of labels of label_type: {label_type}"
         yield ("stages", name, "metric_for_best"), f"{problem}; they have {', '.join(METRICS[label_type])}"

@@ -89,8 +89,10 @@ _PROBLEM_TYPES: dict[LabelType, str] = {
 
 
 def label_type_of(config: PreTrainedConfig) -> LabelType | None:
-    """What a checkpoint's head was trained for; None if it is no classifier's. Without a problem type, transformers takes
-    a single output for regression."""
+    """What a checkpoint's head was trained for; None if it is no classifier's.
+
+    Without a problem type, transformers takes a single output for regression.
+    """
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
         return None
     if config.problem_type is None:

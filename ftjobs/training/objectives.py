@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,18 +22,19 @@ def classification_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
 def regression_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Summed squared error over the B examples of a batch: scalar."""
     outputs = model(**batch.inputs).logits  # (B, 1)
-    return functional.mse_loss(outputs[:, 0].float(), batch.labels, reduction="sum")
+    total: torch.Tensor = functional.mse_loss(outputs[:, 0].float(), batch.labels, reduction="sum")
+    return total
 
 
 def multilabel_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Binary cross-entropy, the mean over labels summed over the B examples of a batch: scalar."""
     logits = model(**batch.inputs).logits  # (B, C)
-    total = functional.binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="sum")
-    return total / logits.shape[1]
+    total: torch.Tensor = functional.binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="sum")
+    return total.div(logits.shape[1])
 
 
-#: What a classifier minimizes, by type of label.
-LOSSES = {"class": classification_loss, "float": regression_loss, "multi": multilabel_loss}
+#: What is minimized where labels are no classes, by type of label.
+LOSSES: dict[str, Callable[[nn.Module, Batch], torch.Tensor]] = {"float": regression_loss, "multi": multilabel_loss}
 
 
 class MaskedLM:

@@ -25,7 +25,7 @@ class Hypothesis(Fields):
 
     @classmethod
     def parse(cls, text: str) -> Hypothesis:
-        """Read `a > b` or `a > b by 0.02`; ValueError when the text is neither, or the margin too large for anything."""
+        """Read `a > b` or `a > b by 0.02`; ValueError when the text is neither, or the margin is not finite."""
         match = _HYPOTHESIS.match(text)
         if match is None:
             raise ValueError("is not of the form `stage > stage` or `stage > stage by 0.02`")
