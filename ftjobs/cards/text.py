@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.cards import figures, recipe
-from ftjobs.cards.how import trained
+from ftjobs.cards.how import adapted, trained
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
@@ -46,7 +46,7 @@ def _summary(made: Made) -> str:
     if isinstance(settings, Adapt):
         return (
             f"An encoder with its masked-LM head, from {base}, adapted to the texts of {code(made.source)} "
-            f"({texts}) by {settings.in_words}. It took no labels, and is meant to be fine-tuned."
+            f"({texts}) by {adapted(settings)}. It took no labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
     how = "its head trained on a frozen encoder" if settings.freeze_encoder else trained(settings)
@@ -220,7 +220,7 @@ def _lineage(made: Made) -> str:
 
 def _does(run: StageRun) -> str:
     if isinstance(run.settings, Adapt):
-        return f"{run.settings.in_words} on the texts"
+        return f"{adapted(run.settings)} on the texts"
     if isinstance(run.settings, Classify):
         return f"classification with the encoder {trained(run.settings)}"
     return "data, split" if run.kind == "data" else "encoder and data, split"

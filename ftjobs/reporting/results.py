@@ -37,6 +37,7 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
             "before": {key: mean(one.figures("before", key)) for key in ("loss", "perplexity", "accuracy")},
             "after": {key: spread(one.figures("best", key)) for key in ("loss", "perplexity", "accuracy")},
             "best_epochs": one.figures("best_epoch"),
+            **_parameters(one),
             **_stopping(one),
             "texts": one.runs[0].metrics["texts"],
             "tokens": one.runs[0].metrics["tokens"],
@@ -92,7 +93,7 @@ def _device(timing: dict[str, Any]) -> str:
 
 
 def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
-    metrics, measure = strategy.runs[0].metrics, strategy.measure
+    measure = strategy.measure
     others = [name for name, _ in measure.others]
     return {
         "stage": strategy.name,
@@ -104,7 +105,7 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
         f"last_epoch_{measure.key}": spread(strategy.figures("last", measure.key)),
         "selected_on": strategy.selected_on,
         f"selection_{measure.key}": spread(strategy.selection),
-        **({"parameters": metrics["parameters"]} if "parameters" in metrics else {}),
+        **_parameters(strategy),
         **_stopping(strategy),
         "cost": cost(strategy),
         "seeds": {
@@ -119,6 +120,12 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
             for run, selected in zip(strategy.runs, strategy.selection, strict=True)
         },
     }
+
+
+def _parameters(stage: Stage) -> dict[str, Any]:
+    """How many parameters it trained, and of how many, where these are not all, or the head alone; else nothing."""
+    metrics = stage.runs[0].metrics
+    return {"parameters": metrics["parameters"]} if "parameters" in metrics else {}
 
 
 def _stopping(stage: Stage) -> dict[str, Any]:

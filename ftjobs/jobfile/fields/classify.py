@@ -51,7 +51,6 @@ class Classify(TrainingFields):
     reinitialise_layers: Annotated[int, Field(ge=0, le=999)] = 0
     """Give this many layers, from the top, and the pooler new random weights before training, as the encoder's
     configuration initialises them (Zhang et al. 2021, "Revisiting few-sample BERT fine-tuning", section 4)."""
-
     class_weights: Literal["balanced"] | dict[NonEmpty, Annotated[float, Field(gt=0, le=1e6)]] | None = None
     """How much an example counts in the training loss, by its class: `balanced`, as scikit-learn has it, examples /
     (classes * examples of the class) in the training split; or `{name: weight}`, 1 where no weight is given. The loss
@@ -79,6 +78,23 @@ class Classify(TrainingFields):
                 "reinitialise_layers with freeze_encoder: true would freeze random weights; "
                 f"unfreeze: last-{self.reinitialise_layers} trains the head and those layers only"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _lora_keeps_the_encoder(self) -> Classify:
+        if self.lora is None:
+            return self
+        for name, plain in (
+            ("freeze_encoder", False),
+            ("unfreeze", "all"),
+            ("layer_decay", 1),
+            ("reinitialise_layers", 0),
+        ):
+            if (value := getattr(self, name)) != plain:
+                raise ValueError(
+                    f"{name}: {str(value).lower()} says how the encoder's own weights are trained, and with lora they "
+                    "are not; keep one"
+                )
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ftjobs.jobfile.fields.base import Fields, NonEmpty
+from ftjobs.jobfile.fields.lora import Lora
 
 
 class TrainingFields(Fields):
@@ -45,5 +46,8 @@ class TrainingFields(Fields):
     save_every: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smh]$")] = "5m"
     """Save training state this often: a time such as `30s`, `5m` or `1h`, or a number of optimizer steps. A killed
     stage goes on from there. It does not change results, so it is no part of a stage's identity."""
+    lora: Lora | None = None
+    """Train low-rank adapters in place of the encoder's weights, with what is new of head and pooler, and add them to
+    the weights before publishing: the checkpoint has the form it would have without, and needs no peft."""
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """`auto`: bf16 on hardware that has it, fp16 on older GPUs, else fp32. Evaluation is always fp32."""
