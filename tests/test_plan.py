@@ -337,6 +337,25 @@ class TestDataOfItsOwn:
             runs(self.own, "stages.nli.data.source=a.csv")
 
 
+class TestTypesOfLabels:
+    numbers = "data.label_type=float"
+
+    def test_change_everything(self):
+        assert changed(self.numbers) == {"prepare", *STAGES, "report"}
+
+    def test_the_metric_that_follows_from_them_is_no_setting(self):
+        assert changed(self.numbers, "stages.head.metric_for_best=mse", since=identities(self.numbers)) == set()
+        assert changed(self.numbers, "stages.head.metric_for_best=pearson", since=identities(self.numbers)) == {
+            *("head", "report")
+        }
+
+    def test_the_resolved_job_names_it_and_leads_to_the_same(self, here):
+        job = runs(self.numbers)[-1].settings.job
+        assert job["stages"]["head"]["metric_for_best"] == "mse"
+        Path("again.yaml").write_text(json.dumps(job))
+        assert identities(job=Path("again.yaml")) == identities(self.numbers)
+
+
 class TestIdentityOfFiles:
     everything = frozenset({"prepare", *STAGES, "report"})
 
