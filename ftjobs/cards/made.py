@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ftjobs.cards import basecard
 from ftjobs.data import prepared
-from ftjobs.jobfile.fields import Data
+from ftjobs.jobfile.fields import Adapt, Data
 from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.plan import OwnData, Prepare, StageRun
 from ftjobs.statistics import score_interval
@@ -62,6 +62,11 @@ class Made:
         """The model's name: `quickstart-head-seed-1`, `quickstart-prepare`."""
         seed = f"-seed-{self.run.seed}" if self.run.has_seed else ""
         return f"{self.run.pipeline}-{self.run.stage}{seed}"
+
+    @property
+    def finds_replaced(self) -> bool:
+        """Whether it is an ELECTRA that was adapted to tell replaced tokens, and so does not fill masks."""
+        return isinstance(self.run.settings, Adapt) and self.run.settings.objective == "replaced-token"
 
     @property
     def classes(self) -> list[str]:

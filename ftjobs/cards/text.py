@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ftjobs.cards import figures, recipe
@@ -9,7 +10,7 @@ from ftjobs.cards.how import adapted, trained
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
-from ftjobs.jobfile.fields import Adapt, Classify
+from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify
 from ftjobs.plan import StageRun
 
 _LIBRARIES = ("ftjobs", "transformers", "torch", "tokenizers", "python")
@@ -45,7 +46,7 @@ def _summary(made: Made) -> str:
     settings = made.run.settings
     if isinstance(settings, Adapt):
         return (
-            f"An encoder with its masked-LM head, from {base}, adapted to the texts of {code(made.source)} "
+            f"An encoder with its {_heads(settings)}, from {base}, adapted to the texts of {code(made.source)} "
             f"({texts}) by {adapted(settings)}. It took no labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
@@ -53,6 +54,13 @@ def _summary(made: Made) -> str:
     through = [run.stage for run in made.chain[1:-1]]
     went = f", by way of {' and '.join(f'`{stage}`' for stage in through)}" if through else ""
     return f"A {figures.what_for(made)}: {base}{went}, {how} on {code(made.source)}."
+
+
+def _heads(settings: Adapt) -> str:
+    pairs = {"mlm+nsp": " and its next-sentence head", "mlm+sop": " and its sentence-order head"}
+    if settings.objective == "replaced-token":
+        return "replaced-token head"
+    return f"masked-LM head{pairs.get(settings.objective, '')}"
 
 
 def _base(origin: dict[str, Any]) -> str:
@@ -77,6 +85,14 @@ def _usage(made: Made) -> str:
             HERE,
             'classifier = pipeline("text-classification", model=model)',
             f"print(classifier({example}, {several}truncation=True, max_length={made.metrics['max_length']}))",
+        ]
+    elif made.finds_replaced:
+        lines = [
+            "from transformers import AutoModelForPreTraining, AutoTokenizer",
+            "",
+            HERE,
+            "electra, tokenizer = AutoModelForPreTraining.from_pretrained(model), AutoTokenizer.from_pretrained(model)",
+            'print(electra(**tokenizer("A text.", return_tensors="pt")).logits)  # above 0: replaced, it says',
         ]
     elif made.run.kind == "adapt":
         lines = [
@@ -120,11 +136,19 @@ def _adapted(made: Made) -> str:
         [
             ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
             ["masked tokens guessed right", *(figures.percent(one["accuracy"]) for one in (before, best, last))],
+            *(
+                [name, *(figures.percent(one[key]) for one in (before, best, last))]
+                for key, name in OBJECTIVE_FIGURES.items()
+                if key in before
+            ),
         ],
     )
+    whose = " is that of the generator, which lies in the folder `generator`;" if made.finds_replaced else ","
+    loss = "loss of the whole objective" if "objective_loss" in before else "loss"
     return (
-        f"{shown}\n\nPerplexity of the masked tokens, with the same masks before and after. The published weights "
-        f"are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest loss on them."
+        f"{shown}\n\nPerplexity of the masked tokens{whose} with the same masks before and after. The published "
+        f"weights are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest {loss} "
+        "on them."
     )
 
 
@@ -185,9 +209,7 @@ def _division(data: dict[str, Any]) -> str:
 
 def _training(made: Made) -> str:
     settings = made.run.settings.model_dump(mode="json", exclude=_NO_HYPERPARAMETERS)
-    rows = [
-        [f"`{name}`", f"`{str(value).lower()}`"] for name, value in {**settings, "seed": made.run.seed}.items()
-    ]  # as the job file says them: `false`, `1e-08`
+    rows = [[f"`{name}`", _said(value)] for name, value in {**settings, "seed": made.run.seed}.items()]
     text = table(["hyperparameter", "value"], rows)
     if made.metrics["newly_initialised"]:
         text += f"\n\nNewly initialised, because the encoder brought none: {listed(made.metrics['newly_initialised'])}."
@@ -200,6 +222,11 @@ def _training(made: Made) -> str:
         count = made.metrics["parameters"]
         text += f"\n\nOf the model's {count['all']:,} parameters, {count['trained']:,} were trained."
     return f"AdamW, evaluation in fp32.\n\n{text}"
+
+
+def _said(value: Any) -> str:
+    """A setting as the job file says it: `false`, `1e-08`; names in it are foreign."""
+    return code(json.dumps(value, ensure_ascii=False)) if isinstance(value, dict) else f"`{str(value).lower()}`"
 
 
 def _lineage(made: Made) -> str:

@@ -20,6 +20,7 @@ _NOT_COMPARED = (
     "is trained and measured on data of its own, so it cannot be compared with stages on the job's data; name a stage "
     "that takes its encoder"
 )
+_OTHER_FAMILIES = {"mlm+sop": "ALBERT", "replaced-token": "ELECTRA"}
 Problem = tuple[tuple[str | int, ...], str]
 
 
@@ -71,6 +72,7 @@ def _stages(job: Job) -> Iterator[Problem]:
         if encoder is not None and encoder not in job.stages:
             yield ("stages", name, "encoder"), _no_such_stage(encoder, job.stages)
         try:
+            yield from _objective(job, name, job.stage(name))
             yield from _fits_labels(job, name, job.stage(name))
         except ValidationError as error:  # fields that clash only once the defaults are merged in
             for detail in error.errors():
@@ -88,6 +90,13 @@ def _fits_labels(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Probl
     if stage.metric_for_best not in METRICS[label_type]:
         problem = f"`{stage.metric_for_best}` is no metric of labels of label_type: {label_type}"
         yield ("stages", name, "metric_for_best"), f"{problem}; they have {', '.join(METRICS[label_type])}"
+
+
+def _objective(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
+    """What an encoder that is made on the spot, a BERT, cannot be trained by."""
+    if isinstance(stage, Adapt) and job.encoder.scratch is not None and stage.objective in _OTHER_FAMILIES:
+        reason = f"{stage.objective} is for {_OTHER_FAMILIES[stage.objective]}, and encoder.scratch makes a BERT"
+        yield ("stages", name, "objective"), f"{reason}; write mlm or mlm+nsp"
 
 
 def _cycles(job: Job) -> Iterator[Problem]:

@@ -28,14 +28,15 @@ def results(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
-    """One entry per adapt stage: loss, perplexity and share of tokens guessed right on held-out text."""
+    """One entry per adapt stage: loss, perplexity and share of tokens guessed right on held-out text, and what its
+    objective measures besides."""
     return [
         {
             "stage": one.name,
             "method": Adapt.model_validate(one.settings).in_words,
             "mlm_probability": one.settings["mlm_probability"],
-            "before": {key: mean(one.figures("before", key)) for key in ("loss", "perplexity", "accuracy")},
-            "after": {key: spread(one.figures("best", key)) for key in ("loss", "perplexity", "accuracy")},
+            "before": {key: mean(one.figures("before", key)) for key in one.runs[0].metrics["before"]},
+            "after": {key: spread(one.figures("best", key)) for key in one.runs[0].metrics["before"]},
             "best_epochs": one.figures("best_epoch"),
             **_parameters(one),
             **_stopping(one),
@@ -45,7 +46,10 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
             "evaluation_texts_also_trained_on": one.runs[0].metrics["evaluation_texts_also_trained_on"],
             "cost": cost(one),
             "seeds": {
-                str(run.seed): {"loss": run.metrics["best"]["loss"], **_curves(run, "loss", "train_loss")}
+                str(run.seed): {
+                    "loss": run.metrics["best"]["loss"],
+                    **_curves(run, "loss", "train_loss", *({"objective_loss"} & run.metrics["best"].keys())),
+                }
                 for run in one.runs
             },
         }

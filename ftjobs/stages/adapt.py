@@ -1,8 +1,7 @@
-"""`adapt`: go on pretraining the encoder on the domain's texts by masked language modelling."""
+"""`adapt`: go on pretraining the encoder on the domain's texts by the objectives that encoders are pretrained with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,14 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from ftjobs.data import prepared
-from ftjobs.data.batching import MaskedExamples
-from ftjobs.data.tokenization import tokenize
+from ftjobs.data.pairs import PairExamples
 from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints, heads
 from ftjobs.progress import LOG
-from ftjobs.training import evaluation, lora, memory
+from ftjobs.training import lora, memory, pretraining
 from ftjobs.training.loop import train
-from ftjobs.training.objectives import MaskedLM
 from ftjobs.training.session import Session
 
 #: Held-out texts are masked by this seed in every stage, so that their losses can be compared.
@@ -33,7 +30,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     `metrics.jsonl` (also every tenth step) and `timing.json`.
 
     Raises:
-        UserError: the encoder cannot be trained by masked language modelling.
+        UserError: the encoder or the texts cannot serve the objective.
     """
     memory.start_over()
     data = prepared.read(inputs["prepare"] / "data")
@@ -41,49 +38,38 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     tokenizer = checkpoints.load_tokenizer(folder)
     if tokenizer.mask_token_id is None:
         raise UserError(
-            "objective: mlm needs a mask token, and the encoder's tokenizer has none; choose another encoder"
+            f"objective: {settings.objective} needs a mask token, and the encoder's tokenizer has none; "
+            "choose another encoder"
         )
     set_seed(seed)
-    model, new = heads.load_masked_lm(folder)
-    if new:
-        LOG.info("newly initialised, because the checkpoint has none: %s", heads.new_modules(new))
-    beyond = heads.weights_beyond(model, folder)
-    limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
-
-    def masked(texts: Iterable[str], mask_seed: int) -> MaskedExamples:
-        tokens = tokenize(tokenizer, texts, None, limit, words=settings.masking != "token")
-        return MaskedExamples(
-            tokens=tokens,
-            seed=mask_seed,
-            probability=settings.mlm_probability,
-            mask_token_id=tokenizer.mask_token_id,
-            vocab_size=len(tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
-            masking=settings.masking,
-            replace=settings.replace,
-        )
-
+    trainee = pretraining.load(settings, folder)
+    if trainee.new:
+        LOG.info("newly initialised, because the checkpoint has none: %s", heads.new_modules(trainee.new))
+    beyond = heads.weights_beyond(trainee.encoder, folder)
+    limit = checkpoints.longest_input(trainee.encoder, tokenizer, settings.max_length)
     trained_splits = ["train"] if settings.corpus == "train" else list(data.splits)
-    examples = masked(chain.from_iterable(data.splits[name].sentences for name in trained_splits), seed)
-    held_out = masked(data.splits[data.selection_split].sentences, _EVALUATION_SEED)
+    texts = chain.from_iterable(data.splits[name].sentences for name in trained_splits)
+    examples = pretraining.examples(settings, tokenizer, texts, limit, seed)
+    held_out_texts = data.splits[data.selection_split].sentences
+    held_out = pretraining.examples(settings, tokenizer, held_out_texts, limit, _EVALUATION_SEED)
     LOG.info(
         "adapting on %d texts of %d tokens, %d cut to %d; evaluating on %d %s texts",
-        len(examples), len(examples.tokens.input_ids), examples.tokens.truncated, limit, len(held_out),
+        examples.texts, len(examples.tokens.input_ids), examples.tokens.truncated, limit, held_out.texts,
         data.selection_split,
     )  # fmt: skip
-    objective = MaskedLM(model)
-    model.to(training_device())
-    before = evaluation.masked_lm(model, objective, held_out)
+    trainee.model.to(training_device())
+    before = trainee.evaluate(held_out)
     session.log_before(before)
-    with lora.adapters(model, settings.lora, new) as adapted:
+    with lora.adapters(trainee.encoder, settings.lora, trainee.new_in_encoder) as adapted:
         trained = train(
-            model,
+            trainee.model,
             examples,
             settings,
             seed=seed,
-            loss=objective.loss,
-            evaluate=lambda: evaluation.masked_lm(model, objective, held_out),
-            score=lambda metrics: -metrics["loss"],
+            loss=trainee.loss,
+            items=trainee.items,
+            evaluate=lambda: trainee.evaluate(held_out),
+            score=trainee.score,
             keeper=session.keeper,
             on_step=session.log_step,
             on_epoch=session.log_epoch,
@@ -91,14 +77,15 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         )
     best = trained.epochs[trained.best_epoch - 1]
     if adapted:  # the adapters are part of the weights now: measured is what is published
-        best = {**best, **evaluation.masked_lm(model, objective, held_out)}
-    heads.save(model.cpu(), tokenizer, output / "model", beyond)
-    metrics = {
-        "texts": len(examples),
+        best = {**best, **trainee.evaluate(held_out)}
+    trainee.model.cpu()
+    trainee.save(tokenizer, output / "model", beyond)
+    metrics: dict[str, Any] = {
+        "texts": examples.texts,
         "tokens": len(examples.tokens.input_ids),
         "truncated": examples.tokens.truncated,
         "max_length": limit,
-        "newly_initialised": new,
+        "newly_initialised": trainee.new,
         "evaluated_on": data.selection_split,
         "evaluation_texts_also_trained_on": settings.corpus == "all",
         "before": before,
@@ -108,5 +95,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         **trained.stopping(settings),
         **({"parameters": adapted} if adapted else {}),
     }
+    if isinstance(examples, PairExamples):
+        metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.singles}
     trained.write(output, metrics, len(examples))
     return metrics

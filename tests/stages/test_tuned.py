@@ -32,7 +32,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., 
         },
         "plain": {"kind": "classify"},
         "low-rank": {"kind": "classify", "lora": {"rank": 2}, "learning_rate": 0.01},
-        "low-rank-adapt": {"kind": "adapt", "lora": {"rank": 2}, "learning_rate": 0.01},
+        "low-rank-adapt": {"kind": "adapt", "lora": {"rank": 2}, "learning_rate": 0.01, "early_stopping": 3},
         "after": {"kind": "classify", "encoder": "low-rank-adapt", "freeze_encoder": True},
     }  # fmt: skip
     return run_job(folder, fields, folder / "store")
@@ -73,6 +73,7 @@ def test_weights_and_smoothing_are_of_training_only(tuned: Any) -> None:
     assert manifest.metrics["loss"] == pytest.approx(expected, rel=1e-5)
     card = files_of(storage, manifest)["model/README.md"].decode()
     assert "by its class: `cold` 2, `fever` 1, `rash` 1; evaluation is unweighted." in card
+    assert "| `label_smoothing` | `0.3` |" in card
 
 
 def test_early_stopping_is_said_wherever_epochs_are_counted(tuned: Any) -> None:
@@ -140,5 +141,6 @@ def test_low_rank_adapters_are_counted_and_named(tuned: Any) -> None:
         files_of(storage, adapted)["model/README.md"].decode()
     )
     report = files_of(storage, manifests["report"])["report.md"].decode()
+    assert "for `low-rank-adapt` after epoch 2 of 2" in report
     for stage, metrics in (("low-rank", manifest.metrics), ("low-rank-adapt", adapted.metrics)):
         assert f"`{stage}` {metrics['parameters']['trained']:,} of {metrics['parameters']['all']:,}" in report

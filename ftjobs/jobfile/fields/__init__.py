@@ -4,7 +4,7 @@ Every model refuses unknown keys and converts nothing silently: `epochs: "8"` is
 each field is what `ftjobs schema` hands to editors.
 """
 
-from ftjobs.jobfile.fields.adapt import Adapt, Replace
+from ftjobs.jobfile.fields.adapt import OBJECTIVE_FIGURES, Adapt, Replace
 from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.classify import Classify
 from ftjobs.jobfile.fields.data import Data, Split
@@ -16,6 +16,7 @@ from ftjobs.jobfile.fields.tracking import Tracking, WandbTracking
 from ftjobs.jobfile.fields.training import TrainingFields
 
 __all__ = [
+    "OBJECTIVE_FIGURES",
     "Adapt",
     "Classify",
     "Data",

@@ -11,6 +11,13 @@ from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.training import TrainingFields
 
 Share = Annotated[float, Field(ge=0, le=1)]
+#: Shares that objectives measure beside that of masked tokens guessed right: their names in metrics, and in words.
+OBJECTIVE_FIGURES = {
+    "nsp_accuracy": "next segments told from others",
+    "sop_accuracy": "segments in order told from swapped ones",
+    "replaced_accuracy": "replaced tokens told from original ones",
+    "replaced_f1": "F1 of replaced tokens",
+}
 
 
 class Replace(Fields):
@@ -38,8 +45,12 @@ class Adapt(TrainingFields):
     """Go on pretraining the encoder on the domain's texts, without labels."""
 
     kind: Literal["adapt"] = "adapt"
-    objective: Literal["mlm"] = "mlm"
-    """Masked language modelling, one sentence an example (Devlin et al. 2019, section 3.1)."""
+    objective: Literal["mlm", "mlm+nsp", "mlm+sop", "replaced-token"] = "mlm"
+    """`mlm`: masked language modelling, one text an example (Devlin et al. 2019, section 3.1). `mlm+nsp`: besides,
+    whether the second of two segments is the next one of the document, which half of them are (same section); for BERT.
+    `mlm+sop`: besides, whether two segments are in order (Lan et al. 2020, section 3.1); for ALBERT. `replaced-token`:
+    which tokens a small generator, trained beside it by masked language modelling, has replaced (Clark et al. 2020,
+    section 3); for ELECTRA."""
     mlm_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Share of tokens to predict; of these 80 % are masked, 10 % replaced by a random token, 10 % kept, unless
     `replace` says otherwise."""
@@ -49,12 +60,27 @@ class Adapt(TrainingFields):
     own. `span`: one to ten words in a row, 3.8 on average, replaced alike (SpanBERT: Joshi et al. 2020, section 3.1).
     Words are those of the encoder's tokenizer; the share of tokens is `mlm_probability` with all three."""
     replace: Replace = Replace()
-    """What the tokens to predict are replaced by."""
+    """What the tokens to predict are replaced by. Not for `replaced-token`, whose generator sees mask tokens only."""
+    generator_size: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Of `replaced-token`: the width of the generator as a share of the encoder's, with as many layers and the same
+    embeddings; a quarter to a half is best (Clark et al. 2020, section 3.2). An encoder that was trained so before
+    brings its generator."""
     corpus: Literal["train", "all"] = "train"
     """Texts of the training split only, or of all splits (validation and test texts without their labels)."""
+
+    @model_validator(mode="after")
+    def _of_the_objective(self) -> Adapt:
+        if self.objective == "replaced-token" and self.replace != Replace():
+            raise ValueError("replace has no meaning with objective: replaced-token, whose generator sees masks only")
+        if self.objective != "replaced-token" and self.generator_size != 0.25:
+            raise ValueError("generator_size only has a meaning with objective: replaced-token")
+        return self
 
     @property
     def in_words(self) -> str:
         """What is trained on the texts, for cards and reports."""
         of = {"token": "", "whole-word": " of whole words", "span": " of spans of words"}[self.masking]
-        return f"masked language modelling{of}"
+        if self.objective == "replaced-token":
+            return f"replaced-token detection, with a generator trained by masked language modelling{of}"
+        pairs = {"mlm+nsp": " and next-sentence prediction", "mlm+sop": " and sentence-order prediction"}
+        return f"masked language modelling{of}{pairs.get(self.objective, '')}"

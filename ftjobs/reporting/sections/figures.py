@@ -16,6 +16,7 @@ from ftjobs.reporting.phrases import (
     quoted,
     spread,
 )
+from ftjobs.reporting.sections import objectives
 
 
 def results(content: dict[str, Any]) -> Section | None:
@@ -143,7 +144,9 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     """Masked-LM loss and perplexity before and after; None where nothing was adapted."""
     if not content["adaptation"]:
         return None
-    header = ["model", "texts", "masked-LM loss", "perplexity", "tokens guessed, %", "best epoch"]
+    own = objectives.has_own(content["adaptation"])
+    header = ["model", "texts", "masked-LM loss", "perplexity", "tokens guessed, %", *([objectives.HEADER] * own)]
+    header += ["best epoch"]
     header += ["training time", "examples/s", "peak memory", "device"]
     rows = []
     for row in content["adaptation"]:
@@ -155,6 +158,7 @@ def adaptation(content: dict[str, Any]) -> Section | None:
                 f"{before['loss']:.3f} → {_figure(after['loss'], '.3f')}",
                 f"{before['perplexity']:,.1f} → {_figure(after['perplexity'], ',.1f')}",
                 f"{percent(before['accuracy'], 1)} → {percent(after['accuracy']['mean'], 1)}",
+                *([objectives.own_figures(row)] * own),
                 ", ".join(map(str, row["best_epochs"])),
                 *cost(row["cost"]),
             ]
@@ -163,27 +167,16 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     seen = ", which were trained on too" if first["evaluation_texts_also_trained_on"] else ""
     measured = (
         f"Masked language modelling, before → after adapting, measured on the texts of the {first['evaluated_on']} "
-        f"split{seen}.{_methods(content['adaptation'])}"
+        f"split{seen}.{objectives.methods(content['adaptation'])}"
     )
     plot = Plot(
         "adaptation",
         "Loss and perplexity on held-out text by epoch of adaptation",
         "Epoch 0 is the encoder as it came.",
     )
-    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}))
+    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1, *([5] * own)}))
     more = [Prose(text) for about in (_about_stopping, _about_parameters) if (text := about(content["adaptation"]))]
     return Section("Adaptation", [Prose(measured), table, *more, plot])
-
-
-def _methods(rows: list[dict[str, Any]]) -> str:
-    """What each adaptation was, where they are not all plain masked language modelling of the same share of tokens."""
-    if len({(row["method"], row["mlm_probability"]) for row in rows}) == 1:
-        return "" if rows[0]["method"] == "masked language modelling" else f" Trained by {rows[0]['method']}."
-    each = [f"{code(row['stage'])} by {row['method']} ({percent(row['mlm_probability'], 0)} %)" for row in rows]
-    return (
-        f" Trained are {listed(each)}. Each is measured with masks of its own kind, so compare before with after, and "
-        "not one row with another."
-    )
 
 
 def errors(content: dict[str, Any]) -> Section | None:
