@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ftjobs.cards import figures, recipe
-from ftjobs.cards.how import adapted, trained
+from ftjobs.cards import figures, how, recipe
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
@@ -47,13 +46,13 @@ def _summary(made: Made) -> str:
     if isinstance(settings, Adapt):
         return (
             f"An encoder with its {_heads(settings)}, from {base}, adapted to the texts of {code(made.source)} "
-            f"({texts}) by {adapted(settings)}. It took no labels, and is meant to be fine-tuned."
+            f"({texts}) by {how.adapted(settings)}. It took no labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
-    how = "its head trained on a frozen encoder" if settings.freeze_encoder else trained(settings)
+    trained = "its head trained on a frozen encoder" if settings.freeze_encoder else how.trained(settings)
     through = [run.stage for run in made.chain[1:-1]]
     went = f", by way of {' and '.join(f'`{stage}`' for stage in through)}" if through else ""
-    return f"A {figures.what_for(made)}: {base}{went}, {how} on {code(made.source)}."
+    return f"A {figures.what_for(made)}: {base}{went}, {trained} on {code(made.source)}."
 
 
 def _heads(settings: Adapt) -> str:
@@ -219,8 +218,7 @@ def _training(made: Made) -> str:
         shown = ", ".join(f"{code(name)} {weights[name]:.3g}" for name in heaviest)
         text += f"\n\nAn example's weight in the training loss, by its class: {shown}; evaluation is unweighted."
     if "parameters" in made.metrics:
-        count = made.metrics["parameters"]
-        text += f"\n\nOf the model's {count['all']:,} parameters, {count['trained']:,} were trained."
+        text += f"\n\n{how.counted(made.metrics['parameters'], low_rank=settings['lora'] is not None)}"
     return f"AdamW, evaluation in fp32.\n\n{text}"
 
 
@@ -247,7 +245,7 @@ def _lineage(made: Made) -> str:
 
 def _does(run: StageRun) -> str:
     if isinstance(run.settings, Adapt):
-        return f"{adapted(run.settings)} on the texts"
+        return f"{how.adapted(run.settings)} on the texts"
     if isinstance(run.settings, Classify):
-        return f"classification with the encoder {trained(run.settings)}"
+        return f"classification with the encoder {how.trained(run.settings)}"
     return "data, split" if run.kind == "data" else "encoder and data, split"

@@ -96,7 +96,7 @@ def _about_stopping(rows: list[dict[str, Any]]) -> str:
         f"{code(row['stage'])} after epoch {listed([str(epochs) for epochs in row['epochs_run']])} of "
         f"{row['epochs_planned']}"
         for row in rows
-        if "epochs_run" in row
+        if min(row.get("epochs_run", ()), default=0) < row.get("epochs_planned", 0)
     ]
     return f"With early stopping, training ended for {'; for '.join(ended)}." if ended else ""
 
