@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Lora, Scratch
+from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Lora, Scratch, Vocabulary
 from ftjobs.jobfile.read import read
 from ftjobs.plan import STAGE_VERSIONS, StageRun, plan, select
 
@@ -257,6 +257,7 @@ class TestIdentity:
             "replace": replace,
             "generator_size": 0.25,
             "corpus": "train",
+            "vocabulary": None,
         }
         split = {"test_fraction": None, "validation_fraction": None, "seed": 42, "group_by": None}
         data = {"revision": "main", "config": None, "format": None, "columns": None, "label": None, "split": split}
@@ -269,6 +270,7 @@ class TestIdentity:
             | {"class_weights": None, "label_smoothing": 0.0},
             Encoder: {"model": None, "revision": "main", "scratch": None},
             Scratch: scratch,
+            Vocabulary: {"min_count": None, "init": "mean-of-pieces"},
             Lora: {"rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": "attention"},
             Data: data,
         }

@@ -30,6 +30,11 @@ def adapted(settings: Adapt) -> str:
     return f"{settings.in_words}{through}"
 
 
+def besides(settings: Adapt) -> str:
+    """What else was done to the encoder: `, with words of the domain added to its tokenizer`, or nothing."""
+    return ", with words of the domain added to its tokenizer" if settings.vocabulary is not None else ""
+
+
 def counted(parameters: dict[str, int], low_rank: bool) -> str:
     """How many parameters were trained."""
     if low_rank:

@@ -46,7 +46,8 @@ def _summary(made: Made) -> str:
     if isinstance(settings, Adapt):
         return (
             f"An encoder with its {_heads(settings)}, from {base}, adapted to the texts of {code(made.source)} "
-            f"({texts}) by {how.adapted(settings)}. It took no labels, and is meant to be fine-tuned."
+            f"({texts}) by {how.adapted(settings)}{how.besides(settings)}. It took no labels, and is meant to be "
+            "fine-tuned."
         )
     assert isinstance(settings, Classify)
     trained = "its head trained on a frozen encoder" if settings.freeze_encoder else how.trained(settings)
@@ -147,7 +148,21 @@ def _adapted(made: Made) -> str:
     return (
         f"{shown}\n\nPerplexity of the masked tokens{whose} with the same masks before and after. The published "
         f"weights are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest {loss} "
-        "on them."
+        f"on them.{_new_words(made.metrics)}"
+    )
+
+
+def _new_words(metrics: dict[str, Any]) -> str:
+    """What was added to the tokenizer, if anything was."""
+    if "vocabulary" not in metrics:
+        return ""
+    added = metrics["vocabulary"]
+    (old, new), (before, best) = added["pieces_per_word"], added["bits_per_character"]
+    return (
+        f"\n\n{added['words']:,} words of the domain were added to the tokenizer, which has {added['tokens'][1]:,} "
+        f"tokens now: words of these texts are of {new:.3f} pieces, and were of {old:.3f}. Perplexity is per token, so "
+        "it cannot be compared with that of an encoder of another vocabulary; bits per character can: "
+        f"{before:.3f} before, with the new words in, and {best:.3f} after."
     )
 
 
@@ -245,7 +260,7 @@ def _lineage(made: Made) -> str:
 
 def _does(run: StageRun) -> str:
     if isinstance(run.settings, Adapt):
-        return f"{how.adapted(run.settings)} on the texts"
+        return f"{how.adapted(run.settings)} on the texts{how.besides(run.settings)}"
     if isinstance(run.settings, Classify):
         return f"classification with the encoder {how.trained(run.settings)}"
     return "data, split" if run.kind == "data" else "encoder and data, split"

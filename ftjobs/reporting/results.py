@@ -10,7 +10,7 @@ import numpy as np
 
 from ftjobs import statistics
 from ftjobs.jobfile.fields import Adapt
-from ftjobs.reporting import reference
+from ftjobs.reporting import reference, vocabularies
 from ftjobs.reporting.evidence import Evidence, Intermediate, Run, Stage, Strategy, right
 from ftjobs.reporting.measures import measure_of
 from ftjobs.reporting.phrases import TIMES
@@ -30,6 +30,7 @@ def results(evidence: Evidence) -> list[dict[str, Any]]:
 def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
     """One entry per adapt stage: loss, perplexity and share of tokens guessed right on held-out text, and what its
     objective measures besides."""
+    of_vocabularies = vocabularies.figures(evidence)
     return [
         {
             "stage": one.name,
@@ -40,6 +41,7 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
             "best_epochs": one.figures("best_epoch"),
             **_parameters(one),
             **_stopping(one),
+            **of_vocabularies.get(one.name, {}),
             "texts": one.runs[0].metrics["texts"],
             "tokens": one.runs[0].metrics["tokens"],
             "evaluated_on": one.runs[0].metrics["evaluated_on"],

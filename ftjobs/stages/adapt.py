@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,11 @@ from accelerate.utils import set_seed
 
 from ftjobs.data import prepared
 from ftjobs.data.pairs import PairExamples
+from ftjobs.data.prepared import Sentences
 from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
-from ftjobs.models import checkpoints, heads
+from ftjobs.models import checkpoints, heads, vocabulary
 from ftjobs.progress import LOG
 from ftjobs.training import lora, memory, pretraining
 from ftjobs.training.loop import train
@@ -27,7 +27,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`.
 
     Writes `model/` (the encoder with every weight of its input, and its masked-LM head), `metrics.json` (every epoch),
-    `metrics.jsonl` (also every tenth step) and `timing.json`.
+    `metrics.jsonl` (also every tenth step), `timing.json`, and `vocabulary.json` (the new words) if there are any.
 
     Raises:
         UserError: the encoder or the texts cannot serve the objective.
@@ -48,9 +48,14 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     beyond = heads.weights_beyond(trainee.encoder, folder)
     limit = checkpoints.longest_input(trainee.encoder, tokenizer, settings.max_length)
     trained_splits = ["train"] if settings.corpus == "train" else list(data.splits)
-    texts = chain.from_iterable(data.splits[name].sentences for name in trained_splits)
-    examples = pretraining.examples(settings, tokenizer, texts, limit, seed)
+    texts = Sentences([column for name in trained_splits for column in data.splits[name].columns])
     held_out_texts = data.splits[data.selection_split].sentences
+    extension = None
+    if settings.vocabulary is not None:
+        tokenizer, extension = vocabulary.extend(
+            trainee.encoder, tokenizer, texts, held_out_texts, settings.vocabulary, seed
+        )
+    examples = pretraining.examples(settings, tokenizer, texts, limit, seed)
     held_out = pretraining.examples(settings, tokenizer, held_out_texts, limit, _EVALUATION_SEED)
     LOG.info(
         "adapting on %d texts of %d tokens, %d cut to %d; evaluating on %d %s texts",
@@ -95,6 +100,9 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         **trained.stopping(settings),
         **({"parameters": adapted} if adapted else {}),
     }
+    if extension is not None:
+        metrics["vocabulary"] = extension.metrics(before, metrics["best"])
+        extension.write(output)
     if isinstance(examples, PairExamples):
         metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.singles}
     trained.write(output, metrics, len(examples))

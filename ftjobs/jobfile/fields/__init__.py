@@ -14,6 +14,7 @@ from ftjobs.jobfile.fields.job import Job
 from ftjobs.jobfile.fields.lora import Lora
 from ftjobs.jobfile.fields.tracking import Tracking, WandbTracking
 from ftjobs.jobfile.fields.training import TrainingFields
+from ftjobs.jobfile.fields.vocabulary import Vocabulary
 
 __all__ = [
     "OBJECTIVE_FIGURES",
@@ -30,5 +31,6 @@ __all__ = [
     "Split",
     "Tracking",
     "TrainingFields",
+    "Vocabulary",
     "WandbTracking",
 ]

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.training import TrainingFields
+from ftjobs.jobfile.fields.vocabulary import Vocabulary
 
 Share = Annotated[float, Field(ge=0, le=1)]
 #: Shares that objectives measure beside that of masked tokens guessed right: their names in metrics, and in words.
@@ -67,6 +68,22 @@ class Adapt(TrainingFields):
     brings its generator."""
     corpus: Literal["train", "all"] = "train"
     """Texts of the training split only, or of all splits (validation and test texts without their labels)."""
+    vocabulary: Vocabulary | None = None
+    """Words of the domain to add to the tokenizer before training."""
+
+    @model_validator(mode="after")
+    def _new_words_are_trained(self) -> Adapt:
+        if self.vocabulary is not None and self.lora is not None:
+            raise ValueError(
+                "`vocabulary` and `lora` do not go together: LoRA leaves embeddings as they are, so new words would "
+                "stay where they start; leave out one"
+            )
+        if self.vocabulary is not None and self.objective == "replaced-token":
+            raise ValueError(
+                "`vocabulary` is not for objective: replaced-token, whose generator has a vocabulary too; add words "
+                "in a stage with objective: mlm, and let one with replaced-token take its encoder"
+            )
+        return self
 
     @model_validator(mode="after")
     def _of_the_objective(self) -> Adapt:

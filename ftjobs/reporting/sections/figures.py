@@ -16,7 +16,7 @@ from ftjobs.reporting.phrases import (
     quoted,
     spread,
 )
-from ftjobs.reporting.sections import objectives
+from ftjobs.reporting.sections import new_words, objectives
 
 
 def results(content: dict[str, Any]) -> Section | None:
@@ -145,9 +145,9 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     if not content["adaptation"]:
         return None
     own = objectives.has_own(content["adaptation"])
-    header = ["model", "texts", "masked-LM loss", "perplexity", "tokens guessed, %", *([objectives.HEADER] * own)]
-    header += ["best epoch"]
-    header += ["training time", "examples/s", "peak memory", "device"]
+    bits = new_words.has_bits(content["adaptation"])
+    header = ["model", "texts", "masked-LM loss", "perplexity", *([new_words.HEADER] * bits), "tokens guessed, %"]
+    header += [*([objectives.HEADER] * own), "best epoch", "training time", "examples/s", "peak memory", "device"]
     rows = []
     for row in content["adaptation"]:
         before, after = row["before"], row["after"]
@@ -157,6 +157,7 @@ def adaptation(content: dict[str, Any]) -> Section | None:
                 f"{row['texts']:,}",
                 f"{before['loss']:.3f} → {_figure(after['loss'], '.3f')}",
                 f"{before['perplexity']:,.1f} → {_figure(after['perplexity'], ',.1f')}",
+                *([new_words.bits(row)] * bits),
                 f"{percent(before['accuracy'], 1)} → {percent(after['accuracy']['mean'], 1)}",
                 *([objectives.own_figures(row)] * own),
                 ", ".join(map(str, row["best_epochs"])),
@@ -167,14 +168,14 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     seen = ", which were trained on too" if first["evaluation_texts_also_trained_on"] else ""
     measured = (
         f"Masked language modelling, before → after adapting, measured on the texts of the {first['evaluated_on']} "
-        f"split{seen}.{objectives.methods(content['adaptation'])}"
+        f"split{seen}.{objectives.methods(content['adaptation'])}{new_words.about(content['adaptation'])}"
     )
     plot = Plot(
         "adaptation",
         "Loss and perplexity on held-out text by epoch of adaptation",
         "Epoch 0 is the encoder as it came.",
     )
-    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1, *([5] * own)}))
+    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1, *([5 + bits] * own)}))
     more = [Prose(text) for about in (_about_stopping, _about_parameters) if (text := about(content["adaptation"]))]
     return Section("Adaptation", [Prose(measured), table, *more, plot])
 
