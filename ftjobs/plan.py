@@ -18,7 +18,7 @@ from typing import Any
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.derived import Derived, derived, users
-from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Job, Tracking
+from ftjobs.jobfile.fields import GENERATOR, Adapt, Classify, Data, Encoder, Fields, Job, Tracking
 from ftjobs.jobfile.labeltypes import default_metric
 from ftjobs.jobfile.resolved import resolved
 
@@ -246,5 +246,6 @@ def _folder_content(folder: Path) -> list[list[str]]:
             f"encoder.model: {folder} is no folder (looked at {folder.absolute()}); give a hub id such as "
             "google-bert/bert-base-cased, or a folder with config.json, weights and tokenizer files"
         )
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return [[path.name, localfiles.digest(path)] for path in files]
+    inside = [*folder.iterdir(), *(folder / GENERATOR).glob("*")]
+    files = sorted(path for path in inside if path.is_file() and not path.name.startswith("."))
+    return [[path.relative_to(folder).as_posix(), localfiles.digest(path)] for path in files]

@@ -8,7 +8,7 @@ from typing import Any
 from ftjobs import statistics
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.fields import Hypothesis
-from ftjobs.reporting import hypotheses
+from ftjobs.reporting import hypotheses, vocabularies
 from ftjobs.reporting.evidence import Evidence, Stage, Strategy
 from ftjobs.reporting.measures import measure_of
 from ftjobs.reporting.results import SEED
@@ -91,10 +91,12 @@ def _interval(chosen: Strategy, position: int) -> list[float]:
 
 
 def _encoder_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
-    stage, run = min(
-        ((stage, run) for stage in evidence.adaptations for run in stage.runs),
-        key=lambda x: x[1].metrics["best"]["loss"],
-    )
+    """That of the lowest loss; of encoders with different vocabularies, that of the fewest bits per character."""
+    found = [(stage, run, run.metrics["best"]["loss"]) for stage in evidence.adaptations for run in stage.runs]
+    bits = [vocabularies.bits(evidence, stage, loss) for stage, _, loss in found]
+    comparable = [loss if one is None else one for one, (*_, loss) in zip(bits, found, strict=True)]
+    chosen = min(range(len(found)), key=lambda index: (bits[index] is None, comparable[index]))
+    stage, run, _ = found[chosen]
     return {
         "kind": "encoder",
         "stage": stage.name,
@@ -102,6 +104,7 @@ def _encoder_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict
         "chosen_on": run.metrics["evaluated_on"],
         "loss": run.metrics["best"]["loss"],
         "perplexity": run.metrics["best"]["perplexity"],
+        **({} if bits[chosen] is None else {"bits_per_character": bits[chosen]}),
         "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
     }
 

@@ -57,10 +57,11 @@ def ship(content: dict[str, Any]) -> list[Block]:
     name = f"{code(chosen['stage'])}, seed {chosen['seed']}"
     pull = Command([f'ftjobs pull "${{FTJOBS_STORE:-runs}}/{chosen["artifact"]}" {chosen["stage"]}'])
     if chosen["kind"] == "encoder":
-        text = (
-            f"**Take {name}:** the lowest loss on the held-out texts of the {chosen['chosen_on']} split "
-            f"({chosen['loss']:.3f}, perplexity {chosen['perplexity']:.1f})."
-        )
+        texts = f"the held-out texts of the {chosen['chosen_on']} split"
+        lowest = f"the lowest loss on {texts} ({chosen['loss']:.3f}, "
+        if "bits_per_character" in chosen:
+            lowest = f"the fewest bits per character on {texts} ({chosen['bits_per_character']:.3f}, "
+        text = f"**Take {name}:** {lowest}perplexity {chosen['perplexity']:.1f})."
         return [Prose(text), pull]
     if chosen["kind"] == "classifier of its own data":
         own = measure_of(chosen["label_type"])
@@ -117,11 +118,17 @@ def _headline_without_contrast(content: dict[str, Any]) -> str:
         own = measure_of(best["label_type"])
         return f"{code(best['stage'])} {own.level(best[own.key]['mean'], 1)} of its own data"
     if not content["results"]:
-        best = min(content["adaptation"], key=lambda row: row["after"]["perplexity"]["mean"])
+        best = min(content["adaptation"], key=_comparable)
         before, after = best["before"]["perplexity"], best["after"]["perplexity"]["mean"]
         return f"Adapting takes perplexity on held-out text from {before:,.1f} to {after:,.1f}"
     best = next(row for row in content["results"] if row["stage"] == content["to_ship"]["stage"])
     return f"{code(best['stage'])} {measure(content).level(best[measure(content).key]['mean'], 1)}"
+
+
+def _comparable(row: dict[str, Any]) -> tuple[bool, float]:
+    """What adapt stages are ordered by: perplexity, or bits per character where vocabularies differ."""
+    bits = row.get("bits_per_character")
+    return (False, bits["after"]) if bits else (True, row["after"]["perplexity"]["mean"])
 
 
 def _lead_without_contrast(content: dict[str, Any]) -> list[str]:

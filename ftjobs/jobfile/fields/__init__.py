@@ -8,7 +8,7 @@ from ftjobs.jobfile.fields.adapt import OBJECTIVE_FIGURES, Adapt, Replace
 from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.classify import Classify
 from ftjobs.jobfile.fields.data import Data, Split
-from ftjobs.jobfile.fields.encoder import Encoder, Scratch
+from ftjobs.jobfile.fields.encoder import GENERATOR, Encoder, Scratch
 from ftjobs.jobfile.fields.hypothesis import Hypothesis
 from ftjobs.jobfile.fields.job import Job
 from ftjobs.jobfile.fields.lora import Lora
@@ -17,6 +17,7 @@ from ftjobs.jobfile.fields.training import TrainingFields
 from ftjobs.jobfile.fields.vocabulary import Vocabulary
 
 __all__ = [
+    "GENERATOR",
     "OBJECTIVE_FIGURES",
     "Adapt",
     "Classify",
