@@ -11,7 +11,7 @@ from ftjobs.reporting.results import spread
 
 
 def by_label(evidence: Evidence) -> list[dict[str, Any]]:
-    """One entry per label, the most frequent in test first: rows that have it, and per strategy precision, recall and F1.
+    """One entry per label, the most frequent first: rows that have it, and per strategy precision, recall and F1.
 
     Each is the mean over seeds, and 0 where nothing was predicted or nothing was there.
     """
