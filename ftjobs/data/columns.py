@@ -46,11 +46,12 @@ def missing(where: str, present: Sequence[str], needed: dict[str, str]) -> list[
 class Values:
     """Types and values of the needed columns, looked at a table at a time.
 
-    Texts are strings; labels and groups are strings, whole numbers or booleans; none is missing or blank.
+    Texts are strings; labels and groups are strings, whole numbers or booleans; none is missing or blank, unless gaps
+    are allowed.
     """
 
-    def __init__(self, where: str, needed: dict[str, str]) -> None:
-        self._where, self._needed = where, needed
+    def __init__(self, where: str, needed: dict[str, str], gaps: bool = False) -> None:
+        self._where, self._needed, self._gaps = where, needed, gaps
         self._rows = 0
         self._wrong: dict[str, str] = {}  # columns of a type that is not taken, with that type
         self._blank: dict[str, tuple[int, str]] = {}  # columns with gaps: how many, and where the first is
@@ -65,6 +66,8 @@ class Values:
             accepted = ("strings", "nothing") if field == TEXT else ("strings", "integers", "booleans", "nothing")
             if kind not in accepted:
                 self._wrong.setdefault(name, kind)
+                continue
+            if self._gaps:
                 continue
             blank = _blank(table[name], kind)
             if count := pc.sum(blank).as_py() or 0:
