@@ -63,7 +63,7 @@ class Life:
                 stage notices is then told to them alone, and leaves nothing behind.
         """
         self.storage, self.run = storage, run
-        self._tells = attended and run.kind == "prepare"
+        self._tells = attended and run.kind in ("prepare", "data")
         self.step, self.total = 0, 0
         self._figures: dict[str, float] = {}
         self._started = time.monotonic()

@@ -17,11 +17,14 @@ from typing import Any
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles
+from ftjobs.jobfile.derived import Derived, derived, users
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Job, Tracking
+from ftjobs.jobfile.resolved import resolved
 
 #: Raise a kind's number when its code, or a default, starts to give other results for the same settings.
-STAGE_VERSIONS = {"prepare": 2, "adapt": 2, "classify": 2, "report": 2}
-#: `prepare` and `report` run once for all seeds; this stands where a seed would.
+STAGE_VERSIONS = {"prepare": 2, "data": 1, "adapt": 2, "classify": 2, "report": 2}
+#: Kinds that run once for all seeds, and what stands where a seed would.
+_WITHOUT_SEEDS = ("prepare", "data", "report")
 NO_SEED = 0
 NO_TRACKING = Tracking()
 
@@ -33,14 +36,27 @@ class Prepare(Fields):
     data: Data
 
 
+class OwnData(Fields):
+    """Settings of a `data` stage: data that stages have to themselves."""
+
+    stage: str
+    """The first of these stages."""
+    data: Data
+
+
 class Report(Fields):
     """Settings of the `report` stage."""
 
     pipeline: str
     stages: list[str]
     hypotheses: list[str]
+    own_data: dict[str, str]
+    """Stages with data of their own, and the stage that brings it."""
     job: dict[str, Any]
     """The job as resolved: every field with its default filled in, and nothing that names this machine."""
+
+
+Settings = Prepare | OwnData | Adapt | Classify | Report
 
 
 @dataclass(frozen=True)
@@ -51,7 +67,7 @@ class StageRun:
     stage: str
     kind: str
     seed: int
-    settings: Prepare | Adapt | Classify | Report
+    settings: Settings
     identity: str
     inputs: dict[str, StageRun] = field(default_factory=dict)
     tracking: Tracking = NO_TRACKING
@@ -64,8 +80,13 @@ class StageRun:
 
     @property
     def has_seed(self) -> bool:
-        """Whether the stage is repeated for every seed; `prepare` and `report` are not."""
-        return self.kind not in ("prepare", "report")
+        """Whether the stage is repeated for every seed: those that train are."""
+        return self.kind not in _WITHOUT_SEEDS
+
+    @property
+    def data(self) -> StageRun:
+        """The stage that brings the data that this one works on: `prepare`, unless it has data of its own."""
+        return self.inputs.get("data") or self.inputs["prepare"]
 
     @property
     def title(self) -> str:
@@ -86,47 +107,34 @@ def plan(job: Job) -> list[StageRun]:
     """
     prepare_settings = Prepare(encoder=job.encoder, data=job.data)
     prepare = _stage_run(job, "prepare", "prepare", NO_SEED, prepare_settings, {}, _prepare_content(prepare_settings))
+    brought = {one.name: _bringing(job, one) for one in derived(job)}
+    needs = users(job)
     runs: dict[tuple[str, int], StageRun] = {}
     for name in _in_order(job):
         settings = job.stage(name)
-        content = settings.model_dump(exclude={"encoder", "kind", "save_every"}, exclude_defaults=True)
+        content = settings.model_dump(exclude={"encoder", "kind", "save_every", "data"}, exclude_defaults=True)
+        own: dict[str, StageRun] = {one.kind: brought[one.name] for one in needs.get(name, [])}
         for seed in job.seeds:
             source = prepare if settings.encoder is None else runs[settings.encoder, seed]
-            inputs = {"prepare": prepare, "encoder": source}
+            inputs = {"prepare": prepare, "encoder": source, **own}
             runs[name, seed] = _stage_run(job, name, settings.kind, seed, settings, inputs, content)
-    report_settings = Report(pipeline=job.name, stages=list(job.stages), hypotheses=job.hypotheses, job=resolved(job))
-    inputs = {"prepare": prepare} | {f"{run.stage}/seed-{run.seed}": run for run in runs.values()}
+    own_data = {name: one.name for name, found in needs.items() for one in found if one.kind == "data"}
+    report_settings = Report(
+        pipeline=job.name, stages=list(job.stages), hypotheses=job.hypotheses, own_data=own_data, job=resolved(job)
+    )
+    trained = {f"{run.stage}/seed-{run.seed}": run for run in runs.values()}
+    inputs = {"prepare": prepare, **brought, **trained}
     # What else the job as resolved holds decides through the identities of what the report reads.
-    content = report_settings.model_dump(exclude={"job"})
+    content = report_settings.model_dump(exclude={"job", "own_data"})
     content |= {"seeds": job.seeds, "encoders": {name: job.stage_encoder(name) for name in job.stages}}
     report = _stage_run(job, "report", "report", NO_SEED, report_settings, inputs, content)
-    return [prepare, *runs.values(), report]
+    return [prepare, *brought.values(), *runs.values(), report]
 
 
-def resolved(job: Job) -> dict[str, Any]:
-    """The job as one could write it with nothing left to defaults: a job file that makes the same artifacts.
-
-    Local files are named without their folder, so the file works beside them. Tracking and the times at which training
-    state is saved change no result and are left out.
-    """
-    fields = job.model_dump(mode="json", exclude={"defaults", "stages", "tracking"}, exclude_none=True)
-    source = fields["data"]["source"]
-    if isinstance(source, dict):
-        fields["data"]["source"] = {split: _without_folder(one) for split, one in source.items()}
-    else:
-        fields["data"]["source"] = _without_folder(source)
-    if "model" in fields["encoder"]:
-        fields["encoder"]["model"] = _without_folder(fields["encoder"]["model"])
-    hypotheses = fields.pop("hypotheses")
-    stages = {
-        name: job.stage(name).model_dump(mode="json", exclude={"save_every"}, exclude_none=True) for name in job.stages
-    }
-    return {**fields, "stages": stages, "hypotheses": hypotheses}
-
-
-def _without_folder(source: str) -> str:
-    """The name of a local file or folder; hub ids and addresses as they are."""
-    return Path(os.path.abspath(os.path.expanduser(source))).name if localfiles.is_local(source) else source
+def _bringing(job: Job, one: Derived) -> StageRun:
+    settings = OwnData(stage=one.users[0], data=one.settings)
+    content = {"data": _data_content(one.settings, f"stages.{one.users[0]}.data")}
+    return _stage_run(job, one.name, one.kind, NO_SEED, settings, {}, content)
 
 
 def select(runs: list[StageRun], stage: str, seed: int | None = None) -> StageRun:
@@ -181,7 +189,7 @@ def _stage_run(
     stage: str,
     kind: str,
     seed: int,
-    settings: Prepare | Adapt | Classify | Report,
+    settings: Settings,
     inputs: dict[str, StageRun],
     content: dict[str, Any],
 ) -> StageRun:
@@ -200,23 +208,30 @@ def _stage_run(
 def _prepare_content(settings: Prepare) -> dict[str, Any]:
     """What decides the result of `prepare`: local files count by their content, not by their path."""
     content = settings.model_dump(exclude_defaults=True)
-    source = settings.data.source
-    if isinstance(source, dict):
-        content["data"]["source"] = {split: _source_content(one, settings.data) for split, one in source.items()}
-    else:
-        content["data"]["source"] = _source_content(source, settings.data)
+    content["data"] = _data_content(settings.data, "data")
     model = settings.encoder.model
     if model is not None and localfiles.is_local(model):
         content["encoder"] = {"files": _folder_content(Path(os.path.expanduser(model)))}
     return content
 
 
-def _source_content(source: str, data: Data) -> Any:
+def _data_content(data: Data, field: str) -> dict[str, Any]:
+    content = data.model_dump(exclude_defaults=True)
+    if isinstance(data.source, dict):
+        content["source"] = {split: _source_content(one, data, field) for split, one in data.source.items()}
+    else:
+        content["source"] = _source_content(data.source, data, field)
+    return content
+
+
+def _source_content(source: str, data: Data, field: str) -> Any:
     if not localfiles.is_local(source):
         return source
     root = Path(os.path.expanduser(source))
     content = []
-    for path in localfiles.expand(source):  # names count: they say the split; in a folder, those of folders too
+    for path in localfiles.expand(
+        source, f"{field}.source"
+    ):  # names count: they say the split; in a folder, those of folders too
         name = path.relative_to(root).as_posix() if root.is_dir() else path.name
         content.append([name, localfiles.format_of(path, data.format), localfiles.digest(path)])
     return content

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Data, Encoder
-from ftjobs.plan import Prepare
+from ftjobs.plan import OwnData, Prepare
 from ftjobs.progress import LOG
 from ftjobs.storage import Storage, open_storage
 
@@ -21,25 +21,29 @@ _SCHEME = "s3://"
 _TRIES = 3
 
 
-def local_copies(settings: Prepare, work: Path) -> Prepare:
+def local_copies(settings: Prepare | OwnData, work: Path) -> Prepare | OwnData:
     """The settings with every `s3://` address replaced by a local copy of what lies there.
 
     Raises:
         UserError: nothing lies there, or it may not be read.
         FtjobsError: the store does not answer.
     """
-    source = settings.data.source
-    if isinstance(source, dict):
-        copied: str | dict[str, str] = {
-            split: local_copy(one, f"data.source.{split}", work) for split, one in source.items()
-        }
-    else:
-        copied = local_copy(source, "data.source", work)
-    data = Data.model_validate({**settings.data.model_dump(exclude_unset=True), "source": copied})
-    encoder = settings.encoder
+    if isinstance(settings, OwnData):
+        return OwnData(stage=settings.stage, data=_copied(settings.data, f"stages.{settings.stage}.data.source", work))
+    data, encoder = _copied(settings.data, "data.source", work), settings.encoder
     if encoder.model is not None:
         encoder = Encoder(model=local_copy(encoder.model, "encoder.model", work), revision=encoder.revision)
     return Prepare(encoder=encoder, data=data)
+
+
+def _copied(data: Data, field: str, work: Path) -> Data:
+    if isinstance(data.source, dict):
+        copied: str | dict[str, str] = {
+            split: local_copy(one, f"{field}.{split}", work) for split, one in data.source.items()
+        }
+    else:
+        copied = local_copy(data.source, field, work)
+    return Data.model_validate({**data.model_dump(exclude_unset=True), "source": copied})
 
 
 def local_copy(address: str, field: str, work: Path) -> str:

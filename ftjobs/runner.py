@@ -17,7 +17,7 @@ from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.launching import Task, run_together
 from ftjobs.life import Life
 from ftjobs.machines import ALONE, Machines
-from ftjobs.plan import Prepare, Report, StageRun
+from ftjobs.plan import OwnData, Prepare, Report, StageRun
 from ftjobs.progress import LOG
 from ftjobs.remote import local_copies
 from ftjobs.resume import Keeper, Superseded
@@ -122,7 +122,7 @@ def _produce(
     if isinstance(run.settings, Report):
         return output, stage(run.settings, run.seed, inputs, output, needed)
     if keeper is None:
-        settings = local_copies(run.settings, work) if isinstance(run.settings, Prepare) else run.settings
+        settings = local_copies(run.settings, work) if isinstance(run.settings, Prepare | OwnData) else run.settings
         metrics = stage(settings, run.seed, inputs, output)
     elif not machines.alone:
         task = Task(run, storage.uri(""), inputs, output, work, keeper.newest())

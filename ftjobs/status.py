@@ -78,7 +78,7 @@ def remaining(row: dict[str, Any]) -> float | None:
 
 
 def work(run: StageRun, prepared: Manifest | None) -> str:
-    """How much a stage has to do: optimizer steps once the data is prepared, epochs before that."""
+    """How much a stage has to do: optimizer steps once the data that it works on is `prepared`, epochs before that."""
     settings = run.settings
     if not isinstance(settings, Adapt | Classify):
         return "-"

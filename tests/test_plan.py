@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -214,7 +215,7 @@ class TestIdentity:
 
     def test_a_default_is_what_it_was_when_the_version_was_raised_last(self):
         """Defaults are left out of identities: one that changes has to raise the version of its kind."""
-        assert STAGE_VERSIONS == {"prepare": 2, "adapt": 2, "classify": 2, "report": 2}
+        assert STAGE_VERSIONS == {"prepare": 2, "data": 1, "adapt": 2, "classify": 2, "report": 2}
         training = {
             "encoder": None,
             "epochs": 3,
@@ -250,7 +251,7 @@ class TestIdentity:
         defaults: dict[type[Fields], dict[str, Any]] = {
             Adapt: training | adapt,
             Classify: training
-            | {"freeze_encoder": False, "encoder_dropout": False, "metric_for_best": "accuracy"}
+            | {"data": None, "freeze_encoder": False, "encoder_dropout": False, "metric_for_best": "accuracy"}
             | {"unfreeze": "all", "layer_decay": 1.0, "reinitialise_layers": 0},
             Encoder: {"model": None, "revision": "main", "scratch": None},
             Scratch: scratch,
@@ -267,6 +268,67 @@ class TestIdentity:
         before = identities()
         monkeypatch.setitem(STAGE_VERSIONS, "adapt", 1_000)
         assert changed(since=before) == {"adapt", "adapted-head", "adapted-behavioural", "report"}
+
+
+class TestDataOfItsOwn:
+    """An intermediate task: a stage of kind `data` brings what a classify stage has to itself."""
+
+    own = (
+        "stages.nli={kind: classify, epochs: 1, data: {source: me/nli, text: a, label: b, split: {test_fraction: 0.1}}}"
+    )
+    shared = own.replace("stages.nli", "stages.other")
+
+    def test_is_brought_by_a_stage_that_all_who_ask_for_it_share(self):
+        found = runs(self.own, self.shared, "stages.head.encoder=nli", "seeds=[1, 2]")
+        assert [run.stage for run in found if run.seed in (0, 1)] == [
+            *("prepare", "nli-data", "adapt", "nli", "head", "behavioural", "adapted-head", "adapted-behavioural"),
+            *("other", "report"),
+        ]
+        by_name = {run.stage: run for run in found}
+        bringing = by_name["nli-data"]
+        assert (bringing.kind, bringing.seed, bringing.inputs, bringing.has_seed) == ("data", 0, {}, False)
+        assert {run.stage for run in found if run.inputs.get("data") is bringing} == {"nli", "other"}
+        assert (by_name["nli"].data, by_name["head"].data) == (bringing, by_name["prepare"])
+        assert by_name["report"].inputs["nli-data"] is bringing
+        assert by_name["report"].settings.own_data == {"nli": "nli-data", "other": "nli-data"}
+
+    def test_changes_nothing_else(self):
+        before, after = identities(), identities(self.own)
+        assert {name for name in before if before[name] != after[name]} == {"report 0"}
+
+    @pytest.mark.parametrize("change", ["text=c", "source=me/other", "split.test_fraction=0.2", "revision=v2"])
+    def test_decides_its_readers_and_no_more(self, change):
+        overrides = [self.own, "stages.head.encoder=nli"]
+        assert changed(*overrides, f"stages.nli.data.{change}", since=identities(*overrides)) == {
+            *("nli-data", "nli", "head", "report")
+        }
+
+    def test_that_is_the_jobs_is_none(self):
+        data = json.dumps(yaml.safe_load(REFERENCE.read_text())["data"])
+        assert changed(f"stages.head.data={data}") == set()
+        assert runs(f"stages.head.data={data}")[-1].settings.own_data == {}
+
+    def test_files_count_by_content_and_their_names_stay_apart_in_the_resolved_job(self, here):
+        job = yaml.safe_load(REFERENCE.read_text())
+        for folder, text in (("a", "x"), ("b", "y")):
+            Path(folder).mkdir()
+            Path(folder, "rows.csv").write_text(text)
+        job["data"]["source"] = "a/rows.csv"
+        job["stages"]["nli"] = {"kind": "classify", "data": {**job["data"], "source": "b/rows.csv"}}
+        Path("job.yaml").write_text(json.dumps(job))
+        found = runs(job=Path("job.yaml"))
+        resolved = found[-1].settings.job
+        assert resolved["data"]["source"] == "rows.csv"
+        assert resolved["stages"]["nli"]["data"]["source"] == "nli-data/rows.csv"
+        Path("elsewhere/nli-data").mkdir(parents=True)
+        shutil.copy("a/rows.csv", "elsewhere/rows.csv")
+        shutil.copy("b/rows.csv", "elsewhere/nli-data/rows.csv")
+        Path("elsewhere/job.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+        assert identities(job=Path("elsewhere/job.yaml")) == identities(job=Path("job.yaml"))
+
+    def test_a_file_that_is_not_there(self, here):
+        with pytest.raises(UserError, match=r"^stages.nli.data.source: there is no file or folder 'a.csv'"):
+            runs(self.own, "stages.nli.data.source=a.csv")
 
 
 class TestIdentityOfFiles:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ftjobs.cards import basecard
 from ftjobs.data import prepared
-from ftjobs.plan import Prepare, StageRun
+from ftjobs.plan import OwnData, Prepare, StageRun
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Made:
     run: StageRun
     metrics: dict[str, Any]
     data: dict[str, Any]
-    """`data.json` of the pipeline's `prepare`."""
+    """`data.json` of the stage that brought its data, with what `prepare` found out about the encoder."""
     base: dict[str, str]
     """What the base model's own card says of its licence."""
     environment: dict[str, str]
@@ -39,10 +39,13 @@ class Made:
     ) -> Made:
         """From what the runner knows: the run, the folders it read and filled, and its metrics."""
         prepare = output if run.kind == "prepare" else inputs["prepare"]
+        data = prepared.read_summary(prepare / "data")
+        if "data" in inputs:
+            data = {**prepared.read_summary(inputs["data"] / "data"), "encoder": data["encoder"]}
         return cls(
             run=run,
             metrics=metrics,
-            data=prepared.read_summary(prepare / "data"),
+            data=data,
             base=basecard.license_of(prepare / "model"),
             environment=environment,
             model=output / "model",
@@ -64,9 +67,9 @@ class Made:
     @property
     def label(self) -> str | None:
         """The column of the data that holds the class."""
-        prepare = self.chain[0].settings
-        assert isinstance(prepare, Prepare), "every chain begins with `prepare`"
-        return prepare.data.label
+        bringing = (self.run if self.run.kind == "prepare" else self.run.data).settings
+        assert isinstance(bringing, Prepare | OwnData), "nothing else brings data"
+        return bringing.data.label
 
     @property
     def chain(self) -> list[StageRun]:

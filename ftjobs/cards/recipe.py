@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 import yaml
 
 from ftjobs.jobfile import localfiles
-from ftjobs.jobfile.fields import Data, Encoder
+from ftjobs.jobfile.fields import Classify, Data, Encoder
 from ftjobs.plan import Prepare, StageRun
 
 JOB = "job.yaml"
@@ -28,17 +29,31 @@ def job_text(chain: list[StageRun]) -> str:
         "encoder": _encoder(prepare.encoder),
         "data": _data(prepare.data),
         "seeds": [chain[-1].seed],
-        "stages": {
-            run.stage: {"kind": run.kind, **run.settings.model_dump(mode="json", exclude_defaults=True)}
-            for run in chain[1:]
-        },
+        "stages": {run.stage: {"kind": run.kind, **_settings(run)} for run in chain[1:]},
     }
     return yaml.safe_dump(job, sort_keys=False, allow_unicode=True, width=100)
 
 
-def commands(chain: list[StageRun]) -> list[str]:
-    """One command for each stage of `chain`."""
-    return [f"ftjobs stage {JOB} {run.stage}{f' --seed {run.seed}' if run.has_seed else ''}" for run in chain]
+def with_data(chain: list[StageRun]) -> list[StageRun]:
+    """The stages of `chain`, each behind the one that brings it data of its own, if it has any."""
+    found: dict[str, StageRun] = {}
+    for run in chain:
+        if "data" in run.inputs and run.data.identity not in found:  # in the chain's own job it is named after this one
+            found[run.data.identity] = replace(run.data, stage=f"{run.stage}-data")
+        found[run.identity] = run
+    return list(found.values())
+
+
+def command(run: StageRun) -> str:
+    """What runs a stage."""
+    return f"ftjobs stage {JOB} {run.stage}{f' --seed {run.seed}' if run.has_seed else ''}"
+
+
+def _settings(run: StageRun) -> dict[str, Any]:
+    said = run.settings.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(run.settings, Classify) and run.settings.data is not None:
+        said["data"] = _data(run.settings.data, f"{run.data.stage}/" if "data" in run.inputs else "")
+    return said
 
 
 def _encoder(encoder: Encoder) -> dict[str, Any]:
@@ -48,17 +63,20 @@ def _encoder(encoder: Encoder) -> dict[str, Any]:
     return {**said, "scratch": said.get("scratch", {})} if encoder.scratch is not None else said
 
 
-def _data(data: Data) -> dict[str, Any]:
+def _data(data: Data, folder: str = "") -> dict[str, Any]:
+    """`folder`: where local files belong beside the job file, with a slash at the end."""
     said = data.model_dump(mode="json", exclude_defaults=True)
     if isinstance(data.source, dict):
         local = [os.path.expanduser(source) for source in data.source.values() if localfiles.is_local(source)]
         shared = os.path.commonpath([os.path.dirname(path) for path in local]) if local else ""
         said["source"] = {
-            split: f"./{os.path.relpath(os.path.expanduser(source), shared)}" if localfiles.is_local(source) else source
+            split: f"./{folder}{os.path.relpath(os.path.expanduser(source), shared)}"
+            if localfiles.is_local(source)
+            else source
             for split, source in data.source.items()
         }
     elif localfiles.is_local(data.source):
-        said["source"] = f"./{_last_part(data.source)}"
+        said["source"] = f"./{folder}{_last_part(data.source)}"
     return said
 
 

@@ -15,7 +15,7 @@ from ftjobs.statistics import proportion_interval
 
 _LIBRARIES = ("ftjobs", "transformers", "torch", "tokenizers", "python")
 #: Settings that change no result, or stand elsewhere in the card.
-_NO_HYPERPARAMETERS = {"encoder", "kind", "save_every"}
+_NO_HYPERPARAMETERS = {"encoder", "kind", "save_every", "data"}
 _MOST_CLASSES = 30
 #: The line that says which model to load; it is another one on the hub.
 HERE = 'model = "."  # this folder'
@@ -201,8 +201,8 @@ def _training(made: Made) -> str:
 def _lineage(made: Made) -> str:
     chain = made.chain
     rows = [
-        [f"`{run.title}`", _does(run), f"`{run.identity}`", f"`{command}`"]
-        for run, command in zip(chain, recipe.commands(chain), strict=True)
+        [f"`{run.title}`", _does(run), f"`{run.identity}`", f"`{recipe.command(run)}`"]
+        for run in recipe.with_data(chain)
     ]
     versions = ", ".join(f"{name} {made.environment[name]}" for name in _LIBRARIES if name in made.environment)
     return "\n\n".join(
@@ -219,7 +219,7 @@ def _does(run: StageRun) -> str:
         return f"{run.settings.in_words} on the texts"
     if isinstance(run.settings, Classify):
         return f"classification with the encoder {trained(run.settings)}"
-    return "encoder and data, split"
+    return "data, split" if run.kind == "data" else "encoder and data, split"
 
 
 def _percent(share: float) -> str:

@@ -78,10 +78,11 @@ def plan(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJson
     from ftjobs.status import work
 
     runs, storage = open_job(job, overrides, store)
-    prepared = artifacts.find(storage, runs[0])
+    manifests = {one.key: artifacts.find(storage, one) for one in runs}
     rows: list[dict[str, Any]] = []
     for one in runs:
-        published = artifacts.find(storage, one) is not None
+        published = manifests[one.key] is not None
+        prepared = manifests[one.data.key] if one.has_seed else None
         rows.append(
             {
                 "stage": one.stage,

@@ -13,6 +13,7 @@ from ftjobs.doctor.finding import Finding
 from ftjobs.errors import UserError
 from ftjobs.hubfailures import reason
 from ftjobs.jobfile import localfiles
+from ftjobs.jobfile.derived import derived
 from ftjobs.jobfile.fields import Job
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
@@ -26,17 +27,18 @@ def check(path: Path, overrides: Sequence[str]) -> Iterator[Finding]:
     except UserError as error:
         yield from (Finding("job", problem, "problem") for problem in error.problems)
         return
-    yield Finding("job", f"{path}: {len(runs)} runs of {len(job.stages) + 2} stages")
+    yield Finding("job", f"{path}: {len(runs)} runs of {len({run.stage for run in runs})} stages")
     if not huggingface_hub.constants.HF_HUB_OFFLINE:
         yield from _on_the_hub(job)
 
 
 def _on_the_hub(job: Job) -> Iterator[Finding]:
-    model, source = job.encoder.model, job.data.source
+    model = job.encoder.model
     if model is not None and _is_hub_id(model):
         yield _known("encoder", "model", model, job.encoder.revision)
-    if isinstance(source, str) and _is_hub_id(source):
-        yield _known("data", "dataset", source, job.data.revision)
+    for data in (job.data, *(one.settings for one in derived(job) if one.kind == "data")):
+        if isinstance(data.source, str) and _is_hub_id(data.source):
+            yield _known("data", "dataset", data.source, data.revision)
 
 
 def _is_hub_id(address: str) -> bool:

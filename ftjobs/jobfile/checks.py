@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import ValidationError
 
-from ftjobs.jobfile.fields import Classify, Hypothesis, Job
+from ftjobs.jobfile.derived import derived
+from ftjobs.jobfile.fields import Classify, Data, Hypothesis, Job
 
 RESERVED = ("prepare", "report")
 #: Characters of pipeline and stage together. `<pipeline>-<stage>-<identity[:8]>-<highest index>` is the host name of a
 #: pod, a DNS label of at most 63 characters (the API server checks it of Indexed Jobs): room for 10,000 seeds.
 MAX_NAMES = 48
+_NOT_COMPARED = (
+    "is trained and measured on data of its own, so it cannot be compared with stages on the job's data; name a stage "
+    "that takes its encoder"
+)
 Problem = tuple[tuple[str | int, ...], str]
 
 
 def check(job: Job) -> list[Problem]:
     """Every problem that no single field shows, as (path in the job file, message)."""
-    return [*_data(job), *_stages(job), *_cycles(job), *_hypotheses(job)]
+    return [*_data(job), *_stages(job), *_cycles(job), *_derived(job), *_hypotheses(job)]
 
 
 def _data(job: Job) -> Iterator[Problem]:
-    columns = job.data.text_columns
-    if len(set(columns)) < len(columns):
-        yield ("data", "text"), f"column `{columns[0]}` stands twice"
-    if job.data.label in columns:
-        yield ("data", "label"), f"`{job.data.label}` is a text column too"
-    if job.data.label is None:
-        for name, stage in job.stages.items():
-            if isinstance(stage, Classify):
-                yield ("data",), f"`label` is missing; stage `{name}` classifies and needs the column of the class"
-                break
+    classifying = [name for name, stage in job.stages.items() if isinstance(stage, Classify)]
+    yield from _columns(("data",), job.data, [name for name in classifying if job.own_data(name) is None])
     if len(set(job.seeds)) < len(job.seeds):
         yield ("seeds",), f"a seed stands twice in {job.seeds}; each seed is one repetition"
+
+
+def _columns(where: tuple[str, ...], data: Data, classifying: Sequence[str]) -> Iterator[Problem]:
+    """Of the columns of some data, which the stages `classifying` learn the classes of."""
+    columns = data.text_columns
+    if len(set(columns)) < len(columns):
+        yield (*where, "text"), f"column `{columns[0]}` stands twice"
+    if data.label in columns:
+        yield (*where, "label"), f"`{data.label}` is a text column too"
+    if data.label is None and classifying:
+        yield where, f"`label` is missing; stage `{classifying[0]}` classifies and needs the column of the class"
+
+
+def _derived(job: Job) -> Iterator[Problem]:
+    for one in derived(job):
+        yield from _columns(one.field, one.settings, one.users)
+        if one.name in job.stages:
+            reason = f"`{one.name}` is the name of the stage that brings the {one.kind} of `{one.users[0]}`"
+            yield ("stages", one.name), f"{reason}; choose another name"
+        if (total := len(job.name) + len(one.name)) > MAX_NAMES:
+            reason = f"`{job.name}` and `{one.name}`, the stage that brings it, have {total} characters together"
+            yield one.field, f"{reason}, at most {MAX_NAMES}"
 
 
 def _stages(job: Job) -> Iterator[Problem]:
@@ -69,7 +88,8 @@ def _cycles(job: Job) -> Iterator[Problem]:
 
 
 def _hypotheses(job: Job) -> Iterator[Problem]:
-    classifiers = [name for name, stage in job.stages.items() if isinstance(stage, Classify)]
+    own = {name for one in derived(job) if one.kind == "data" for name in one.users}
+    classifiers = [name for name, stage in job.stages.items() if isinstance(stage, Classify) and name not in own]
     for index, text in enumerate(job.hypotheses):
         try:
             hypothesis = Hypothesis.parse(text)
@@ -79,6 +99,8 @@ def _hypotheses(job: Job) -> Iterator[Problem]:
         for name in (hypothesis.better, hypothesis.worse):
             if name not in job.stages:
                 yield ("hypotheses", index), _no_such_stage(name, classifiers)
+            elif name in own:
+                yield ("hypotheses", index), f"`{name}` {_NOT_COMPARED}"
             elif name not in classifiers:
                 yield ("hypotheses", index), f"`{name}` is not a classify stage, so it has no accuracy to compare"
         if hypothesis.better == hypothesis.worse:

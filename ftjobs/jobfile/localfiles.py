@@ -64,7 +64,7 @@ def expand(source: str, field: str = "data.source") -> list[Path]:
         )
     raise UserError(
         f"{field}: there is no file or folder {source!r} (looked at {path.absolute()}); check the path"
-        + (": in a job file it is relative to the job file" if field == "data.source" else "")
+        + (": in a job file it is relative to the job file" if field.endswith("data.source") else "")
     )
 
 

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles, yamltext
 from ftjobs.jobfile.checks import check
+from ftjobs.jobfile.datamappings import data_mappings
 from ftjobs.jobfile.fields import Job
 
 
@@ -87,12 +88,15 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
             return os.path.join(glob.escape(str(folder.absolute())), value)
         return path if localfiles.written_as_path(value) else value
 
-    encoder, source = data.get("encoder"), data.get("data")
+    encoder = data.get("encoder")
     if isinstance(encoder, dict) and "model" in encoder:
         encoder["model"] = anchored(encoder["model"])
-    if isinstance(source, dict) and "source" in source:
-        given = source["source"]
-        source["source"] = {k: anchored(v) for k, v in given.items()} if isinstance(given, dict) else anchored(given)
+    for _, mapping in data_mappings(data):
+        given = mapping.get("source")
+        if given is not None:
+            mapping["source"] = (
+                {k: anchored(v) for k, v in given.items()} if isinstance(given, dict) else anchored(given)
+            )
 
 
 def _override(data: dict[str, Any], override: str) -> yamltext.Path:

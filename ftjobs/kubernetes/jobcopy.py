@@ -16,6 +16,8 @@ from typing import Any
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles, yamltext
+from ftjobs.jobfile.datamappings import data_mappings
+from ftjobs.jobfile.derived import users
 from ftjobs.jobfile.fields import Job
 from ftjobs.kubernetes.stagejobs import StageJob
 
@@ -39,20 +41,25 @@ class JobCopy:
                 f"encoder.model: {job.encoder.model} is a folder on this machine, which pods do not see; upload it "
                 "and give its s3:// address, or give a hub id"
             )
-        self._job = job
+        self._job, self._derived = job, users(job)
         self._data: dict[str, Any] = job.model_dump(mode="json", exclude_unset=True)
         self._paths: dict[str, Path] = {}
-        source = self._data["data"]["source"]
-        if isinstance(source, dict):
-            self._data["data"]["source"] = {split: self._moved(one, f"{split}/") for split, one in source.items()}
-        else:
-            self._data["data"]["source"] = self._moved(source, "")
+        self._addresses: dict[str, str] = {}
+        fields = []
+        for path, mapping in data_mappings(self._data):
+            folder = "" if len(path) == 1 else f"{'.'.join(path)}/"
+            before, source = len(self._paths), mapping["source"]
+            if isinstance(source, dict):
+                mapping["source"] = {split: self._moved(one, f"{folder}{split}/") for split, one in source.items()}
+            else:
+                mapping["source"] = self._moved(source, folder)
+            fields += [f"{'.'.join(path)}.source"] if len(self._paths) > before else []
         self.packed = _pack(self._paths) if self._paths else None
         """The local data files as a tar archive, None if there are none."""
         if self.packed is not None and len(self.packed) > MAX_PACKED:
             raise UserError(
-                f"data.source: the files have {len(self.packed) / 1e3:.0f} kB when packed, and {MAX_PACKED / 1e3:.0f} "
-                "fit into a ConfigMap; upload them and set data.source to their s3:// address"
+                f"{', '.join(fields)}: the files have {len(self.packed) / 1e3:.0f} kB when packed, and "
+                f"{MAX_PACKED / 1e3:.0f} fit into a ConfigMap; upload them and set {fields[-1]} to their s3:// address"
             )
 
     def whole(self) -> str:
@@ -60,15 +67,18 @@ class JobCopy:
         return yamltext.dump(self._data)
 
     def of(self, stage: StageJob) -> str:
-        """The job file for one stage: itself and the stages whose encoders it builds on. A stage that does not change
-        keeps its copy whatever else changes in the job. `prepare` and `report` get the whole."""
+        """The job file for one stage: itself, the stages whose encoders it builds on, and those that stages which bring
+        data for it are named after. A stage that does not change keeps its copy whatever else changes in the job.
+        Stages without seeds get the whole."""
         if not stage.runs[0].has_seed:
             return self.whole()
-        names: list[str] = []
-        name: str | None = stage.stage
-        while name is not None:
-            names.append(name)
-            name = self._job.stage_encoder(name)
+        names: set[str] = set()
+        wanted: list[str | None] = [stage.stage]
+        while wanted:
+            name = wanted.pop()
+            if name is not None and name not in names:
+                names.add(name)
+                wanted += [self._job.stage_encoder(name), *(one.users[0] for one in self._derived.get(name, []))]
         kinds = {self._job.stages[name].kind for name in names}
         data = {key: value for key, value in self._data.items() if key != "hypotheses"}
         if "defaults" in data:
@@ -77,9 +87,12 @@ class JobCopy:
         return yamltext.dump(data)
 
     def _moved(self, source: str, folder: str) -> str:
-        """The address of a source in pods; its local files are noted for packing, with their names kept."""
+        """The address of a source in pods, one for each source: data that is shared stays so. Its local files are noted
+        for packing, with their names kept."""
         if not localfiles.is_local(source):
             return source
+        if source in self._addresses:
+            return self._addresses[source]
         path = Path(os.path.abspath(os.path.expanduser(source)))
         files = [Path(os.path.abspath(file)) for file in localfiles.expand(source)]
         if path.is_dir():
@@ -92,7 +105,8 @@ class JobCopy:
             moved = f"{folder}{path.relative_to(root).as_posix()}"
         for file in files:
             self._paths[f"{folder}{file.relative_to(root).as_posix()}"] = file
-        return f"..{FILES_FOLDER}/{moved}"
+        self._addresses[source] = f"..{FILES_FOLDER}/{moved}"
+        return self._addresses[source]
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -102,6 +102,11 @@ def load_config(folder: Path) -> PreTrainedConfig:
         raise UserError(f"{folder}/config.json: no readable model configuration: {_first_line(error)}") from error
 
 
+def class_names(config: PreTrainedConfig) -> list[str]:
+    """What a checkpoint calls its outputs, in the order of their indices."""
+    return [str(name) for _, name in sorted((config.id2label or {}).items())]
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder.
 

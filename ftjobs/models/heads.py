@@ -45,7 +45,8 @@ def load_masked_lm(folder: Path) -> tuple[PreTrainedModel, list[str]]:
 def load_classifier(folder: Path, classes: list[str]) -> tuple[PreTrainedModel, list[str]]:
     """An encoder with a classification head for `classes`, in fp32.
 
-    A head that the checkpoint brings is kept if it was trained for the same classes, else rebuilt.
+    A head that the checkpoint brings is kept if it was trained for the same classes in the same order, else rebuilt:
+    all of it, whatever shapes happen to fit.
 
     Returns:
         The model, and the names of parameters that are newly initialised (from torch's global generator).
@@ -54,17 +55,28 @@ def load_classifier(folder: Path, classes: list[str]) -> tuple[PreTrainedModel, 
         UserError: the family has no classification head, or the checkpoint holds no such encoder.
     """
     config = checkpoints.load_config(folder)
-    same_classes = list((config.id2label or {}).values()) == classes
+    kept = _is_classifier(config) and checkpoints.class_names(config) == classes
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
     config.problem_type = "single_label_classification"
     model, new = _load(AutoModelForSequenceClassification, folder, config)
-    if not same_classes and any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
+    if not kept and any(name.endswith(_HEADS) for name in config.architectures or []):
         fresh = AutoModelForSequenceClassification.from_config(config)
         head = [name for name, _ in model.named_parameters() if not is_encoder(model, name)]
         model.load_state_dict({name: fresh.get_parameter(name) for name in head}, strict=False)
         new = sorted({*new, *head})
     return model, new
+
+
+#: Classes whose heads have parameters of the same names as those of a classifier, learnt for something else.
+_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
+
+
+def _is_classifier(config: PreTrainedConfig) -> bool:
+    """Whether a checkpoint's head tells single classes: not of a regression, nor of several labels at once."""
+    architectures = config.architectures or []
+    single = config.problem_type in (None, "single_label_classification")
+    return single and any(name.endswith("ForSequenceClassification") for name in architectures)
 
 
 def is_encoder(model: PreTrainedModel, name: str) -> bool:

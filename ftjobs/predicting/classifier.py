@@ -48,7 +48,7 @@ class Classifier:
         """
         folder = _fetched(address, work)
         config, tokenizer = checkpoints.load_config(folder), checkpoints.load_tokenizer(folder)
-        classes = [str(name) for name in (config.id2label or {}).values()]
+        classes = checkpoints.class_names(config)
         model, new = heads.load_classifier(folder, classes)
         if new:
             raise UserError(

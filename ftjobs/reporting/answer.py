@@ -13,11 +13,13 @@ from ftjobs.reporting.evidence import Evidence, Stage, Strategy
 from ftjobs.reporting.results import SEED
 
 #: Fields that say how a stage is run, not what comes of it.
-_NO_DIFFERENCE = {"encoder"}
+_NO_DIFFERENCE = {"encoder", "data"}
 
 
 def does_adapting_pay(evidence: Evidence, tested: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One entry per comparison that asks it: an adapted strategy against its twin on the encoder as it came.
+
+    Training on an intermediate task counts as adapting; an entry for which it is all there was has `intermediate`.
 
     Twins train the same part (head only, or everything). Of several, the one with the fewest other settings is taken,
     then the one that is most accurate on the split that epochs were chosen on. Where the job has the hypothesis
@@ -31,7 +33,12 @@ def does_adapting_pay(evidence: Evidence, tested: list[dict[str, Any]]) -> list[
     entries = {(one["better"], one["worse"]): {**one, "stated": False} for one in made}
     entries |= {pair: {**one, "stated": True} for pair, one in stated.items()}
     return [
-        {**entries[one.name, twin.name], "also_differ_in": _differences(one, twin), "frozen": _frozen(one)}
+        {
+            **entries[one.name, twin.name],
+            "also_differ_in": _differences(one, twin),
+            "frozen": _frozen(one),
+            **({} if evidence.is_adapted(one.name, to_texts=True) else {"intermediate": True}),
+        }
         for one, twin in pairs
     ]
 
@@ -44,10 +51,13 @@ def to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any
     split decides only where a job has no other, and then the entry's `chosen_on` says so. `level_with` names the
     strategies that the test rows cannot tell from it: the 95 % interval of the difference holds zero.
 
-    A job without classifiers ships the encoder with the lowest loss on held-out text.
+    A job without classifiers ships the encoder with the lowest loss on held-out text, and one in which every stage has
+    data of its own the first of these.
     """
-    if not evidence.strategies:
+    if evidence.adaptations and not evidence.strategies:
         return _encoder_to_ship(evidence, published)
+    if not evidence.strategies:
+        return _own_to_ship(evidence, published)
     ranked = sorted(evidence.strategies, key=lambda one: (-mean(one.selection_accuracy), _effort(evidence, one)))
     chosen = ranked[0]
     position = max(range(len(chosen.runs)), key=lambda index: chosen.selection_accuracy[index])
@@ -81,6 +91,20 @@ def _encoder_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict
         "chosen_on": run.metrics["evaluated_on"],
         "loss": run.metrics["best"]["loss"],
         "perplexity": run.metrics["best"]["perplexity"],
+        "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
+    }
+
+
+def _own_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
+    """The first stage: with data of their own, which differ, there is nothing to choose by."""
+    stage = evidence.intermediate[0]
+    run = max(stage.runs, key=lambda run: run.best[run.metrics["selected_on"]]["accuracy"])
+    return {
+        "kind": "classifier of its own data",
+        "stage": stage.name,
+        "seed": run.seed,
+        "accuracy": run.metrics["accuracy"],
+        "chosen_on": run.metrics["selected_on"],
         "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
     }
 

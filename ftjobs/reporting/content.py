@@ -8,6 +8,7 @@ from ftjobs.artifacts import Manifest
 from ftjobs.reporting import answer, disagreements, hypotheses, provenance, quality, reference, results
 from ftjobs.reporting.caveats import caveats
 from ftjobs.reporting.evidence import Evidence
+from ftjobs.reporting.intermediate import intermediate
 
 #: Raised when a field of `report.json` changes its meaning or goes.
 VERSION = 2
@@ -31,6 +32,7 @@ def content(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any
         "results": rows,
         "reference_encoder_differs": reference.encoder_differs(evidence) if any(r["published"] for r in rows) else None,
         "adaptation": results.adaptation(evidence),
+        **({"intermediate": intermediate(evidence)} if evidence.intermediate else {}),
         "hypotheses": tested,
         "caveats": caveats(evidence),
         "confusion": quality.confusion(evidence),

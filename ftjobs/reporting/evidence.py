@@ -109,6 +109,17 @@ class Strategy(Stage):
 
 
 @dataclass(frozen=True)
+class Intermediate(Stage):
+    """A `classify` stage on data of its own."""
+
+    data: PreparedData
+    summary: dict[str, Any]
+    """What the stage that brought the data found out about it."""
+    right: np.ndarray
+    """bool (S, M): whether the prediction is the label, per seed and row of its own test split."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that a report is made of."""
 
@@ -118,6 +129,7 @@ class Evidence:
     """What `prepare` found out about the data and the encoder."""
     strategies: list[Strategy]
     adaptations: list[Stage]
+    intermediate: list[Intermediate]
 
     @property
     def seeds(self) -> list[int]:
@@ -143,9 +155,11 @@ class Evidence:
             found.append(name := encoder)
         return found
 
-    def is_adapted(self, name: str) -> bool:
-        """Whether a stage builds on an encoder that was adapted to the domain."""
-        return any(self.report.job["stages"][one]["kind"] == "adapt" for one in self.lineage(name))
+    def is_adapted(self, name: str, to_texts: bool = False) -> bool:
+        """Whether a stage builds on an encoder that was adapted to texts of the domain, or (unless only that is asked
+        for) trained on an intermediate task."""
+        stages, own = self.report.job["stages"], () if to_texts else self.report.own_data
+        return any(stages[one]["kind"] == "adapt" or one in own for one in self.lineage(name))
 
     def strategy(self, name: str) -> Strategy:
         """The classify stage of this name."""
@@ -162,17 +176,27 @@ def read(report: Report, inputs: dict[str, Path]) -> Evidence:
     data = prepared.read(folder)
     strategies: list[Strategy] = []
     adaptations: list[Stage] = []
+    intermediate: list[Intermediate] = []
     for name in report.stages:
         settings = report.job["stages"][name]
         runs = [_run(inputs[f"{name}/seed-{seed}"], seed) for seed in report.job["seeds"]]
         if settings["kind"] == "adapt":
             adaptations.append(Stage(name, settings, runs))
             continue
+        if name in report.own_data:
+            intermediate.append(_intermediate(name, settings, runs, inputs[report.own_data[name]] / "data"))
+            continue
         predictions = np.stack([_predicted(name, run, data) for run in runs])
         labels = data.splits["test"].labels
         assert labels is not None, "the job file's checks let no classify stage through without labels"
         strategies.append(Strategy(name, settings, runs, predictions, labels, data.classes))
-    return Evidence(report, data, prepared.read_summary(folder), strategies, adaptations)
+    return Evidence(report, data, prepared.read_summary(folder), strategies, adaptations, intermediate)
+
+
+def _intermediate(name: str, settings: dict[str, Any], runs: list[Run], folder: Path) -> Intermediate:
+    data = prepared.read(folder)
+    right = np.stack([_predicted(name, run, data) == data.splits["test"].labels for run in runs])
+    return Intermediate(name, settings, runs, data, prepared.read_summary(folder), right)
 
 
 def write_predictions(evidence: Evidence, path: Path) -> None:

@@ -17,20 +17,25 @@ def headline(content: dict[str, Any]) -> str:
     contrasts = content["does_adapting_pay"]
     if not contrasts:
         return _headline_without_contrast(content)
+    what = "the intermediate task" if all("intermediate" in one for one in contrasts) else "adapting"
     groups = {verdict: [one for one in contrasts if one["verdict"] == verdict] for verdict in _PREDICATES}
     groups = {verdict: found for verdict, found in groups.items() if found}
     if len(groups) == 1:
         verdict = next(iter(groups))
         if verdict == "undecided":
-            return "Whether adapting pays is undecided"
-        return f"Adapting {_PREDICATES[verdict]}{_by(contrasts)}"
+            return f"Whether {what} pays is undecided"
+        return f"{_capital(what)} {_PREDICATES[verdict]}{_by(contrasts)}"
     if len(contrasts) > _NAMED:
         parts = [f"{_PREDICATES[verdict]} in {len(found)}" for verdict, found in groups.items()]
-        return f"Of {len(contrasts)} comparisons, adapting {listed(parts)}"
+        return f"Of {len(contrasts)} comparisons, {what} {listed(parts)}"
     parts = [
         f"{_PREDICATES[verdict]} over {listed([code(x['worse']) for x in found])}" for verdict, found in groups.items()
     ]
-    return f"Adapting {listed(parts)}"
+    return f"{_capital(what)} {listed(parts)}"
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def lead(content: dict[str, Any]) -> list[str]:
@@ -55,6 +60,9 @@ def ship(content: dict[str, Any]) -> list[Block]:
             f"**Take {name}:** the lowest loss on the held-out texts of the {chosen['chosen_on']} split "
             f"({chosen['loss']:.3f}, perplexity {chosen['perplexity']:.1f})."
         )
+        return [Prose(text), pull]
+    if chosen["kind"] == "classifier of its own data":
+        text = f"**Take {name}.** It is right on **{percent(chosen['accuracy'])} %** of the test rows of its own data."
         return [Prose(text), pull]
     what = (
         f"**Ship {name}.** It is right on **{percent(chosen['accuracy'])} %** of the test rows (95 % interval "
@@ -108,6 +116,9 @@ def _contrast(content: dict[str, Any], one: dict[str, Any], accuracy: dict[str, 
 
 
 def _headline_without_contrast(content: dict[str, Any]) -> str:
+    if not content["results"] and not content["adaptation"]:
+        best = content["intermediate"][0]
+        return f"{code(best['stage'])} is right on {percent(best['accuracy']['mean'], 1)} % of its own test rows"
     if not content["results"]:
         best = min(content["adaptation"], key=lambda row: row["after"]["perplexity"]["mean"])
         before, after = best["before"]["perplexity"], best["after"]["perplexity"]["mean"]
@@ -117,6 +128,8 @@ def _headline_without_contrast(content: dict[str, Any]) -> str:
 
 
 def _lead_without_contrast(content: dict[str, Any]) -> list[str]:
+    if not content["results"] and not content["adaptation"]:
+        return ["Every stage of this job has data of its own, so there is nothing to compare on the job's data."]
     if not content["results"]:
         return [
             "This job has no labels: it says how well the encoder knows the domain's texts, and not whether that helps "

@@ -88,6 +88,18 @@ def size(number: float) -> str:
     return f"{number:.0f} {unit}" if number >= 10 or unit == "B" else f"{number:.1f} {unit}"
 
 
+def cost(cost: dict[str, Any]) -> list[str]:
+    """What training took, as cells: time, examples per second, peak memory, devices."""
+    memory = size(cost["peak_memory_bytes"]) if cost["peak_memory_bytes"] is not None else "-"
+    speed = cost["examples_per_second"]
+    return [
+        duration(cost["stage_seconds"]),
+        f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}",
+        memory,
+        listed(cost["devices"]),
+    ]
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """`1 seed`, `3 seeds`, `2,834 rows`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

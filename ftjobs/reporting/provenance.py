@@ -18,7 +18,7 @@ def what_was_run(evidence: Evidence, published: dict[str, Manifest]) -> dict[str
     artifacts = []
     versions: list[dict[str, Any]] = []
     for role, manifest in published.items():
-        stage, seed = (role, None) if role == "prepare" else (manifest.stage, manifest.seed)
+        stage, seed = (role, None) if manifest.kind in ("prepare", "data") else (manifest.stage, manifest.seed)
         artifacts.append(
             {
                 "stage": stage,
@@ -40,16 +40,30 @@ def what_was_run(evidence: Evidence, published: dict[str, Manifest]) -> dict[str
         "encoder": evidence.summary["encoder"],
         "data": evidence.summary["provenance"],
         "local_files": local_files(evidence),
+        **({"own_data": _own_data(evidence)} if evidence.intermediate else {}),
     }
+
+
+def _own_data(evidence: Evidence) -> dict[str, Any]:
+    """The stages that brought data of its own to others, and where that came from."""
+    return {evidence.report.own_data[one.name]: one.summary["provenance"] for one in evidence.intermediate}
 
 
 def local_files(evidence: Evidence) -> dict[str, str]:
     """Fields of the job that name local files, with the name that the job in the report gives them."""
     fields: dict[str, str] = {}
-    if "files" in evidence.summary["provenance"]:
-        source = evidence.report.job["data"]["source"]
-        sources = {f"data.source.{split}": one for split, one in source.items()} if isinstance(source, dict) else {}
-        fields |= sources or {"data.source": source}
+    job = evidence.report.job
+    given = {"data": (evidence.summary, job["data"])}
+    given |= {
+        f"stages.{one.name}.data": (one.summary, job["stages"][one.name]["data"]) for one in evidence.intermediate
+    }
+    for path, (summary, data) in given.items():
+        if "files" in summary["provenance"]:
+            source = data["source"]
+            sources = (
+                {f"{path}.source.{split}": one for split, one in source.items()} if isinstance(source, dict) else {}
+            )
+            fields |= sources or {f"{path}.source": source}
     if "folder" in evidence.summary["encoder"]:
         fields["encoder.model"] = evidence.report.job["encoder"]["model"]
     return {field: name for field, name in fields.items() if "://" not in name}

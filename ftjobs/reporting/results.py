@@ -11,7 +11,7 @@ import numpy as np
 from ftjobs import statistics
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.reporting import reference
-from ftjobs.reporting.evidence import Evidence, Run, Stage, Strategy
+from ftjobs.reporting.evidence import Evidence, Intermediate, Run, Stage, Strategy
 from ftjobs.reporting.phrases import TIMES
 
 #: Of the bootstrap, so that a report is the same every time it is made.
@@ -55,7 +55,7 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None}
 
 
-def accuracy(strategy: Strategy) -> dict[str, Any]:
+def accuracy(strategy: Strategy | Intermediate) -> dict[str, Any]:
     """Test accuracy: mean, s.d. over seeds, and the 95 % interval of the mean."""
     if len(strategy.runs) == 1:
         right = strategy.right[0]

@@ -27,7 +27,8 @@ from ftjobs.training.session import Session
 
 
 def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, session: Session) -> dict[str, Any]:
-    """Train a classifier on the data of `inputs["prepare"]`, from the encoder of `inputs["encoder"]`.
+    """Train a classifier from the encoder of `inputs["encoder"]`, on the data of `inputs["prepare"]`, or of
+    `inputs["data"]` where the stage has its own.
 
     Writes `model/` (the best epoch), `metrics.json` (every epoch, on every held-out split), `metrics.jsonl` (also every
     tenth step), `predictions.parquet` (one row per test example) and `timing.json`.
@@ -36,7 +37,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         UserError: the encoder cannot be a classifier.
     """
     memory.start_over()
-    data = prepared.read(inputs["prepare"] / "data")
+    data = prepared.read(inputs.get("data", inputs["prepare"]) / "data")
     folder = inputs["encoder"] / "model"
     tokenizer = checkpoints.load_tokenizer(folder)
     set_seed(seed)

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from datasets import Dataset
 
-from ftjobs.data import labels, prepared, sources
-from ftjobs.data.columns import column_of, in_batches
-from ftjobs.data.prepared import PreparedData, Rows
-from ftjobs.data.splits import overlap, split, text_keys
+from ftjobs.data import labelled, prepared
+from ftjobs.data.prepared import PreparedData
 from ftjobs.data.tokenization import count_tokens
 from ftjobs.jobfile import localfiles
-from ftjobs.jobfile.fields import Data, Encoder
+from ftjobs.jobfile.fields import Encoder
 from ftjobs.models import checkpoints, heads, scratch
 from ftjobs.plan import Prepare
 from ftjobs.progress import LOG
-
-_ID = "__row__"
 
 
 def run(settings: Prepare, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
@@ -35,66 +28,12 @@ def run(settings: Prepare, seed: int, inputs: dict[str, Path], output: Path) -> 
         FtjobsError: the hub does not answer.
     """
     folder = output / "data"
-    data, found = _bring_data(settings.data, folder)
+    data, found = labelled.bring(settings.data, folder)
     origin = _bring_encoder(settings.encoder, data, output / "model")
     lengths = _lengths(data, output / "model")
     prepared.write_summary(data.classes, {**found, "tokens": lengths, "encoder": origin}, folder)
-    for name, rows in data.splits.items():
-        LOG.info("%s: %d rows, %s", name, len(rows), _balance_text(found["labels"].get(name, {})))
-    leaked = found["overlap"]["test"]
-    if leaked["rows_in_training"]:
-        LOG.info(
-            "%d of %d test rows have a text that also stands in training; `group_by: connected` keeps them apart",
-            leaked["rows_in_training"], leaked["rows"],
-        )  # fmt: skip
+    labelled.tell(found)
     return {"rows": found["rows"], "labels": found["labels"], "overlap": found["overlap"], "tokens": lengths}
-
-
-def _bring_data(settings: Data, folder: Path) -> tuple[PreparedData, dict[str, Any]]:
-    """Put the job's rows into `folder`; returns them, to be read from there, and what was found out about them."""
-    source = sources.read(settings)
-    start = 0
-    numbered: dict[str, Dataset] = {}
-    for name in (name for name in prepared.SPLITS if name in source.splits):
-        rows = source.splits[name]
-        numbered[name] = rows.add_column(_ID, np.arange(start, start + len(rows)))
-        start += len(rows)
-    splits = split(numbered, settings.split, settings.text_columns)
-    classes = []
-    if settings.label is not None:  # training comes first
-        classes = labels.class_names(*(column_of(rows, settings.label) for rows in splits.values()))
-    folder.mkdir(parents=True)
-    for name, rows in splits.items():
-        prepared.write_rows(_tables(rows, settings, classes), folder, name)
-    data = prepared.read_splits(folder, classes)
-    keys = {name: text_keys(rows.columns) for name, rows in data.splits.items()}
-    return data, {
-        "rows": {name: len(rows) for name, rows in data.splits.items()},
-        "labels": {name: _balance(rows, classes) for name, rows in data.splits.items()} if classes else {},
-        "overlap": {name: overlap(keys["train"], keys[name]) for name in keys if name != "train"},
-        "text_columns": settings.text_columns,
-        "split": settings.split.model_dump(),
-        "provenance": source.provenance,
-    }
-
-
-def _tables(rows: Dataset, settings: Data, classes: list[str]) -> Iterator[pa.Table]:
-    """The rows as they are published, a few at a time."""
-    for table in in_batches(rows):
-        columns = {"id": table[_ID]}
-        columns |= {name: table[column] for name, column in zip(prepared.TEXTS, settings.text_columns, strict=False)}
-        if settings.label is not None:
-            columns["label"] = pa.array(labels.encode(table[settings.label].to_pylist(), classes))
-        yield pa.table(columns)
-
-
-def _balance(rows: Rows, classes: list[str]) -> dict[str, int]:
-    counts = np.bincount(np.asarray(rows.labels), minlength=len(classes))
-    return dict(zip(classes, counts.tolist(), strict=True))
-
-
-def _balance_text(balance: dict[str, int]) -> str:
-    return ", ".join(f"{count} x {name}" for name, count in balance.items()) or "no labels"
 
 
 def _bring_encoder(settings: Encoder, data: PreparedData, folder: Path) -> dict[str, Any]:

@@ -115,6 +115,56 @@ class TestData:
         ]
 
 
+class TestDataOfItsOwn:
+    own = CLASSIFY | {"data": {"source": "me/nli", "text": "t", "label": "l"}}
+
+    def test_nothing_to_say(self):
+        assert found({"nli": self.own, "head": CLASSIFY | {"encoder": "nli"}}) == []
+
+    @pytest.mark.parametrize(
+        ("change", "path", "message"),
+        [
+            ({"text": ["q", "q"]}, "stages.nli.data.text", "column `q` stands twice"),
+            ({"label": "t"}, "stages.nli.data.label", "`t` is a text column too"),
+            (
+                {"label": None},
+                "stages.nli.data",
+                "`label` is missing; stage `nli` classifies and needs the column of the class",
+            ),
+        ],
+    )
+    def test_is_checked_as_the_jobs_is(self, change, path, message):
+        stages = {"nli": CLASSIFY | {"data": self.own["data"] | change}, "head": CLASSIFY}
+        assert found(stages) == [(path, message)]
+
+    def test_alone_needs_no_label_of_the_job(self):
+        assert found({"a": ADAPT, "nli": self.own}, data={"label": None}) == []
+
+    def test_the_stage_that_brings_it_has_a_name_of_its_own(self):
+        ((path, message),) = found({"nli": self.own, "nli-data": CLASSIFY})
+        assert path == "stages.nli-data"
+        assert message == "`nli-data` is the name of the stage that brings the data of `nli`; choose another name"
+
+    def test_the_stage_that_brings_it_counts_for_the_length_of_names(self):
+        name = "n" * 39
+        assert found({name: self.own, "head": CLASSIFY}, name="abcd") == []
+        ((path, message),) = found({name: self.own, "head": CLASSIFY}, name="abcde")
+        assert path == f"stages.{name}.data"
+        assert message.endswith("the stage that brings it, have 49 characters together, at most 48")
+
+    def test_is_not_compared(self):
+        ((path, message),) = found({"nli": self.own, "head": CLASSIFY}, hypotheses=["head > nli"])
+        assert path == "hypotheses.0"
+        assert message.startswith("`nli` is trained and measured on data of its own, so it cannot be compared")
+
+    def test_that_is_the_jobs_is_compared(self):
+        same = CLASSIFY | {"data": {"source": "me/pairs", "text": ["a", "b"], "label": "same"}}
+        assert found({"nli": same, "head": CLASSIFY}, hypotheses=["head > nli"]) == []
+
+    def test_of_every_stage_is_what_a_pod_may_see_of_a_job(self):
+        assert found({"nli": self.own}) == []
+
+
 class TestHypotheses:
     stages = {"adapt": ADAPT, "head": CLASSIFY, "full": CLASSIFY}
 

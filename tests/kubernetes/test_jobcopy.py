@@ -114,6 +114,58 @@ def test_local_data_of_every_kind_counts_the_same_in_a_pod(source: str, tmp_path
     check_identities(tmp_path / "job.yaml", [], tmp_path / "pods")
 
 
+INTERMEDIATE = """\
+name: small
+encoder: {model: me/encoder}
+data: {source: folder/a.csv, text: [a, b], label: same, split: {test_fraction: 0.1}}
+defaults: {classify: {data: {source: folder/deep/a.csv, text: a, label: b}}}
+stages:
+  one: {kind: classify}
+  two: {kind: classify, encoder: one, data: {source: folder/deep/a.csv, text: a, label: b}}
+  three: {kind: classify, data: {source: %s, text: a, label: b}}
+  four: {kind: classify, encoder: three, data: {source: {train: folder, test: folder/a.csv}, text: a, label: b}}
+  plain: {kind: classify, encoder: two, data: null}
+  same: {kind: classify, encoder: four, data: {source: folder/a.csv, text: [a, b], label: same, split: {test_fraction: 0.1}}}
+hypotheses: [plain > same]
+"""
+
+
+@pytest.mark.parametrize("source", ["pairs.csv", "s3://bucket/pairs.csv", "./folder/*.csv", "me/pairs"])
+def test_data_of_stages_counts_the_same_in_a_pod(source: str, tmp_path: Path):
+    """Shared data stays shared, whichever of its readers a pod's copy of the job holds; files called alike stay apart."""
+    for number, name in enumerate(("pairs.csv", "folder/a.csv", "folder/deep/a.csv")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"a,b,same\nx,y,{number}\n")
+    (tmp_path / "job.yaml").write_text(INTERMEDIATE % source)
+    job = read(tmp_path / "job.yaml")
+    assert [stage.stage for stage in stage_jobs(plan(job)) if stage.kind == "data"] == [
+        *("one-data", "three-data", "four-data")
+    ]
+    check_identities(tmp_path / "job.yaml", [], tmp_path / "pods")
+
+
+def test_a_stage_that_brings_data_is_a_job_without_gpu_that_waits_for_nothing(tmp_path: Path):
+    (tmp_path / "job.yaml").write_text(
+        JOB.replace("hypotheses", "  nli: {kind: classify, data: {source: me/nli, text: t, label: l}}\nhypotheses")
+        % "me/pairs"
+    )
+    job = read(tmp_path / "job.yaml")
+    options = Options(image="ftjobs:0.1.0", store="s3://bucket/runs", gpus=1)
+    jobs = {
+        m["metadata"]["labels"]["ftjobs/stage"]: m
+        for m in render(job, options)
+        if m["kind"] == "Job" and "ftjobs/stage" in m["metadata"]["labels"]
+    }
+    bringing, training = jobs["nli-data"], jobs["nli"]
+    assert (bringing["spec"]["suspend"], bringing["spec"]["completions"]) == (False, 1)
+    assert "nvidia.com/gpu" not in bringing["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert training["metadata"]["annotations"]["ftjobs/needs"].split(",") == ["prepare", "nli-data"]
+    jobset = next(m for m in render(job, options, "jobset") if m["kind"] == "JobSet")
+    entries = {one["name"]: one for one in jobset["spec"]["replicatedJobs"]}
+    assert "dependsOn" not in entries["nli-data"]
+    assert {one["name"] for one in entries["nli"]["dependsOn"]} == {"prepare", "nli-data"}
+
+
 def test_a_path_from_the_command_line_is_packed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "other.csv").write_text("a,b,same\nx,y,1\n")
     (tmp_path / "job.yaml").write_text(JOB % "me/pairs")
@@ -202,6 +254,14 @@ class TestRefused:
         (tmp_path / "pairs.parquet").write_bytes(random.Random(0).randbytes(200_000))
         with pytest.raises(UserError, match=r"data.source: the files have 20\d kB when packed, and 188 fit .*s3://"):
             JobCopy(read(tmp_path / "job.yaml"))
+        (tmp_path / "own.yaml").write_text(
+            JOB.replace(
+                "plain: {kind: classify", "plain: {kind: classify, data: {source: pairs.parquet, text: a, label: b}"
+            ).replace("hypotheses: [head > plain]", "")
+            % "me/pairs"
+        )
+        with pytest.raises(UserError, match=r"^stages.plain.data.source: the files have 20\d kB when packed.*s3://"):
+            JobCopy(read(tmp_path / "own.yaml"))
         (tmp_path / "pairs.parquet").write_bytes(random.Random(0).randbytes(185_000))
         largest = max(render(read(tmp_path / "job.yaml"), OPTIONS), key=lambda manifest: len(json.dumps(manifest)))
         assert 240_000 < len(json.dumps(largest)) < rules.MOST_APPLIED - 1024

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, BertForPreTraining
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    BertForPreTraining,
+)
 
 from ftjobs.errors import UserError
 from ftjobs.models import checkpoints, heads
@@ -133,6 +139,66 @@ def test_a_head_is_kept_for_the_same_classes_only(
         shared = min(len(classes), len(CLASSES))
         assert not torch.equal(second.classifier.weight[:shared], first.classifier.weight[:shared])
     assert torch.equal(second.bert.pooler.dense.weight, first.bert.pooler.dense.weight)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("classes", [CLASSES[::-1], ["a", "b", "c"], ["no", "yes"]])
+def test_a_head_for_other_classes_is_rebuilt_whole(
+    make_encoder: Callable[..., Path], tmp_path: Path, family: str, classes: list[str]
+) -> None:
+    """The same names in another order, as many other names, fewer: not a parameter of the old head is left."""
+    folder = make_encoder(family)
+    first, _ = heads.load_classifier(folder, CLASSES)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(1.0)  # nothing that initialisation could come out as
+    heads.save(first, checkpoints.load_tokenizer(folder), tmp_path / "model", {})
+    second, new = heads.load_classifier(tmp_path / "model", classes)
+    head = {name for name, _ in second.named_parameters() if not heads.is_encoder(second, name)}
+    assert set(new) == head
+    for name, parameter in second.named_parameters():
+        before = first.get_parameter(name)
+        if name in head:
+            assert parameter.shape != before.shape or not torch.isclose(parameter, before).any(), name
+        else:
+            assert torch.equal(parameter, before), name
+
+
+@pytest.mark.parametrize("trained_for", ["regression", "multi_label_classification"])
+def test_a_head_that_was_trained_for_something_else_is_rebuilt(
+    make_encoder: Callable[..., Path], tmp_path: Path, trained_for: str
+) -> None:
+    folder = make_encoder("bert")
+    first, _ = heads.load_classifier(folder, CLASSES)
+    first.config.problem_type = trained_for
+    heads.save(first, checkpoints.load_tokenizer(folder), tmp_path / "model", {})
+    second, new = heads.load_classifier(tmp_path / "model", CLASSES)
+    assert new == ["classifier.bias", "classifier.weight"]
+    assert not torch.equal(second.classifier.weight, first.classifier.weight)
+    assert second.config.problem_type == "single_label_classification"
+
+
+def test_a_head_for_tokens_is_not_taken_for_one_of_texts(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """Its parameters are called alike."""
+    folder = make_encoder("bert")
+    config = checkpoints.load_config(folder)
+    config.id2label = dict(enumerate(CLASSES))
+    tokens = AutoModelForTokenClassification.from_pretrained(folder, config=config)
+    heads.save(tokens, checkpoints.load_tokenizer(folder), tmp_path / "model", {})
+    model, new = heads.load_classifier(tmp_path / "model", CLASSES)
+    assert {"classifier.bias", "classifier.weight"} <= set(new)
+    assert not torch.equal(model.classifier.weight, tokens.classifier.weight)
+
+
+def test_classes_are_read_by_their_index(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_encoder("bert")
+    first, _ = heads.load_classifier(folder, CLASSES)
+    heads.save(first, checkpoints.load_tokenizer(folder), tmp_path / "model", {})
+    written = json.loads((tmp_path / "model/config.json").read_text())
+    written["id2label"] = dict(reversed(written["id2label"].items()))
+    (tmp_path / "model/config.json").write_text(json.dumps(written))
+    assert checkpoints.class_names(checkpoints.load_config(tmp_path / "model")) == CLASSES
+    assert heads.load_classifier(tmp_path / "model", CLASSES)[1] == []
 
 
 def test_weights_that_are_not_the_encoders_are_refused(make_encoder: Callable[..., Path], tmp_path: Path) -> None:

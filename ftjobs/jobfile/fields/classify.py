@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from ftjobs.jobfile.fields.data import Data
 from ftjobs.jobfile.fields.training import TrainingFields
 
 _UNFREEZE = r"^(all|gradual|last-[1-9][0-9]{0,2})$"
@@ -22,6 +23,11 @@ class Classify(TrainingFields):
     """Train a classifier on the labels, on a frozen or a fine-tuned encoder."""
 
     kind: Literal["classify"] = "classify"
+    data: Data | None = None
+    """Data of its own: an intermediate task, whose encoder a later stage takes (`encoder: <this stage>`) and whose head
+    is rebuilt there for the other classes (Phang et al. 2018, Sentence Encoders on STILTs, section 2; which tasks help:
+    Pruksachatkun et al. 2020, Intermediate-Task Transfer Learning, section 4). It is trained and measured on that data
+    only, so it is not compared with the job's strategies."""
     freeze_encoder: bool = False
     """Train only the head: the encoder keeps every weight that came from its checkpoint."""
     encoder_dropout: bool = False

@@ -50,3 +50,7 @@ class Data(Fields):
     def text_columns(self) -> list[str]:
         """The text columns as a list of one or two names."""
         return [self.text] if isinstance(self.text, str) else list(self.text)
+
+    def same_as(self, other: Data) -> bool:
+        """Whether both say the same, whichever way they write it."""
+        return {**self.model_dump(), "text": self.text_columns} == {**other.model_dump(), "text": other.text_columns}

@@ -56,6 +56,14 @@ class Job(Fields):
         encoder: str | None = self._merged(name).get("encoder")
         return encoder
 
+    def own_data(self, name: str) -> Data | None:
+        """The data that a stage is trained and measured on in place of the job's; None where it is the job's."""
+        given = self._merged(name).get("data")
+        if given is None:
+            return None
+        data = Data.model_validate(given)
+        return None if data.same_as(self.data) else data
+
     def _merged(self, name: str) -> dict[str, Any]:
         stage = self.stages[name]
         defaults = self.defaults.adapt if stage.kind == "adapt" else self.defaults.classify

@@ -11,6 +11,7 @@ from ftjobs.reporting.evidence import Evidence
 _CHECKS: tuple[Callable[[Evidence], Iterator[Caveat]], ...] = (
     training.selection,
     data.leakage,
+    data.intermediate_leakage,
     training.one_seed,
     training.collapsed,
     training.no_better_than_majority,

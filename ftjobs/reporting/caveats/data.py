@@ -8,6 +8,7 @@ from typing import Any
 from ftjobs import statistics
 from ftjobs.reporting.caveats.caveat import Caveat, caveat, majority, some
 from ftjobs.reporting.evidence import Evidence
+from ftjobs.reporting.intermediate import intermediate
 from ftjobs.reporting.phrases import code, count, interval, listed, percent, quoted
 
 #: Half width of a 95 % interval from which on a test split counts as small: five points.
@@ -54,6 +55,33 @@ def leakage(evidence: Evidence) -> Iterator[Caveat]:
         text += "Accuracy with and without them stands below. "
     text += "`data.split.group_by: connected` keeps rows that share a text on one side."
     yield caveat("leakage", text, rows=len(seen), rows_in_training=int(seen.sum()), new_rows=new, accuracy=accuracy)
+
+
+def intermediate_leakage(evidence: Evidence) -> Iterator[Caveat]:
+    """Test texts of the job that also stand in the training data of an intermediate task that strategies build on."""
+    for one in intermediate(evidence):
+        if not one["taken_by"]:
+            continue
+        found = one["overlap"]
+        rows, total = found["rows_in_training"], found["rows"]
+        if not rows:
+            text = (
+                f"**No test text stands in the training data of the intermediate task {code(one['stage'])}:** none of "
+                f"the {found['texts']:,} texts of the {total:,} test rows."
+            )
+        else:
+            text = (
+                f"**{rows:,} of {total:,} test rows ({percent(rows / total, 0)} %) have a text that also stands in the "
+                f"training data of the intermediate task {code(one['stage'])}** ({found['texts_in_training']:,} of "
+                f"{found['texts']:,} test texts), with the labels of that task."
+            )
+            parts = [
+                f"{code(name)} {percent(share['in_training'])} % of those right"
+                + ("" if share["new"] is None else f", {percent(share['new'])} % of the others")
+                for name, share in found["accuracy"].items()
+            ]
+            text += f" {some(parts, '; ')}." if parts else ""
+        yield caveat("intermediate task", text, stage=one["stage"], **found)
 
 
 def small_test(evidence: Evidence) -> Iterator[Caveat]:

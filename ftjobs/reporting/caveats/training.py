@@ -140,7 +140,7 @@ def adapted_on_held_out(evidence: Evidence) -> Iterator[Caveat]:
 
 def different_machines(evidence: Evidence) -> Iterator[Caveat]:
     """Times can only be compared when they were measured on the same kind of device."""
-    stages = [*evidence.strategies, *evidence.adaptations]
+    stages = [*evidence.strategies, *evidence.intermediate, *evidence.adaptations]
     devices = sorted({f"{r.timing['device']} ({r.timing['mixed_precision']})" for one in stages for r in one.runs})
     if len(devices) > 1:
         yield caveat(

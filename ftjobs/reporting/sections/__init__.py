@@ -6,7 +6,7 @@ from typing import Any
 
 from ftjobs.reporting import opening
 from ftjobs.reporting.document import Document
-from ftjobs.reporting.sections import figures, reasons, run
+from ftjobs.reporting.sections import figures, reasons, run, tasks
 
 
 def document(content: dict[str, Any], job_file: str) -> Document:
@@ -17,6 +17,7 @@ def document(content: dict[str, Any], job_file: str) -> Document:
         reasons.caveats,
         figures.learning,
         figures.adaptation,
+        tasks.intermediate,
         figures.errors,
         reasons.examples,
     )

@@ -8,13 +8,12 @@ from ftjobs.reporting.document import Block, Plot, Prose, Section, Table
 from ftjobs.reporting.matrices import MOST_MATRICES
 from ftjobs.reporting.phrases import (
     code,
+    cost,
     count,
-    duration,
     interval,
     listed,
     percent,
     quoted,
-    size,
     spread,
 )
 
@@ -40,7 +39,7 @@ def results(content: dict[str, Any]) -> Section | None:
         if has_published:
             known = row["published"]
             cells.append(f"{percent(known['accuracy'])} ({known['best_epoch']})" if known else "-")
-        rows.append([*cells, *_cost(row["cost"])])
+        rows.append([*cells, *cost(row["cost"])])
     shipped = [row["stage"] for row in results].index(content["to_ship"]["stage"])
     table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}), strong=shipped)
     blocks: list[Block] = [Prose(_rows(content)), table, Prose(_how_to_read(content))]
@@ -127,7 +126,7 @@ def adaptation(content: dict[str, Any]) -> Section | None:
                 f"{before['perplexity']:,.1f} → {_figure(after['perplexity'], ',.1f')}",
                 f"{percent(before['accuracy'], 1)} → {percent(after['accuracy']['mean'], 1)}",
                 ", ".join(map(str, row["best_epochs"])),
-                *_cost(row["cost"]),
+                *cost(row["cost"]),
             ]
         )
     first = content["adaptation"][0]
@@ -184,17 +183,6 @@ def errors(content: dict[str, Any]) -> Section | None:
             ),
         ],
     )
-
-
-def _cost(cost: dict[str, Any]) -> list[str]:
-    memory = size(cost["peak_memory_bytes"]) if cost["peak_memory_bytes"] is not None else "-"
-    speed = cost["examples_per_second"]
-    return [
-        duration(cost["stage_seconds"]),
-        f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}",
-        memory,
-        listed(cost["devices"]),
-    ]
 
 
 def _mean_sd(figure: dict[str, Any]) -> dict[str, Any]:

@@ -40,15 +40,25 @@ def _inputs(run: dict[str, Any]) -> Table:
     else:
         named = f"{quoted(encoder['model'])}, revision {quoted(encoder['revision'])}"
         rows.append(["encoder", named, f"commit {code(encoder['commit'])}"])
-    if "files" in data:
-        for file in data["files"]:
-            what = f"{quoted(file['name'])}, {size(file['bytes'])}"
-            rows.append([f"data ({file['split']})", what, f"sha256 {code(file['sha256'])}"])
-    else:
-        configuration = f", configuration {quoted(data['config'])}" if data.get("config") else ""
-        named = f"{quoted(data['hub_id'])}{configuration}, revision {quoted(data['revision'])}"
-        rows.append(["data", named, f"commit {code(data['commit'])}"])
+    rows += _sources("data", data)
+    for stage, own in run.get("own_data", {}).items():
+        rows += _sources(code(stage), own)
     return Table(["input", "what", "exactly"], rows)
+
+
+def _sources(name: str, data: dict[str, Any]) -> list[list[str]]:
+    if "files" in data:
+        return [
+            [
+                f"{name} ({file['split']})",
+                f"{quoted(file['name'])}, {size(file['bytes'])}",
+                f"sha256 {code(file['sha256'])}",
+            ]
+            for file in data["files"]
+        ]
+    configuration = f", configuration {quoted(data['config'])}" if data.get("config") else ""
+    named = f"{quoted(data['hub_id'])}{configuration}, revision {quoted(data['revision'])}"
+    return [[name, named, f"commit {code(data['commit'])}"]]
 
 
 def _artifacts(run: dict[str, Any]) -> Table:
