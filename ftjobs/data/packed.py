@@ -1,0 +1,47 @@
+"""Packed documents as training examples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ftjobs.data.batching import Batch, MaskedExamples
+from ftjobs.data.packing import PackedTokens, Packing
+
+
+class PackedExamples:
+    """Packed documents, masked anew and in another order in every epoch."""
+
+    def __init__(self, packing: Packing, masked: MaskedExamples) -> None:
+        """Args: masked: how to mask; its tokens are not used."""
+        self._packing, self._masked = packing, masked
+        self._epoch: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._packing)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per example, the same for all epochs, though in one they may be a few less: int64 (N,)."""
+        return self._packing.lengths
+
+    def batch(self, indices: np.ndarray, epoch: int) -> Batch:
+        """The examples at `indices` as they are in `epoch`. If documents are isolated, `attention_mask` has their
+        numbers, which `models.isolation` makes masks of."""
+        masked = self._of(epoch)
+        batch = masked.batch(indices, epoch)
+        if self._packing.isolated:
+            tokens = masked.tokens
+            assert isinstance(tokens, PackedTokens), "they come from `Packing.tokens`"
+            mask = batch.inputs["attention_mask"].numpy()
+            for row, index in enumerate(indices):
+                span = slice(tokens.offsets[index], tokens.offsets[index + 1])
+                mask[row, : span.stop - span.start] = tokens.documents[span]
+        return batch
+
+    def _of(self, epoch: int) -> MaskedExamples:
+        if self._epoch != epoch:
+            self._masked = replace(self._masked, tokens=self._packing.tokens(epoch))
+            self._epoch = epoch
+        return self._masked
