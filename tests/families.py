@@ -36,7 +36,7 @@ TOKENIZERS = {
 }
 FAMILIES = tuple(TOKENIZERS)
 #: Families that tell the first text of a pair from the second by token types.
-WITH_TOKEN_TYPES = ("bert", "albert", "electra", "deberta-v2")
+WITH_TOKEN_TYPES = ("bert", "albert", "electra")
 LONGEST = 64
 """Most tokens that a toy encoder takes, of every family."""
 

@@ -127,6 +127,7 @@ class TestIdentity:
             *("adam_beta2=0.9", "adam_epsilon=1e-6", "max_grad_norm=0", "schedule=cosine", "warmup_steps=1", "max_length=64"),
             *("mixed_precision=bf16", "freeze_encoder=true", "metric_for_best=f1", "encoder=adapt"),
             *("unfreeze=last-2", "layer_decay=0.9", "reinitialise_layers=1"),
+            *("early_stopping=1", "class_weights=balanced", "class_weights={a: 2.0}", "label_smoothing=0.1"),
         ],
     )  # fmt: skip
     def test_every_field_of_a_stage_counts(self, field):
@@ -229,6 +230,7 @@ class TestIdentity:
             "max_grad_norm": 1.0,
             "schedule": "linear",
             "warmup_steps": 0,
+            "early_stopping": None,
             "max_length": 512,
             "save_every": "5m",
             "mixed_precision": "auto",
@@ -252,7 +254,8 @@ class TestIdentity:
             Adapt: training | adapt,
             Classify: training
             | {"data": None, "freeze_encoder": False, "encoder_dropout": False, "metric_for_best": "accuracy"}
-            | {"unfreeze": "all", "layer_decay": 1.0, "reinitialise_layers": 0},
+            | {"unfreeze": "all", "layer_decay": 1.0, "reinitialise_layers": 0}
+            | {"class_weights": None, "label_smoothing": 0.0},
             Encoder: {"model": None, "revision": "main", "scratch": None},
             Scratch: scratch,
             Data: data,

@@ -116,7 +116,7 @@ def _classified(made: Made) -> str:
     )
     better = {"accuracy": "highest accuracy", "f1": "highest F1", "loss": "lowest cross-entropy"}
     return (
-        f"{figures}\n\nThe published weights are those of epoch {metrics['best_epoch']} of {settings.epochs}, the "
+        f"{figures}\n\nThe published weights are those of epoch {metrics['best_epoch']} of {_epochs(made)}, the "
         f"first with the {better[settings.metric_for_best]} on the {chosen} split ({made.data['rows'][chosen]:,} "
         "rows). The interval is Wilson's for a proportion; it says what another draw of test rows would change, not "
         "what another seed would."
@@ -136,8 +136,16 @@ def _adapted(made: Made) -> str:
     )
     return (
         f"{figures}\n\nPerplexity of the masked tokens, with the same masks before and after. The published weights "
-        f"are those of epoch {made.metrics['best_epoch']} of {settings.epochs}, the first with the lowest loss on them."
+        f"are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest loss on them."
     )
+
+
+def _epochs(made: Made) -> str:
+    """How many there were: `8`, or `5 (of 8, by early stopping)`."""
+    settings = made.run.settings
+    assert isinstance(settings, Adapt | Classify)
+    run = made.metrics.get("epochs_run", settings.epochs)
+    return str(run) if run == settings.epochs else f"{run} (of {settings.epochs}, by early stopping)"
 
 
 def _data(made: Made) -> str:
@@ -192,6 +200,11 @@ def _training(made: Made) -> str:
     text = table(["hyperparameter", "value"], rows)
     if made.metrics["newly_initialised"]:
         text += f"\n\nNewly initialised, because the encoder brought none: {listed(made.metrics['newly_initialised'])}."
+    if "class_weights" in made.metrics:
+        weights = made.metrics["class_weights"]
+        heaviest = sorted(weights, key=lambda name: -weights[name])[:_MOST_CLASSES]
+        shown = ", ".join(f"{code(name)} {weights[name]:.3g}" for name in heaviest)
+        text += f"\n\nAn example's weight in the training loss, by its class: {shown}; evaluation is unweighted."
     if "parameters" in made.metrics:
         count = made.metrics["parameters"]
         text += f"\n\nOf the model's {count['all']:,} parameters, {count['trained']:,} were trained."

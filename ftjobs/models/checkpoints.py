@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.hubfailures import causes, may_pass, reason
@@ -21,8 +29,7 @@ WEIGHTS = "model.safetensors"
 CARD = "README.md"
 _HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", CARD]
 _PICKLED = "pytorch_model*.bin"
-#: Families whose position embeddings start behind the padding index, so that fewer than all of them can be used.
-_OFFSET_POSITIONS = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "mpnet"}
+_TYPES = "token_type_ids"
 
 
 def download(model: str, revision: str) -> tuple[Path, str]:
@@ -128,6 +135,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise UserError(f"{folder}: its tokenizer has no padding token; encoders such as BERT have one")
     for how_it_was_found in ("is_local", "local_files_only"):  # transformers would write it down with the tokenizer
         tokenizer.init_kwargs.pop(how_it_was_found, None)
+    _as_the_encoder_takes(tokenizer, load_config(folder))
     return tokenizer
 
 
@@ -162,12 +170,35 @@ def write_weights(weights: dict[str, torch.Tensor], folder: Path) -> None:
     save_file(separate, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def longest_input(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
-    """Most tokens an input may have: what is wanted, what the positions allow, what the tokenizer says."""
-    positions = getattr(config, "max_position_embeddings", None) or wanted
-    if config.model_type in _OFFSET_POSITIONS:
-        positions -= (config.pad_token_id or 0) + 1
-    return int(min(wanted, positions, tokenizer.model_max_length))
+def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
+    """Most tokens an input may have: what is wanted, what the positions allow, what the tokenizer says.
+
+    RoBERTa and its many relatives number positions from behind the padding index, which their position embeddings
+    know: so many of their rows cannot be used.
+    """
+    limits = [wanted, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or wanted]
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            limits.append(module.weight.shape[0] - module.padding_idx - 1)
+    return int(min(limits))
+
+
+def _as_the_encoder_takes(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    """Have the tokenizer give token types to encoders that tell the texts of a pair apart by them, and to no others.
+
+    Tokenizer classes do not know: transformers' of ALBERT gives none to an encoder with two, and BERT's gives two to
+    encoders with one, or none. What is set here is saved with the tokenizer.
+    """
+    given = _TYPES in tokenizer.model_input_names
+    types = getattr(config, "type_vocab_size", None)
+    if types is not None:
+        taken = types > 1
+    else:
+        encoder = AutoModel._model_mapping.get(type(config), None)
+        taken = given and encoder is not None and _TYPES in signature(encoder.forward).parameters
+    if taken != given:
+        others = [name for name in tokenizer.model_input_names if name != _TYPES]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = others + [_TYPES] * taken
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from transformers import (
 
 from ftjobs.errors import UserError
 from ftjobs.models import checkpoints
+from ftjobs.models.trial import try_out
 
 transformers.logging.set_verbosity_error()  # its load report calls a new head a problem; ours says what is new
 transformers.logging.disable_progress_bar()
@@ -39,6 +40,11 @@ def load_masked_lm(folder: Path) -> tuple[PreTrainedModel, list[str]]:
         UserError: the family has no masked-LM head, or the checkpoint holds no such encoder.
     """
     config = checkpoints.load_config(folder)
+    if config.is_encoder_decoder:
+        raise UserError(
+            f"{folder}: models of type `{config.model_type}` have a decoder, which masked language modelling of an "
+            "encoder would not train; choose an encoder without one"
+        )
     return _load(AutoModelForMaskedLM, folder, config)
 
 
@@ -149,4 +155,9 @@ def _load(auto_class: Any, folder: Path, config: PreTrainedConfig) -> tuple[PreT
             f"{folder}: no readable encoder: {len(lost)} of its {total} encoder weights are missing or of another "
             f"shape, such as {min(lost)}; config.json and the weights do not belong together"
         )
-    return model, sorted(new & {name for name, _ in model.named_parameters()})
+    found = sorted(new & {name for name, _ in model.named_parameters()})
+    for name in found:
+        if name.endswith("bias"):  # 0 in every family; Data2Vec's masked-LM head leaves it as memory was
+            model.get_parameter(name).data.zero_()
+    try_out(model, folder)
+    return model, found

@@ -118,7 +118,7 @@ def _training_loss(content: dict[str, Any]) -> Figure:
     figure, (axes,) = blank(3.3)
     for row, drawn in _looks(content["results"]):
         training = [one["training"] for one in row["seeds"].values()]
-        _curve(axes, [one["loss"] for one in training], drawn, row["stage"], training[0]["epoch"])
+        _curve(axes, [one["loss"] for one in training], drawn, row["stage"], [one["epoch"] for one in training])
     axes.set_ylabel("training loss")
     _by_epoch(figure, axes)
     return figure
@@ -135,11 +135,10 @@ def _adaptation(content: dict[str, Any]) -> Figure:
         held_out = [[row["before"]["loss"], *one["epochs"]["loss"]] for one in row["seeds"].values()]
         training = [one["epochs"]["train_loss"] for one in row["seeds"].values()]
         name = row["stage"] if len(rows) > 1 else ""
-        _curve(left, held_out, drawn, f"{name} held out".strip(), range(len(held_out[0])))
+        from_0 = [range(len(one)) for one in held_out]
+        _curve(left, held_out, drawn, f"{name} held out".strip(), from_0)
         _curve(left, training, {**drawn, "linestyle": (0, (1.5, 1.5)), "alpha": 0.8}, f"{name} training".strip())
-        _curve(
-            right, [list(np.exp(np.minimum(one, 700))) for one in held_out], drawn, name or "_", range(len(held_out[0]))
-        )
+        _curve(right, [list(np.exp(np.minimum(one, 700))) for one in held_out], drawn, name or "_", from_0)
     left.set_ylabel("masked-LM loss")
     right.set_ylabel("perplexity, held out")
     right.set_yscale("log", subs=[])
@@ -152,15 +151,28 @@ def _adaptation(content: dict[str, Any]) -> Figure:
 
 
 def _curve(
-    axes: Axes, curves: list[list[float]], drawn: dict[str, Any], label: str, epochs: Sequence[float] | None = None
+    axes: Axes,
+    curves: list[list[float]],
+    drawn: dict[str, Any],
+    label: str,
+    epochs: Sequence[Sequence[float]] | None = None,
 ) -> None:
-    """The mean over seeds as a line, lowest to highest as a band; after epochs 1, 2, ... or those given."""
-    values = np.array(curves)
-    epochs = epochs or [1 + number for number in range(values.shape[1])]
+    """The mean over seeds as a line, lowest to highest as a band; after epochs 1, 2, ... or those given for each."""
+    at, values = _side_by_side(curves, epochs or [range(1, 1 + len(curve)) for curve in curves])
     line = {**drawn, "marker": "" if values.shape[1] > 1 else drawn["marker"]}
-    axes.plot(epochs, values.mean(axis=0), label=label, zorder=3 if drawn["marker"] else 1, **line)
+    axes.plot(at, np.nanmean(values, axis=0), label=label, zorder=3 if drawn["marker"] else 1, **line)
     if len(values) > 1 and drawn["marker"]:
-        axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=drawn["color"], alpha=0.13, linewidth=0)
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        axes.fill_between(at, low, high, color=drawn["color"], alpha=0.13, linewidth=0)
+
+
+def _side_by_side(curves: list[list[float]], epochs: Sequence[Sequence[float]]) -> tuple[Sequence[float], np.ndarray]:
+    """Curves of several seeds at the epochs of the longest: (S, P), nan behind the end of one that stopped early."""
+    longest = max(epochs, key=lambda one: (one[-1], len(one)))
+    if all(list(one) == list(longest) for one in epochs):
+        return longest, np.array(curves, dtype=np.float64)
+    values = [np.interp(longest, at, curve, right=np.nan) for at, curve in zip(epochs, curves, strict=True)]
+    return longest, np.array(values)
 
 
 def _looks(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

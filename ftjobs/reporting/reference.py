@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ftjobs.jobfile.fields import Classify
 from ftjobs.reporting.evidence import Evidence
 
 ENCODER = "bert-base-cased"
@@ -31,6 +32,11 @@ _COMMON = {
 }
 _CLASSIFY = {**_COMMON, "kind": "classify", "per_device_batch_size": 8, "learning_rate": 2e-5}
 _ADAPT = {**_COMMON, "kind": "adapt", "per_device_batch_size": 16, "learning_rate": 1e-5, "mlm_probability": 0.15}
+#: Settings of ours that the study had no notion of.
+_NOT_THERE = (
+    *("encoder_dropout", "unfreeze", "layer_decay", "reinitialise_layers"),
+    *("early_stopping", "class_weights", "label_smoothing"),
+)
 
 
 def published(evidence: Evidence) -> dict[str, dict[str, Any]]:
@@ -41,9 +47,11 @@ def published(evidence: Evidence) -> dict[str, dict[str, Any]]:
     if not _same_data(evidence):
         return {}
     found = {}
+    plain = {name: one.default for name, one in Classify.model_fields.items() if name in _NOT_THERE}
     for strategy in evidence.strategies:
         lineage = [evidence.report.job["stages"][name] for name in evidence.lineage(strategy.name)]
-        if len(lineage) > 1 or not _has(strategy.settings, _CLASSIFY) or strategy.settings["encoder_dropout"]:
+        settings = {**plain, **strategy.settings}
+        if len(lineage) > 1 or not _has(settings, {**_CLASSIFY, **plain}):
             continue
         if all(_has(one, _ADAPT) for one in lineage):
             accuracy, epoch = _PUBLISHED[bool(lineage), strategy.settings["freeze_encoder"]]

@@ -36,6 +36,7 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
             "before": {key: mean(one.figures("before", key)) for key in ("loss", "perplexity", "accuracy")},
             "after": {key: spread(one.figures("best", key)) for key in ("loss", "perplexity", "accuracy")},
             "best_epochs": one.figures("best_epoch"),
+            **_stopping(one),
             "texts": one.runs[0].metrics["texts"],
             "tokens": one.runs[0].metrics["tokens"],
             "evaluated_on": one.runs[0].metrics["evaluated_on"],
@@ -98,6 +99,7 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
         "selected_on": strategy.selected_on,
         "selection_accuracy": spread(strategy.selection_accuracy),
         **({"parameters": metrics["parameters"]} if "parameters" in metrics else {}),
+        **_stopping(strategy),
         "cost": cost(strategy),
         "seeds": {
             str(run.seed): {
@@ -111,6 +113,13 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
             for run, selected in zip(strategy.runs, strategy.selection_accuracy, strict=True)
         },
     }
+
+
+def _stopping(stage: Stage) -> dict[str, Any]:
+    """Epochs that each seed ran, and those that were planned, where a stage may stop early; else nothing."""
+    if stage.settings.get("early_stopping") is None:
+        return {}
+    return {"epochs_run": stage.figures("epochs_run"), "epochs_planned": stage.settings["epochs"]}
 
 
 def _training_curve(run: Run) -> dict[str, list[float]]:

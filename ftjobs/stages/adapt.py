@@ -48,7 +48,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     if new:
         LOG.info("newly initialised, because the checkpoint has none: %s", heads.new_modules(new))
     beyond = heads.weights_beyond(model, folder)
-    limit = checkpoints.longest_input(model.config, tokenizer, settings.max_length)
+    limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
 
     def masked(texts: Iterable[str], mask_seed: int) -> MaskedExamples:
         tokens = tokenize(tokenizer, texts, None, limit, words=settings.masking != "token")
@@ -101,6 +101,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "best_epoch": trained.best_epoch,
         "best": trained.epochs[trained.best_epoch - 1],
         "last": trained.epochs[-1],
+        **trained.stopping(settings),
     }
     trained.write(output, metrics, len(examples))
     return metrics

@@ -22,8 +22,8 @@ from ftjobs.progress import LOG
 from ftjobs.training import evaluation, features, lastlayer, memory, tuning, vocabulary
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.loop import train
-from ftjobs.training.objectives import classification_loss
 from ftjobs.training.session import Session
+from ftjobs.training.weighting import Weighting, of_classes
 
 
 def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, session: Session) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     set_seed(seed)
     model, new = heads.load_classifier(folder, data.classes)
     LOG.info("newly initialised, trained as head: %s", heads.new_modules(new))
-    limit = checkpoints.longest_input(model.config, tokenizer, settings.max_length)
+    limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
     texts = {}
     for name, rows in data.splits.items():
         assert rows.labels is not None, "the job file's checks let no classify stage through without labels"
@@ -71,6 +71,8 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         if settings.freeze_encoder and not settings.encoder_dropout:
             model.base_model.eval()
 
+    weights = of_classes(settings.class_weights, data.classes, texts["train"].labels)
+    weighting = Weighting(weights, settings.label_smoothing)
     used = texts["train"].tokens.input_ids
     with features.feature_encoder(model) if frozen else vocabulary.only_used_rows(model, used):
         trained = train(
@@ -78,7 +80,8 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
             examples["train"],
             settings,
             seed=seed,
-            loss=classification_loss,
+            loss=weighting.loss,
+            items=weighting.items,
             evaluate=evaluate,
             score=score,
             training_mode=training_mode,
@@ -100,9 +103,12 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         "newly_initialised": new,
         "truncated": truncated,
         "max_length": limit,
+        **trained.stopping(settings),
     }
     if tuned:
         metrics["parameters"] = tuned.parameters(model)
+    if weights is not None:
+        metrics["class_weights"] = dict(zip(data.classes, weights.tolist(), strict=True))
     trained.write(output, metrics, len(texts["train"]))
     return metrics
 

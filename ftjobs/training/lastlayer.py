@@ -33,8 +33,16 @@ def keep(model: PreTrainedModel, read: Callable[[torch.Tensor], torch.Tensor]) -
     Returns:
         Whether the encoder's family allows it. If not, nothing is changed.
     """
-    if model.config.model_type not in _FAMILIES:
+    if model.config.model_type not in _FAMILIES or _knows_lengths(model):
         return False
     output: nn.Module = model.base_model.encoder.layer[-1].attention.output
     output.register_forward_pre_hook(lambda _, arguments: tuple(read(hidden) for hidden in arguments))
     return True
+
+
+def _knows_lengths(model: PreTrainedModel) -> bool:
+    """Whether something behind the last attention goes over several positions at once: feed-forward layers in chunks,
+    or DeBERTa-v2's convolution where the first layer is also the last."""
+    encoder = model.base_model.encoder
+    convolved = getattr(encoder, "conv", None) is not None and len(encoder.layer) == 1
+    return convolved or bool(getattr(model.config, "chunk_size_feed_forward", 0))

@@ -3,47 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from itertools import islice
-from pathlib import Path
-from time import perf_counter
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from ftjobs import signals
-from ftjobs.data.batching import Batch, epoch_order, steps_per_epoch, windows
-from ftjobs.device import on_cpu, training_device
+from ftjobs.data.batching import Batch
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.progress import LOG, track
 from ftjobs.training import memory
 from ftjobs.training.dropout import fast_masks
-from ftjobs.training.optimization import adamw, precision, schedule
 from ftjobs.training.outcome import Trained
-from ftjobs.training.processes import Processes
-from ftjobs.training.records import STEPS_BETWEEN
-from ftjobs.training.state import Position, StateKeeper, TrainingState, capture, restore
+from ftjobs.training.state import Position, StateKeeper
+from ftjobs.training.stepping import Examples, Stepper, accelerator_of
 from ftjobs.training.tuning import Tuning
-
-
-class Examples(Protocol):
-    """What the loop needs of a training set."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64 (N,): what a step should have alike, so that little is padded."""
-
-    def batch(self, indices: np.ndarray, epoch: int) -> Batch:
-        """The examples at `indices`, as they are in `epoch`."""
 
 
 def train(
@@ -57,6 +33,7 @@ def train(
     score: Callable[[dict[str, float]], float],
     training_mode: Callable[[], None] | None = None,
     tuning: Tuning | None = None,
+    items: Callable[[Batch], float] = lambda batch: len(batch.labels),
     on_step: Callable[[int, torch.Tensor, float], None] | None = None,
     on_epoch: Callable[[int, dict[str, Any], float], None] | None = None,
     keeper: StateKeeper | None = None,
@@ -64,8 +41,9 @@ def train(
 ) -> Trained:
     """Train `model` in place, evaluate after every epoch, and leave it with the weights of the best one.
 
-    The loss of a step is the mean over all its items (examples, or masked tokens), whatever their division into
-    forward passes and processes; so gradient accumulation and data parallelism change nothing but rounding.
+    The loss of a step is the mean over all its items (examples, or masked tokens), weighted if they have weights,
+    whatever their division into forward passes and processes; so gradient accumulation and data parallelism change
+    nothing but rounding.
 
     Args:
         model: a transformers model; moved to the device.
@@ -78,6 +56,7 @@ def train(
         training_mode: puts the model into training mode before every epoch; `model.train` unless given.
         tuning: which layers are trained from which epoch on, and how fast; all parameters that require gradients,
             alike, unless given.
+        items: what a batch counts for in the mean of a step: the number of its labels, unless they are weighted.
         on_step: called after each optimizer step with its number (from 1), mean loss (on the device) and learning rate.
         on_epoch: called after each evaluation with the step, the epoch's record, as in `Trained.epochs`, and the
             examples per second that its training steps went through.
@@ -88,8 +67,8 @@ def train(
         FtjobsError: the training loss or the score is not finite.
         Stopped: SIGTERM; training state is saved.
     """
-    accelerator = _accelerator(settings, tuning)
-    stepper = _Stepper(accelerator, model, examples, settings, loss, tuning)
+    accelerator = accelerator_of(settings, tuning)
+    stepper = Stepper(accelerator, model, examples, settings, loss, items, tuning)
     total = settings.epochs * stepper.steps_per_epoch
     at, best = stepper.resume(keeper.newest() if keeper else None)
 
@@ -100,7 +79,7 @@ def train(
     try:
         with signals.honoured(), memory.freed_is_kept(), fast_masks(), track(title, total) as advance:
             advance(at.step, "")
-            while at.epoch <= settings.epochs:
+            while at.epoch <= settings.epochs and not at.has_waited(settings.early_stopping):
                 (training_mode or model.train)()
                 if tuning:
                     tuning.begin(at.epoch, stepper.trained)
@@ -127,6 +106,8 @@ def train(
     except signals.Stopped:
         save(wait=True)
         raise
+    if len(at.epochs) < settings.epochs:
+        LOG.info("stopped after epoch %d of %d, epoch %d is the best", len(at.epochs), settings.epochs, at.best_epoch)
     stepper.unwrap()
     model.load_state_dict(best, strict=False)
     return Trained(
@@ -144,141 +125,3 @@ def train(
 def _so_far(at: Position) -> str:
     """What the progress display says about the epochs that are over."""
     return f", loss {at.epochs[-1]['train_loss']:.4f}, best epoch {at.best_epoch}" if at.epochs else ""
-
-
-class _Stepper:
-    """Takes optimizer steps: forward and backward passes, clipping, update, learning rate."""
-
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        model: Any,
-        examples: Examples,
-        settings: TrainingFields,
-        loss: Callable[[nn.Module, Batch], torch.Tensor],
-        tuning: Tuning | None,
-    ) -> None:
-        self.accelerator, self.examples, self.settings, self.loss = accelerator, examples, settings, loss
-        #: Parameters that are trained in any epoch, by name.
-        self.trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        optimizer = adamw(model, settings, tuning.factor) if tuning else adamw(model, settings)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        self.processes = Processes(accelerator)
-        self.losses = torch.zeros(())
-        per_device = settings.per_device_batch_size * settings.gradient_accumulation_steps
-        self.global_batch_size = per_device * accelerator.num_processes
-        self.steps_per_epoch = steps_per_epoch(len(examples), self.global_batch_size)
-        # Not prepared: accelerate would advance it once per process, and the rate would fall that many times faster.
-        self.rates = schedule(optimizer, settings, settings.epochs * self.steps_per_epoch)
-
-    def epoch(self, at: Position, seed: int) -> Iterator[tuple[torch.Tensor, float]]:
-        """Take the remaining steps of an epoch, moving `at` along. Yields each step's mean loss and learning rate.
-
-        Several processes stop together, before a step: one that stopped alone would leave the others waiting for it.
-        """
-        processes, settings = self.processes, self.settings
-        self.losses = torch.tensor(at.losses, device=self.accelerator.device)  # stays there: no wait in an epoch
-        steps = windows(
-            epoch_order(self.examples.lengths, seed, at.epoch, self.global_batch_size),
-            settings.per_device_batch_size,
-            settings.gradient_accumulation_steps,
-            processes.rank,
-            processes.count,
-        )
-        with signals.deferred() if processes.count > 1 else nullcontext():
-            for window in islice(steps, at.steps_in_epoch, None):
-                started = perf_counter()
-                with signals.deferred():
-                    batches = [self.examples.batch(indices, at.epoch) for indices in window]
-                    own_items = sum(len(batch.labels) for batch in batches)
-                    items, stop = processes.before_step(own_items, signals.requested())
-                    if stop:
-                        raise signals.Stopped
-                    _seed_step(seed, at.step, processes.rank)
-                    mean_loss, rate = self.step(batches, items)
-                    self.losses += mean_loss * items
-                    at.items += items
-                    at.step += 1
-                    at.steps_in_epoch += 1
-                    if at.step % STEPS_BETWEEN == 0:  # part of the state: a step is logged once, whoever is killed when
-                        at.steps.append((at.step, float(mean_loss), rate))
-                    at.seconds += perf_counter() - started
-                yield mean_loss, rate
-
-    def mean_loss(self, at: Position) -> float:
-        """Mean loss per item of the epoch so far."""
-        return float(self.losses) / max(at.items, 1)
-
-    def step(self, batches: list[Batch], items: int) -> tuple[torch.Tensor, float]:
-        """One step over forward passes with `items` in all processes: mean loss (on the device), learning rate."""
-        accelerator = self.accelerator
-        mean_loss = torch.zeros((), device=accelerator.device)
-        for index, batch in enumerate(batches):
-            last = index == len(batches) - 1  # only then do processes exchange gradients
-            with nullcontext() if last else accelerator.no_sync(self.model):
-                share = self.loss(self.model, batch.to(accelerator.device)) / max(items, 1)
-                accelerator.backward(share * accelerator.num_processes)  # gradients are averaged over processes
-            mean_loss += share.detach()
-        if self.settings.max_grad_norm:
-            accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
-        self.optimizer.step()
-        rate = float(self.rates.get_last_lr()[0])
-        if not accelerator.optimizer_step_was_skipped:  # fp16: the scaler met an overflow
-            self.rates.step()
-        self.optimizer.zero_grad()
-        if accelerator.num_processes > 1:
-            mean_loss = accelerator.reduce(mean_loss, "sum")
-        return mean_loss, rate
-
-    @contextmanager
-    def full_precision(self) -> Iterator[None]:
-        """Within the block the bare model computes in fp32: accelerate's autocast, an attribute in the way of the
-        class's `forward`, is lifted. So metrics are those that anyone gets who loads the checkpoint."""
-        bare = self._bare
-        autocast = bare.__dict__.pop("forward", None)
-        try:
-            yield
-        finally:
-            if autocast is not None:
-                bare.forward = autocast
-
-    def capture(self, at: Position, best: dict[str, torch.Tensor]) -> TrainingState:
-        """A copy of all that training has changed."""
-        if at.items:
-            at.losses = float(self.losses)
-        return capture(self.trained, self.optimizer, self.rates, self.accelerator.scaler, at, best)
-
-    def resume(self, saved: Path | None) -> tuple[Position, dict[str, torch.Tensor]]:
-        """Put a saved state back, if there is one. Returns where training is, and the weights of the best epoch."""
-        if saved is None:
-            return Position(), {}
-        state = TrainingState.read(saved)
-        at, best = restore(state, self.trained, self.optimizer, self.rates, self.accelerator.scaler)
-        LOG.info("resuming after step %d of %d", at.step, self.settings.epochs * self.steps_per_epoch)
-        return at, best
-
-    @property
-    def _bare(self) -> nn.Module:
-        bare: nn.Module = self.accelerator.unwrap_model(self.model)
-        return bare
-
-    def unwrap(self) -> None:
-        """Give the model its own `forward` back."""
-        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-
-
-def _seed_step(seed: int, step: int, process: int) -> None:
-    """Make the dropout of a step a function of seed, step and process: a resumed run has no generators to restore."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint32)[0]))
-
-
-def _accelerator(settings: TrainingFields, tuning: Tuning | None) -> Accelerator:
-    """An accelerator in the precision of this stage."""
-    AcceleratorState._reset_state()  # one process may run stages of different precision in turn
-    # Processes would wait for gradients of parameters that are trained in later epochs only.
-    waits = [DistributedDataParallelKwargs(find_unused_parameters=True)] if tuning and tuning.changes else None
-    return Accelerator(
-        cpu=on_cpu(),
-        mixed_precision=precision(settings.mixed_precision, training_device()),
-        kwargs_handlers=waits,
-    )

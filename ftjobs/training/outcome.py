@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.training import memory, records
 
 
@@ -26,6 +27,10 @@ class Trained:
     best_epoch: int
     seconds: float
     """Wall time in training steps, evaluation excluded."""
+
+    def stopping(self, settings: TrainingFields) -> dict[str, int]:
+        """For the metrics of a stage that may stop early: how many epochs there were. Nothing for others."""
+        return {} if settings.early_stopping is None else {"epochs_run": len(self.epochs)}
 
     def write(self, folder: Path, metrics: dict[str, Any], examples: int) -> None:
         """Write `metrics.json` (the stage's metrics and every epoch), `metrics.jsonl` (what a tracker is told) and

@@ -49,13 +49,17 @@ class Position:
     step: int = 0
     losses: float = 0.0
     """Sum over the items of this epoch."""
-    items: int = 0
+    items: float = 0
     seconds: float = 0.0
     best_epoch: int = 0
     best_score: float = float("-inf")
     steps: list[tuple[int, float, float]] = field(default_factory=list)
     """As in `Trained.steps`."""
     epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    def has_waited(self, patience: int | None) -> bool:
+        """Whether that many epochs have passed since the best one."""
+        return patience is not None and len(self.epochs) - self.best_epoch >= patience
 
     def end_epoch(self, record: dict[str, Any], score: float) -> bool:
         """Go to the next epoch; returns whether the one that ended is the best so far."""

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.models import checkpoints, heads
+from tests.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES
 from tests.hub_stand_in import Hub
 
 
@@ -162,17 +163,54 @@ def test_a_tokenizer_does_not_tell_how_it_was_found(folder: Path, tmp_path: Path
     )
 
 
-@pytest.mark.parametrize(("family", "expected"), [("bert", 64), ("roberta", 64), ("modernbert", 64)])
-def test_longest_input_is_what_the_positions_allow(
-    make_encoder: Callable[..., Path], family: str, expected: int
-) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_longest_input_is_what_the_positions_allow(make_encoder: Callable[..., Path], family: str) -> None:
     folder = make_encoder(family, "mlm")
-    config, tokenizer = AutoConfig.from_pretrained(folder), checkpoints.load_tokenizer(folder)
+    tokenizer = checkpoints.load_tokenizer(folder)
     tokenizer.model_max_length = 10**30  # as tokenizers say that do not know
-    assert checkpoints.longest_input(config, tokenizer, 512) == expected
-    assert checkpoints.longest_input(config, tokenizer, 20) == 20
-    model, _ = heads.load_masked_lm(folder)
-    model(input_ids=torch.full((1, expected), 7))  # a token more would not fit
+    for model in (heads.load_masked_lm(folder)[0], heads.load_classifier(folder, ["a", "b"])[0]):
+        assert checkpoints.longest_input(model, tokenizer, 512) == LONGEST
+        assert checkpoints.longest_input(model, tokenizer, 20) == 20
+        model(input_ids=torch.full((1, LONGEST), 7))
+        if family not in ("deberta-v2", "modernbert"):  # whose positions are relative
+            with pytest.raises((IndexError, RuntimeError)):
+                model(input_ids=torch.full((1, LONGEST + 1), 7))
+
+
+def test_a_sentencepiece_model_is_a_tokenizer_too(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """As DeBERTa-v3 is on the hub: `spm.model`, and no `tokenizer.json`."""
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    folder = Path(shutil.copytree(make_encoder("deberta-v2", "mlm"), tmp_path / "encoder"))
+    expected = checkpoints.load_tokenizer(folder)
+    entries = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    model = proto.ModelProto(trainer_spec=proto.TrainerSpec(model_type=1, unk_id=3))
+    for index, (piece, score) in enumerate(entries):
+        kinds = proto.ModelProto.SentencePiece
+        kind = kinds.UNKNOWN if index == 3 else kinds.CONTROL if index < 3 else kinds.NORMAL
+        model.pieces.add(piece=piece, score=score, type=kind)
+    (folder / "spm.model").write_bytes(model.SerializeToString())
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')  # as it has it
+    checkpoints.copy_checkpoint(folder, tmp_path / "copy")
+    copied = AutoTokenizer.from_pretrained(tmp_path / "copy")
+    for text in ("Does the Fever help?", " two  spaces", "[MASK] pills"):
+        assert copied(text, "my dose").input_ids == expected(text, "my dose").input_ids
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_token_types_go_to_those_who_have_two(make_encoder: Callable[..., Path], family: str, tmp_path: Path) -> None:
+    """Whatever the class of the tokenizer says, and also for those who load the published one with transformers."""
+    folder = Path(shutil.copytree(make_encoder(family), tmp_path / "encoder"))
+    for names in (["input_ids", "attention_mask"], ["input_ids", "token_type_ids", "attention_mask"]):
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_input_names": names}))
+        checkpoints.load_tokenizer(folder).save_pretrained(tmp_path / "saved")
+        shutil.copy(folder / "config.json", tmp_path / "saved")
+        found = AutoTokenizer.from_pretrained(tmp_path / "saved")("a dose", "my pill")
+        assert ("token_type_ids" in found) == (family in WITH_TOKEN_TYPES)
+        if family in WITH_TOKEN_TYPES:
+            assert max(found["token_type_ids"]) == 1
 
 
 def serve(hub: Hub, folder: Path, **more: bytes) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from sklearn.metrics import log_loss
 
 from ftjobs.models import checkpoints
 from tests.stages.test_pipeline import files_of, job_fields, run_job
@@ -21,8 +23,12 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., 
     fields = job_fields(make_encoder("bert", "pretraining"), hypotheses=[])
     fields["stages"] = {
         "top": {"kind": "classify", "unfreeze": "last-1", "layer_decay": 0.8, "reinitialise_layers": 1},
+        "weighted": {
+            "kind": "classify", "class_weights": {"cold": 2.0}, "label_smoothing": 0.3, "early_stopping": 1, "epochs": 9,
+            "learning_rate": 0.02,
+        },
         "plain": {"kind": "classify"},
-    }
+    }  # fmt: skip
     return run_job(folder, fields, folder / "store")
 
 
@@ -50,3 +56,27 @@ def test_what_was_trained_is_counted_in_metrics_card_and_report(tuned: Any) -> N
     report = files_of(storage, manifests["report"])["report.md"].decode()
     assert f"Parameters trained: `top` {total - frozen:,} of {total:,}." in report
     assert "parameters" not in json.loads(files_of(storage, manifests["plain seed 1"])["metrics.json"])
+
+
+def test_weights_and_smoothing_are_of_training_only(tuned: Any) -> None:
+    storage, manifests = tuned
+    manifest = manifests["weighted seed 1"]
+    assert manifest.metrics["class_weights"] == {"cold": 2.0, "fever": 1.0, "rash": 1.0}
+    rows = pq.read_table(storage.root / manifest.folder / "predictions.parquet").to_pydict()
+    expected = log_loss(rows["label"], rows["probabilities"], labels=["cold", "fever", "rash"])
+    assert manifest.metrics["loss"] == pytest.approx(expected, rel=1e-5)
+    card = files_of(storage, manifest)["model/README.md"].decode()
+    assert "by its class: `cold` 2, `fever` 1, `rash` 1; evaluation is unweighted." in card
+
+
+def test_early_stopping_is_said_wherever_epochs_are_counted(tuned: Any) -> None:
+    storage, manifests = tuned
+    manifest = manifests["weighted seed 1"]
+    run, best = manifest.metrics["epochs_run"], manifest.metrics["best_epoch"]
+    assert run == best + 1 < 9
+    files = files_of(storage, manifest)
+    assert len(json.loads(files["metrics.json"])["epochs"]) == run
+    card = files["model/README.md"].decode()
+    assert f"weights are those of epoch {best} of {run} (of 9, by early stopping), the first" in card
+    report = files_of(storage, manifests["report"])["report.md"].decode()
+    assert f"With early stopping, training ended for `weighted` after epoch {run} of 9." in report

@@ -39,3 +39,17 @@ def test_same_logits_and_gradients_as_of_the_whole_layer(make_encoder: Callable[
             torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-5)
     width = 1 if family in BUILT_LIKE_BERT else batch.inputs["input_ids"].shape[1]
     assert model.base_model(**batch.inputs).last_hidden_state.shape[1] == width
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [("bert", {"chunk_size_feed_forward": 8}), ("deberta-v2", {"num_hidden_layers": 1, "conv_kernel_size": 3})],
+)
+def test_a_layer_that_goes_over_several_positions_is_computed_whole(
+    make_encoder: Callable[..., Path], family: str, options: dict[str, int]
+) -> None:
+    model, _ = heads.load_classifier(make_encoder(family, **options), ["no", "yes"])
+    batch = labelled(family, 6, model.config.vocab_size).batch(np.arange(6), 1)
+    expected = model(**batch.inputs).logits
+    assert not lastlayer.keep_first_token(model)
+    torch.testing.assert_close(model(**batch.inputs).logits, expected)

@@ -22,6 +22,7 @@ from ftjobs.training import tuning
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
 from ftjobs.training.optimization import precision, schedule
+from ftjobs.training.weighting import Weighting, of_classes
 from tests.training.test_trainer_parity import NO_DROPOUT, SEED, random_tokens
 
 Steps = list[tuple[float, float]]
@@ -37,14 +38,17 @@ def train_classifier(folder: Path, fields: Classify, **options: Any) -> tuple[An
     tuned = tuning.prepare(model, fields)
     tokens = random_tokens(52, model.config.vocab_size)
     examples = LabelledExamples(tokens, np.random.default_rng(1).integers(0, 2, size=len(tokens)), pad_token_id=0)
+    weighting = Weighting(of_classes(fields.class_weights, ["a", "b"], examples.labels), fields.label_smoothing)
     steps: Steps = []
-    options = {"evaluate": dict, "score": lambda metrics: len(steps), **options}
+    sign = 1 if fields.early_stopping is None else -1  # the last epoch is the best, or the first
+    options = {"evaluate": dict, "score": lambda metrics: sign * len(steps), **options}
     trained = train(
         model,
         examples,
         fields,
         seed=SEED,
-        loss=classification_loss,
+        loss=weighting.loss,
+        items=weighting.items,
         tuning=tuned,
         on_step=lambda step, loss, rate: steps.append((float(loss), rate)),
         **options,
@@ -52,11 +56,12 @@ def train_classifier(folder: Path, fields: Classify, **options: Any) -> tuple[An
     return model, steps, trained
 
 
-def test_accumulated_passes_are_one_step(make_encoder: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("loss", [{}, {"class_weights": {"a": 0.1, "b": 3.0}, "label_smoothing": 0.2}])
+def test_accumulated_passes_are_one_step(make_encoder: Callable[..., Path], loss: dict[str, Any]) -> None:
     folder = make_encoder("bert", **NO_DROPOUT)
-    _, whole, _ = train_classifier(folder, settings(per_device_batch_size=8))
-    _, parts, _ = train_classifier(folder, settings(per_device_batch_size=2, gradient_accumulation_steps=4))
-    _, uneven, _ = train_classifier(folder, settings(per_device_batch_size=1, gradient_accumulation_steps=8))
+    _, whole, _ = train_classifier(folder, settings(per_device_batch_size=8, **loss))
+    _, parts, _ = train_classifier(folder, settings(per_device_batch_size=2, gradient_accumulation_steps=4, **loss))
+    _, uneven, _ = train_classifier(folder, settings(per_device_batch_size=1, gradient_accumulation_steps=8, **loss))
     np.testing.assert_allclose(parts, whole, rtol=1e-4)
     np.testing.assert_allclose(uneven, whole, rtol=1e-4)
 
@@ -65,6 +70,7 @@ def test_accumulated_passes_are_one_step(make_encoder: Callable[..., Path]) -> N
 IN_PARALLEL: list[dict[str, Any]] = [
     {"warmup_steps": 3},
     {"epochs": 4, "unfreeze": "gradual", "layer_decay": 0.5, "weight_decay": 0.1},
+    {"epochs": 5, "early_stopping": 2, "class_weights": {"a": 0.1, "b": 3.0}, "label_smoothing": 0.2},
 ]
 
 
@@ -112,6 +118,21 @@ def test_best_epoch_is_what_the_model_keeps(make_encoder: Callable[..., Path]) -
     assert not torch.equal(seen[1]["classifier.weight"], seen[2]["classifier.weight"])
     for name, value in model.state_dict().items():
         assert torch.equal(value, seen[1][name]), name
+
+
+def test_early_stopping_waits_as_long_as_it_says_and_leaves_the_schedule_as_planned(
+    make_encoder: Callable[..., Path],
+) -> None:
+    folder = make_encoder("bert", **NO_DROPOUT)
+    _, planned, _ = train_classifier(folder, settings(epochs=6))
+    for patience, expected in ((1, 2), (2, 5), (9, 6)):
+        scores = iter([0.5, 0.5, 0.9, 0.1, 0.9, 0.2])  # as good as the best is no better
+        fields = settings(epochs=6, early_stopping=patience)
+        _, steps, trained = train_classifier(folder, fields, score=lambda _, scores=scores: next(scores))
+        assert len(trained.epochs) == expected
+        assert trained.best_epoch == (1 if patience == 1 else 3)
+        assert steps == planned[: 7 * expected]
+        assert trained.stopping(fields) == {"epochs_run": expected}
 
 
 def test_a_loss_that_is_not_finite_is_an_error(make_encoder: Callable[..., Path]) -> None:

@@ -27,7 +27,7 @@ from ftjobs.models import heads
 from ftjobs.plan import plan, select
 from ftjobs.resume import Keeper
 from ftjobs.storage import open_storage
-from ftjobs.training import features, loop, records, tuning
+from ftjobs.training import features, records, stepping, tuning
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
 from tests.s3_server import BUCKET
@@ -110,6 +110,21 @@ def test_killed_anywhere_it_ends_in_the_same_bytes(
     assert resumed[2] == whole[2][kill_at:]  # no step is done twice
 
 
+@pytest.mark.parametrize("kill_at", [10, 14, 20, 21])
+def test_killed_before_it_would_stop_early_it_stops_where_it_would_have(
+    make_encoder: Callable[..., Path], tmp_path: Path, kill_at: int
+) -> None:
+    """After the best epoch (14), and before (20) and after (21) the last step of the one that ends it."""
+    encoder = make_encoder("bert")
+    whole = train_classifier(encoder, None, early_stopping=1)
+    assert [record["accuracy"] for record in whole[1][0]] == [0.5, 0.9, 0.7]
+    with pytest.raises(Killed):
+        train_classifier(encoder, FolderKeeper(tmp_path, 1, kill_at), early_stopping=1)
+    resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), kill_at, early_stopping=1)
+    assert resumed[:2] == whole[:2]
+    assert resumed[2] == whole[2][kill_at:]
+
+
 @pytest.mark.parametrize("kill_at", [7, 9, 20])
 def test_killed_while_layers_are_unfrozen_it_ends_in_the_same_bytes(
     make_encoder: Callable[..., Path], tmp_path: Path, kill_at: int
@@ -132,7 +147,7 @@ def test_a_stop_right_after_a_logged_step_neither_loses_nor_repeats_it(
     """SIGTERM arrives within an optimizer step, and takes effect at its end, before anybody else hears of the step."""
     encoder = make_encoder("bert")
     whole = train_classifier(encoder, None)
-    step = loop._Stepper.step
+    step = stepping.Stepper.step
 
     def stopped(self: Any, *arguments: Any) -> Any:
         steps.append(1)
@@ -143,7 +158,7 @@ def test_a_stop_right_after_a_logged_step_neither_loses_nor_repeats_it(
     steps: list[int] = []
     with monkeypatch.context() as patched, pytest.raises(signals.Stopped):
         patched.setattr(signals._Request, "pending", False)
-        patched.setattr(loop._Stepper, "step", stopped)
+        patched.setattr(stepping.Stepper, "step", stopped)
         train_classifier(encoder, FolderKeeper(tmp_path, 100))
     resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), stopped_at)
     assert resumed[:2] == whole[:2]

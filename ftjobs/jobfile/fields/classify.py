@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from ftjobs.jobfile.fields.base import NonEmpty
 from ftjobs.jobfile.fields.data import Data
 from ftjobs.jobfile.fields.training import TrainingFields
 
@@ -48,6 +49,14 @@ class Classify(TrainingFields):
     reinitialise_layers: Annotated[int, Field(ge=0, le=999)] = 0
     """Give this many layers, from the top, and the pooler new random weights before training, as the encoder's
     configuration initialises them (Zhang et al. 2021, "Revisiting few-sample BERT fine-tuning", section 4)."""
+
+    class_weights: Literal["balanced"] | dict[NonEmpty, Annotated[float, Field(gt=0, le=1e6)]] | None = None
+    """How much an example counts in the training loss, by its class: `balanced`, as scikit-learn has it, examples /
+    (classes * examples of the class) in the training split; or `{name: weight}`, 1 where no weight is given. The loss
+    is the weighted mean, that of `torch.nn.CrossEntropyLoss(weight=...)`; evaluation is unweighted."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that training spreads evenly over all classes (Szegedy et al. 2016, "Rethinking the Inception
+    architecture for computer vision", section 7); the losses that evaluation reports are unsmoothed."""
 
     @model_validator(mode="after")
     def _dropout_needs_frozen(self) -> Classify:

@@ -36,6 +36,10 @@ class TrainingFields(Fields):
     """Learning rate after warm-up: down to 0 linearly, down to 0 along a cosine, or constant."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Optimizer steps over which the learning rate rises from 0."""
+    early_stopping: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Stop after this many epochs in a row none of which was better than the best before (Prechelt 1998, "Early
+    stopping, but when?", section 2, strips of one epoch); never unless set. What is better is what chooses the best
+    epoch: `metric_for_best`, or the masked-LM loss. The learning rate follows the schedule of all `epochs`."""
     max_length: Annotated[int, Field(ge=4, le=65_536)] = 512
     """Longest input in tokens, never more than the encoder takes; longer texts are cut and counted."""
     save_every: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smh]$")] = "5m"

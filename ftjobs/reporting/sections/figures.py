@@ -43,6 +43,8 @@ def results(content: dict[str, Any]) -> Section | None:
     shipped = [row["stage"] for row in results].index(content["to_ship"]["stage"])
     table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}), strong=shipped)
     blocks: list[Block] = [Prose(_rows(content)), table, Prose(_how_to_read(content))]
+    if text := _about_stopping(results):
+        blocks.append(Prose(text))
     if any("parameters" in row for row in results):
         blocks.append(Prose(_about_parameters(results)))
     if has_published:
@@ -69,6 +71,17 @@ def _how_to_read(content: dict[str, Any]) -> str:
     memory = f", peak memory of the {' or the '.join(sorted(measured))}" if measured else ""
     times = f"Of one seed: time with loading and evaluation, speed in training steps alone{memory}."
     return f"Test split, best epoch chosen on {chosen}. {spread_of}F1 {average}. {times}"
+
+
+def _about_stopping(rows: list[dict[str, Any]]) -> str:
+    """Of the stages that may stop early: after which epoch each seed did."""
+    ended = [
+        f"{code(row['stage'])} after epoch {listed([str(epochs) for epochs in row['epochs_run']])} of "
+        f"{row['epochs_planned']}"
+        for row in rows
+        if "epochs_run" in row
+    ]
+    return f"With early stopping, training ended for {'; for '.join(ended)}." if ended else ""
 
 
 def _about_parameters(results: list[dict[str, Any]]) -> str:
@@ -141,7 +154,8 @@ def adaptation(content: dict[str, Any]) -> Section | None:
         "Epoch 0 is the encoder as it came.",
     )
     table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}))
-    return Section("Adaptation", [Prose(measured), table, plot])
+    stopping = _about_stopping(content["adaptation"])
+    return Section("Adaptation", [Prose(measured), table, *([Prose(stopping)] if stopping else []), plot])
 
 
 def _methods(rows: list[dict[str, Any]]) -> str:

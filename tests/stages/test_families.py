@@ -1,0 +1,171 @@
+"""Every family through every stage: what is published is what transformers alone makes of the same weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from ftjobs import runner
+from ftjobs.data.batching import LabelledExamples, MaskedExamples
+from ftjobs.data.tokenization import Tokens, tokenize
+from ftjobs.jobfile.read import read
+from ftjobs.models import checkpoints, heads
+from ftjobs.plan import plan
+from ftjobs.predicting.classifier import Classifier
+from ftjobs.storage import open_storage
+from ftjobs.training import evaluation, features, lastlayer
+from ftjobs.training.objectives import MaskedLM
+from tests.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES, WORDS, tiny_tokenizer
+from tests.stages.test_pipeline import job_fields, write_rows
+
+#: As large as weights are after pretraining: with those of a new model, all texts look alike.
+SPREAD = {"initializer_range": 0.2}
+#: Heads on the encoder that the checkpoint holds and masked language modelling does not use.
+BEYOND = {
+    "bert": {"bert.pooler.dense", "cls.seq_relationship"},
+    "roberta": {"roberta.pooler.dense"},
+    "xlm-roberta": {"roberta.pooler.dense"},
+    "distilbert": set(),
+    "albert": {"albert.pooler", "sop_classifier.classifier"},
+    "electra": {"discriminator_predictions.dense", "discriminator_predictions.dense_prediction"},
+    "deberta-v2": set(),
+    "mpnet": {"mpnet.pooler.dense"},
+    "modernbert": set(),
+}
+
+
+def whole_checkpoint(make_encoder: Callable[..., Path], family: str, folder: Path) -> Path:
+    """A checkpoint with all that the family is pretrained with: masked-LM head, pooler, head of the other objective."""
+    made = {head: make_encoder(family, head, **SPREAD) for head in ("mlm", "base")}
+    if BEYOND[family] and family in ("bert", "albert", "electra"):
+        made["pretraining"] = make_encoder(family, "pretraining", **SPREAD)
+    model, _ = heads.load_masked_lm(made["mlm"])
+    weights = {f"{model.base_model_prefix}.{name}": w for name, w in checkpoints.read_weights(made["base"]).items()}
+    for head in ("pretraining", "mlm"):
+        weights |= checkpoints.read_weights(made[head]) if head in made else {}
+    model.save_pretrained(folder)
+    checkpoints.write_weights(weights, folder)
+    tiny_tokenizer(family).save_pretrained(folder)
+    return folder
+
+
+def run_stages(folder: Path, encoder: Path) -> dict[str, Path]:
+    """Prepare, adapt, train on the frozen and on the whole adapted encoder: stage -> folder of its artifact."""
+    write_rows(folder / "rows.csv", 40)
+    with (folder / "rows.csv").open("a") as rows:
+        rows.write(f"{' '.join(WORDS * 2)},{' '.join(WORDS)},rash\n" * 2)
+    short = {"epochs": 1, "learning_rate": 1e-3, "mixed_precision": "no", "per_device_batch_size": 16}
+    fields = job_fields(encoder, hypotheses=[], defaults={"classify": short, "adapt": short})
+    fields["stages"] = {name: fields["stages"][name] for name in ("adapt", "adapted-head", "adapted-behavioural")}
+    (folder / "job.yaml").write_text(json.dumps(fields))
+    storage = open_storage(str(folder / "store"))
+    runs = [run for run in plan(read(folder / "job.yaml")) if run.kind != "report"]
+    return {run.stage: folder / "store" / runner.run_stage(run, storage).folder for run in runs}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_through_every_stage(make_encoder: Callable[..., Path], family: str, tmp_path: Path) -> None:
+    made = run_stages(tmp_path, whole_checkpoint(make_encoder, family, tmp_path / "encoder"))
+    metrics = {
+        stage: json.loads((path / "metrics.json").read_text()) for stage, path in made.items() if stage != "prepare"
+    }
+    assert {found["max_length"] for found in metrics.values()} == {LONGEST}
+    assert metrics["adapt"]["newly_initialised"] == []
+    assert metrics["adapt"]["last"]["loss"] < metrics["adapt"]["before"]["loss"]
+    the_adapted_encoder_is_whole(made, family)
+    masked_language_modelling_is_that_of_transformers(made["adapt"] / "model", family)
+    for stage in ("adapted-head", "adapted-behavioural"):
+        predictions_are_those_of_transformers(made, stage)
+    a_frozen_encoder_stands_still_and_its_features_suffice(made, family)
+
+
+def the_adapted_encoder_is_whole(made: dict[str, Path], family: str) -> None:
+    """Every weight is there; those that masked language modelling has no part in are untouched; what is tied is tied."""
+    before, after = (checkpoints.read_weights(made[stage] / "model") for stage in ("prepare", "adapt"))
+    model, loading = AutoModelForMaskedLM.from_pretrained(made["adapt"] / "model", output_loading_info=True)
+    assert not loading["missing_keys"]
+    trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    assert {name.rpartition(".")[0] for name in before.keys() - trained} == BEYOND[family]
+    for name in before.keys() - trained:
+        assert torch.equal(after[name], before[name]), name
+    assert any(not torch.equal(after[name], before[name]) for name in before.keys() & after.keys() & trained)
+    assert before.keys() - after.keys() <= set(model.all_tied_weights_keys)
+    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+    assert output.weight is embedding.weight
+    names = [name for name, p in model.named_parameters(remove_duplicate=False) if p is embedding.weight]
+    stored = [after[name] for name in names if name in after]
+    assert stored
+    assert all(torch.equal(weight, embedding.weight) for weight in stored)
+
+
+def masked_language_modelling_is_that_of_transformers(folder: Path, family: str) -> None:
+    """The same loss as the model's own; special tokens are never masked; token types where the family has them."""
+    tokens, tokenizer = some_tokens(folder, paired=False)
+    model, _ = heads.load_masked_lm(folder)
+    assert "".join(AutoTokenizer.from_pretrained(folder).model_input_names) == "".join(tokenizer.model_input_names)
+    examples = MaskedExamples(tokens, 1, 0.5, tokenizer.mask_token_id, len(tokenizer), tokenizer.pad_token_id)
+    batch = examples.batch(np.arange(len(tokens)), 1)
+    assert ("token_type_ids" in batch.inputs) == (family in WITH_TOKEN_TYPES)
+    assert not set(batch.labels.tolist()) & set(tokenizer.all_special_ids)
+    labels = torch.full_like(batch.inputs["input_ids"], -100)
+    labels.view(-1)[batch.positions] = batch.labels
+    with torch.no_grad():
+        expected = model.eval()(**batch.inputs, labels=labels).loss
+        found = MaskedLM(model).loss(model, batch) / len(batch.labels)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def predictions_are_those_of_transformers(made: dict[str, Path], stage: str) -> None:
+    """What the stage wrote, what `predict` says, and what plain transformers makes of one pair at a time."""
+    stored = np.array(pq.read_table(made[stage] / "predictions.parquet")["probabilities"].to_pylist())
+    rows = pq.read_table(made["prepare"] / "data/test.parquet").to_pydict()
+    classifier = Classifier.load(str(made[stage] / "model"), made[stage])
+    logits, _ = classifier.logits(rows["text"], rows["text_pair"])
+    np.testing.assert_allclose(torch.tensor(logits).softmax(-1), stored, rtol=1e-5, atol=1e-6)
+    model = AutoModelForSequenceClassification.from_pretrained(made[stage] / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(made[stage] / "model")
+    for row, pair in enumerate(zip(rows["text"], rows["text_pair"], strict=True)):
+        with torch.no_grad():
+            one = model(**tokenizer(*pair, truncation=True, return_tensors="pt")).logits[0]
+        np.testing.assert_allclose(logits[row], one, rtol=1e-3, atol=1e-4)
+    assert logits.std(axis=0).min() > 1e-2  # texts are told apart, so that being equal means something
+
+
+def a_frozen_encoder_stands_still_and_its_features_suffice(made: dict[str, Path], family: str) -> None:
+    """Frozen weights are those that were adapted; fast ways to the logits give those of the slow one."""
+    adapted = checkpoints.read_weights(made["adapt"] / "model")
+    frozen, tuned = (checkpoints.read_weights(made[f"adapted-{kind}"] / "model") for kind in ("head", "behavioural"))
+    prefix = f"{heads.load_masked_lm(made['adapt'] / 'model')[0].base_model_prefix}."
+    encoder = [name for name in frozen if name.startswith(prefix)]
+    assert all(torch.equal(frozen[name], adapted[name]) for name in encoder)
+    assert any(not torch.equal(tuned[name], adapted[name]) for name in encoder)
+
+    folder = made["adapted-head"] / "model"
+    tokens, tokenizer = some_tokens(folder, paired=True)
+    examples = LabelledExamples(tokens, np.zeros(len(tokens), np.int64), tokenizer.pad_token_id)
+    batch = examples.batch(np.arange(len(tokens)), 0).inputs
+    assert ("token_type_ids" in batch) == (family in WITH_TOKEN_TYPES)
+    assert family not in WITH_TOKEN_TYPES or batch["token_type_ids"].any(1).all()
+    model, new = heads.load_classifier(folder, ["cold", "fever", "rash"])
+    assert new == []
+    slow = evaluation.logits(model, examples)
+    assert features.suffice(model, examples)
+    computed = features.compute(model, examples, "features")
+    with features.feature_encoder(model):
+        np.testing.assert_allclose(evaluation.logits(model, computed), slow, rtol=1e-4, atol=1e-5)
+    lastlayer.keep_first_token(model)
+    np.testing.assert_allclose(evaluation.logits(model, examples), slow, rtol=1e-4, atol=1e-5)
+
+
+def some_tokens(folder: Path, paired: bool) -> tuple[Tokens, Any]:
+    tokenizer = checkpoints.load_tokenizer(folder)
+    texts = [" ".join(WORDS[start : 2 * start + 3]) for start in range(12)]
+    return tokenize(tokenizer, texts, texts[::-1] if paired else None, LONGEST), tokenizer
