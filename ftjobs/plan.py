@@ -18,13 +18,13 @@ from typing import Any
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.derived import Derived, derived, users
-from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Job, Tracking
+from ftjobs.jobfile.fields import Adapt, Classify, Corpus, CorpusSource, Data, Encoder, Fields, Job, Tracking
 from ftjobs.jobfile.resolved import resolved
 
 #: Raise a kind's number when its code, or a default, starts to give other results for the same settings.
-STAGE_VERSIONS = {"prepare": 2, "data": 1, "adapt": 2, "classify": 2, "report": 2}
+STAGE_VERSIONS = {"prepare": 2, "data": 1, "corpus": 1, "adapt": 2, "classify": 2, "report": 2}
 #: Kinds that run once for all seeds, and what stands where a seed would.
-_WITHOUT_SEEDS = ("prepare", "data", "report")
+_WITHOUT_SEEDS = ("prepare", "data", "corpus", "report")
 NO_SEED = 0
 NO_TRACKING = Tracking()
 
@@ -44,6 +44,14 @@ class OwnData(Fields):
     data: Data
 
 
+class OwnCorpus(Fields):
+    """Settings of a `corpus` stage: passages that adapt stages have to themselves."""
+
+    stage: str
+    """The first of these stages."""
+    corpus: CorpusSource
+
+
 class Report(Fields):
     """Settings of the `report` stage."""
 
@@ -56,7 +64,7 @@ class Report(Fields):
     """The job as resolved: every field with its default filled in, and nothing that names this machine."""
 
 
-Settings = Prepare | OwnData | Adapt | Classify | Report
+Settings = Prepare | OwnData | OwnCorpus | Adapt | Classify | Report
 
 
 @dataclass(frozen=True)
@@ -107,12 +115,14 @@ def plan(job: Job) -> list[StageRun]:
     """
     prepare_settings = Prepare(encoder=job.encoder, data=job.data)
     prepare = _stage_run(job, "prepare", "prepare", NO_SEED, prepare_settings, {}, _prepare_content(prepare_settings))
-    brought = {one.name: _bringing(job, one) for one in derived(job)}
+    brought = {one.name: _bringing(job, one, prepare) for one in derived(job)}
     needs = users(job)
     runs: dict[tuple[str, int], StageRun] = {}
     for name in _in_order(job):
         settings = job.stage(name)
         content = settings.model_dump(exclude={"encoder", "kind", "save_every", "data"}, exclude_defaults=True)
+        if isinstance(settings, Adapt) and isinstance(settings.corpus, Corpus):  # the rest decides through the input
+            content["corpus"] = settings.corpus.model_dump(include=Corpus.use(), exclude_defaults=True)
         own: dict[str, StageRun] = {one.kind: brought[one.name] for one in needs.get(name, [])}
         for seed in job.seeds:
             source = prepare if settings.encoder is None else runs[settings.encoder, seed]
@@ -131,10 +141,17 @@ def plan(job: Job) -> list[StageRun]:
     return [prepare, *brought.values(), *runs.values(), report]
 
 
-def _bringing(job: Job, one: Derived) -> StageRun:
-    settings = OwnData(stage=one.users[0], data=one.settings)
-    content = {"data": _data_content(one.settings, f"stages.{one.users[0]}.data")}
-    return _stage_run(job, one.name, one.kind, NO_SEED, settings, {}, content)
+def _bringing(job: Job, one: Derived, prepare: StageRun) -> StageRun:
+    """A stage that brings what others ask for. A corpus without test texts needs to know these."""
+    stage, field = one.users[0], ".".join(one.field)
+    if isinstance(one.settings, CorpusSource):
+        inputs = {"prepare": prepare} if one.settings.decontaminate else {}
+        content: dict[str, Any] = {"corpus": _corpus_content(one.settings, field)}
+        return _stage_run(
+            job, one.name, one.kind, NO_SEED, OwnCorpus(stage=stage, corpus=one.settings), inputs, content
+        )
+    content = {"data": _data_content(one.settings, field)}
+    return _stage_run(job, one.name, one.kind, NO_SEED, OwnData(stage=stage, data=one.settings), {}, content)
 
 
 def select(runs: list[StageRun], stage: str, seed: int | None = None) -> StageRun:
@@ -224,7 +241,12 @@ def _data_content(data: Data, field: str) -> dict[str, Any]:
     return content
 
 
-def _source_content(source: str, data: Data, field: str) -> Any:
+def _corpus_content(corpus: CorpusSource, field: str) -> dict[str, Any]:
+    content = corpus.model_dump(exclude_defaults=True)
+    return {**content, "source": [_source_content(one, corpus, field) for one in corpus.sources]}
+
+
+def _source_content(source: str, data: Data | CorpusSource, field: str) -> Any:
     if not localfiles.is_local(source):
         return source
     root = Path(os.path.expanduser(source))

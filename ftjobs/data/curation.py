@@ -34,9 +34,9 @@ _ONE_IN, _MOST_HELD_OUT = 20, 1_000
 class Curation:
     """Passages go in one after the other, into files; what is kept of them comes out in two parquet files."""
 
-    def __init__(self, settings: CorpusSource, held: HeldTexts | None) -> None:
-        """Args: held: texts that no passage may hold."""
-        self._settings, self._held = settings, held
+    def __init__(self, settings: CorpusSource, held: HeldTexts | None, field: str = "corpus") -> None:
+        """Args: settings: of the corpus; held: texts that no passage may hold; field: what errors call the corpus."""
+        self._settings, self._held, self._field = settings, held, field
         threshold = None if settings.near_duplicates == "keep" else settings.near_duplicates
         self._duplicates = Duplicates(threshold)
         self._table = TableFile()
@@ -113,15 +113,15 @@ class Curation:
         count = wanted if isinstance(wanted, int) else max(1, round(wanted * len(kept)))
         if count >= len(kept):
             raise UserError(
-                f"{self._left_over(counts, len(kept))}, and corpus.held_out takes {count} of them: none is left to "
-                "train on; hold out fewer, or give a source with more"
+                f"{self._left_over(counts, len(kept))}, and {self._field}.held_out takes {count} of them: none is left "
+                "to train on; hold out fewer, or give a source with more"
             )
         drawn = np.random.default_rng([self._settings.seed, 1]).permutation(len(kept))[:count]
         return np.sort(kept[drawn])
 
     def _left_over(self, counts: dict[str, int], left: int) -> str:
         reasons = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if name != "read")
-        return f"corpus.source: {left:,} of {counts['read']:,} passages are left ({reasons})"
+        return f"{self._field}.source: {left:,} of {counts['read']:,} passages are left ({reasons})"
 
     def _most_held(self) -> list[dict[str, Any]]:
         """The test texts that most passages were dropped for."""

@@ -1,9 +1,9 @@
 """Finding passages that stand more than once in a corpus, exactly or nearly.
 
 Near duplicates are passages whose sets of 5-word runs have a Jaccard similarity of at least a threshold (Broder 1997;
-as Lee et al. 2022, section 4.2, clean corpora of language models). The similarity is estimated from 128 minima of hashed
-runs; passages to compare are found by banding (Leskovec et al. 2020, section 3.4). Nothing is random: the same passages in
-the same order give the same answer. In memory are a few numbers for each passage, its minima lie in files.
+as Lee et al. 2022, section 4.2, clean corpora of language models). The similarity is estimated from 128 minima of
+hashed runs; passages to compare are found by banding (Leskovec et al. 2020, section 3.4). Nothing is random: the same
+passages in the same order give the same answer. In memory are a few numbers for each passage, its minima lie in files.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Duplicates:
             band.append(gram_keys(rows.reshape(-1), np.arange(0, rows.size, self._rows), self._rows))
 
     def repeated(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each of N passages the first passage that it repeats exactly, and the first of its near duplicates: itself
-        if it is the first, int64 (N,) each. Near duplicates of near duplicates count as one cluster."""
+        """For each of N passages the first passage that it repeats exactly, and the first of its near duplicates:
+        itself if it is the first, int64 (N,) each. Near duplicates of near duplicates count as one cluster."""
         keys = self._keys.mapped()
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         exact = first[inverse]
@@ -107,7 +107,8 @@ def _mixed(keys: np.ndarray) -> np.ndarray:
     """The finalizer of SplitMix64 (Steele et al. 2014): every bit of the result depends on every bit."""
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return keys ^ (keys >> np.uint64(31))
+    mixed: np.ndarray = keys ^ (keys >> np.uint64(31))
+    return mixed
 
 
 def _rows_of_a_band(threshold: float) -> int:

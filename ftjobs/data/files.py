@@ -26,8 +26,8 @@ def read_file(
 
     kind: csv, tsv, jsonl, parquet or text. header: column names of a csv or tsv file without a header row. needed:
     column names, each with the field of the job file that names it. Cells of csv and tsv are strings, whatever they
-    look like; jsonl and parquet keep strings, whole numbers (int64) and booleans. gaps: whether values may be missing or
-    blank.
+    look like; jsonl and parquet keep strings, whole numbers (int64) and booleans. gaps: whether values may be missing
+    or blank.
 
     Raises UserError with up to 5 problems when the file is not what it should be, FtjobsError when reading it fails;
     maybe after tables of rows that are right.

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def gram_keys(keys: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def odd_constant(number: int) -> np.uint64:
     """An odd number of 64 bits for each number from 0, the same on every machine."""
     return np.uint64(_digest(f"constant {number}") | 1)

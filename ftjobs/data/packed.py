@@ -8,6 +8,7 @@ import numpy as np
 
 from ftjobs.data.batching import Batch, MaskedExamples
 from ftjobs.data.packing import PackedTokens, Packing
+from ftjobs.data.tokenization import Tokens
 
 
 class PackedExamples:
@@ -25,6 +26,11 @@ class PackedExamples:
     def lengths(self) -> np.ndarray:
         """Tokens per example, the same for all epochs, though in one they may be a few less: int64 (N,)."""
         return self._packing.lengths
+
+    @property
+    def tokens(self) -> Tokens:
+        """The documents."""
+        return self._packing.documents
 
     def batch(self, indices: np.ndarray, epoch: int) -> Batch:
         """The examples at `indices` as they are in `epoch`. If documents are isolated, `attention_mask` has their

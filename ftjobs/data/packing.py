@@ -86,8 +86,8 @@ class Packing:
     def tokens(self, epoch: int) -> PackedTokens:
         """The examples of an epoch, from 0. Documents are in their own order in epoch 0, and in another in each other.
 
-        A separator at either end of an example is left out, as the example opens and closes anyway, so an example may be a
-        few tokens shorter than `length`.
+        A separator at either end of an example is left out, as the example opens and closes anyway, so an example may
+        be a few tokens shorter than `length`.
         """
         order = np.arange(len(self.documents))
         if epoch:
@@ -162,7 +162,9 @@ class _Piece:
     def of_length(cls, lengths: np.ndarray) -> _Piece:
         """All special tokens, to be filled in."""
         size = int(lengths.sum())
-        return cls(lengths, np.zeros(size, np.int32), np.ones(size, bool), np.ones(size, bool), np.zeros(size, np.int32))
+        return cls(
+            lengths, np.zeros(size, np.int32), np.ones(size, bool), np.ones(size, bool), np.zeros(size, np.int32)
+        )
 
 
 class _Files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,24 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.fields import CorpusSource, Data
 
-Fetch = Callable[[str, str], Iterable[tuple[str, Path]]]
-"""From an s3:// address, and the field that names it, to the files there: name and local copy of each, in turn."""
-_DATA_FIELD = re.compile(r"\bdata\.(source|revision|config|format|columns|text)\b")
+Files = list[tuple[str, AbstractContextManager[Path]]]
+"""Names of files, and for each a context in which it is on this machine."""
+Fetch = Callable[[str, str], Files]
+"""From an s3:// address, and the field that names it, to the files there."""
+_DATA_FIELD = re.compile(r"\bdata\.(source|revision|config|format|columns|text|split)\b")
 
 
 class Passages:
     """The passages of a source, in its order, or with `streaming` a bounded number of them in random order."""
 
-    def __init__(self, settings: CorpusSource, fetch: Fetch | None = None) -> None:
+    def __init__(self, settings: CorpusSource, field: str = "corpus", fetch: Fetch | None = None) -> None:
         """
         Args:
             settings: of the corpus.
+            field: what errors call it.
             fetch: how to get files from object storage one after the other; without it none are there.
         """
-        self._settings, self._fetch = settings, fetch
+        self._settings, self._field, self._fetch = settings, field, fetch
         self._generator = np.random.default_rng(settings.seed)
         self.provenance: list[dict[str, Any]] = []
         """What was read, in the order of reading: files (name, bytes, sha256) and data sets (hub id, commit)."""
@@ -43,7 +46,7 @@ class Passages:
             FtjobsError: reading failed for a reason that may pass.
         """
         streaming = self._settings.streaming
-        with _fields_of_corpus():
+        with self._its_fields():
             texts = (text for source in self._settings.sources for text in self._of(source))
             if streaming is None:
                 yield from texts
@@ -54,23 +57,30 @@ class Passages:
 
     def _of(self, source: str) -> Iterator[str]:
         if "://" in source or localfiles.is_local(source):
-            for name, path in self._files(source):
-                yield from self._of_file(path)
-                size, sha256 = path.stat().st_size, localfiles.digest(path)
-                self.provenance.append({"name": name, "bytes": size, "sha256": sha256})
+            for name, here in self._files(source):
+                with here as path:
+                    size, sha256 = path.stat().st_size, localfiles.digest(path)
+                    self.provenance.append({"name": name, "bytes": size, "sha256": sha256})
+                    yield from self._of_file(path)
         else:
             yield from self._of_hub(source)
 
-    def _files(self, source: str) -> Iterable[tuple[str, Path]]:
+    def _files(self, source: str) -> Files:
+        """The files of a source, with streaming in random order."""
+        field = f"{self._field}.source"
         if "://" in source:
             if self._fetch is None or not source.startswith("s3://"):
-                raise UserError(f"corpus.source: {source!r} cannot be read; give files, s3://bucket/key, or a hub id")
-            return self._fetch(source, "corpus.source")
-        root = Path(source).expanduser()
-        paths = localfiles.expand(source, "corpus.source")
-        if self._settings.streaming is not None:
-            paths = [paths[index] for index in self._generator.permutation(len(paths))]
-        return [(path.relative_to(root).as_posix() if root.is_dir() else path.name, path) for path in paths]
+                raise UserError(f"{field}: {source!r} cannot be read; give files, s3://bucket/key, or a hub id")
+            files = self._fetch(source, field)
+        else:
+            root = Path(source).expanduser()
+            paths = localfiles.expand(source, field)
+            files = [
+                (path.relative_to(root).as_posix() if root.is_dir() else path.name, nullcontext(path)) for path in paths
+            ]
+        if self._settings.streaming is None:
+            return files
+        return [files[index] for index in self._generator.permutation(len(files))]
 
     def _of_file(self, path: Path) -> Iterator[str]:
         settings = self._settings
@@ -96,7 +106,9 @@ class Passages:
         self.provenance.append(origin)
         for value in values:
             if not isinstance(value, str | None):
-                raise UserError(f"{source}: column {settings.text!r} holds {type(value).__name__}, not text (data.text)")
+                raise UserError(
+                    f"{source}: column {settings.text!r} holds {type(value).__name__}, not text (data.text)"
+                )
             yield value or ""
 
     def _split(self, names: list[str], source: str) -> str:
@@ -104,9 +116,17 @@ class Passages:
         wanted = self._settings.split or ("train" if "train" in names or len(names) != 1 else names[0])
         if wanted not in names:
             raise UserError(
-                f"corpus.split: {source!r} has no split {wanted!r}; set corpus.split to one of {', '.join(names)}"
+                f"data.split: {source!r} has no split {wanted!r}; set data.split to one of {', '.join(names)}"
             )
         return wanted
+
+    @contextmanager
+    def _its_fields(self) -> Iterator[None]:
+        """What reads labelled data reads corpora too, and calls their fields those of `data`, which they are not."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError([_DATA_FIELD.sub(rf"{self._field}.\1", one) for one in error.problems]) from error
 
 
 def shuffled(texts: Iterable[str], size: int, generator: np.random.Generator) -> Iterator[str]:
@@ -135,12 +155,3 @@ def _parts_of_text(path: Path, whole: bool) -> Iterator[str]:
                 lines = []
     if lines:
         yield "".join(lines)
-
-
-@contextmanager
-def _fields_of_corpus() -> Iterator[None]:
-    """What reads labelled data reads corpora too, and calls their fields those of `data`, which they are not."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError([_DATA_FIELD.sub(r"corpus.\1", problem) for problem in error.problems]) from error

@@ -94,14 +94,14 @@ def _suffix_format(path: Path) -> str | None:
     return SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
+def is_data(name: str) -> bool:
+    """Whether a file found in a folder counts as data, by its path there: hidden ones, and other suffixes, do not."""
+    path = Path(name)
+    return _suffix_format(path) is not None and not any(part.startswith(".") for part in path.parts)
+
+
 def _sorted_files(folder: Path, field: str) -> list[Path]:
-    files = [
-        path
-        for path in folder.rglob("*")
-        if _suffix_format(path) is not None
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
+    files = [path for path in folder.rglob("*") if is_data(path.relative_to(folder).as_posix()) and path.is_file()]
     if not files:
         raise UserError(
             f"{field}: the folder {str(folder)!r} has no data files (looked at {folder.absolute()}); "

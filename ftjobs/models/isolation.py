@@ -1,8 +1,8 @@
 """Attention that stays within a document where an example holds several: block-diagonal masks and positions anew.
 
-What a document becomes must not depend on its neighbours, and must be what it is alone (Krell et al. 2021, section 3.2).
-How a model takes such a mask differs by family, and so do its positions. Where a family mixes tokens in another way
-too, or nobody has looked, isolation is refused: to be nearly isolated is not to be.
+What a document becomes must not depend on its neighbours, and must be what it is alone (Krell et al. 2021, section
+3.2). How a model takes such a mask differs by family, and so do its positions. Where a family mixes tokens in another
+way too, or nobody has looked, isolation is refused: to be nearly isolated is not to be.
 """
 
 from __future__ import annotations

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import set_seed
 
-from ftjobs.data import prepared
+from ftjobs.data import prepared, units
 from ftjobs.data.batching import MaskedExamples
-from ftjobs.data.tokenization import tokenize
+from ftjobs.data.packed import PackedExamples
+from ftjobs.data.units import Unit
 from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints, heads
+from ftjobs.models.isolation import isolate
 from ftjobs.progress import LOG
+from ftjobs.stages.learned import learned
 from ftjobs.training import evaluation, memory
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import MaskedLM
@@ -27,7 +30,7 @@ _EVALUATION_SEED = 0
 
 
 def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, session: Session) -> dict[str, Any]:
-    """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`.
+    """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`, or of `inputs["corpus"]`.
 
     Writes `model/` (the encoder with every weight of its input, and its masked-LM head), `metrics.json` (every epoch),
     `metrics.jsonl` (also every tenth step) and `timing.json`.
@@ -50,10 +53,11 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     beyond = heads.weights_beyond(model, folder)
     limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
 
-    def masked(texts: Iterable[str], mask_seed: int) -> MaskedExamples:
-        tokens = tokenize(tokenizer, texts, None, limit, words=settings.masking != "token")
-        return MaskedExamples(
-            tokens=tokens,
+    texts = learned(settings, data, inputs)
+
+    def masked(documents: Iterable[str], mask_seed: int, unit: Unit = "document") -> MaskedExamples | PackedExamples:
+        how = partial(
+            MaskedExamples,
             seed=mask_seed,
             probability=settings.mlm_probability,
             mask_token_id=tokenizer.mask_token_id,
@@ -62,18 +66,29 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
             masking=settings.masking,
             replace=settings.replace,
         )
+        words = settings.masking != "token"
+        return units.examples(documents, unit, tokenizer, limit, how, seed=mask_seed, words=words)
 
-    trained_splits = ["train"] if settings.corpus == "train" else list(data.splits)
-    examples = masked(chain.from_iterable(data.splits[name].sentences for name in trained_splits), seed)
-    held_out = masked(data.splits[data.selection_split].sentences, _EVALUATION_SEED)
+    examples = masked(texts.train, seed, texts.unit)
+    held_out = masked(texts.held_out, _EVALUATION_SEED, texts.unit)
+    task = None if texts.task is None else masked(texts.task, _EVALUATION_SEED)
+    tokens = int(examples.lengths.sum())
     LOG.info(
         "adapting on %d texts of %d tokens, %d cut to %d; evaluating on %d %s texts",
-        len(examples), len(examples.tokens.input_ids), examples.tokens.truncated, limit, len(held_out),
-        data.selection_split,
+        len(examples), tokens, examples.tokens.truncated, limit, len(held_out), texts.evaluated_on,
     )  # fmt: skip
+    if texts.unit == "isolated":
+        isolate(model)
     objective = MaskedLM(model)
+
+    def evaluate() -> dict[str, float]:
+        if task is None:
+            return evaluation.masked_lm(model, objective, held_out)
+        found = evaluation.masked_lm(model, objective, held_out, settings.per_device_batch_size)
+        return found | {f"task_{name}": one for name, one in evaluation.masked_lm(model, objective, task).items()}
+
     model.to(training_device())
-    before = evaluation.masked_lm(model, objective, held_out)
+    before = evaluate()
     session.log_before(before)
     trained = train(
         model,
@@ -81,7 +96,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         settings,
         seed=seed,
         loss=objective.loss,
-        evaluate=lambda: evaluation.masked_lm(model, objective, held_out),
+        evaluate=evaluate,
         score=lambda metrics: -metrics["loss"],
         keeper=session.keeper,
         on_step=session.log_step,
@@ -91,17 +106,18 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     heads.save(model.cpu(), tokenizer, output / "model", beyond)
     metrics = {
         "texts": len(examples),
-        "tokens": len(examples.tokens.input_ids),
+        "tokens": tokens,
         "truncated": examples.tokens.truncated,
         "max_length": limit,
         "newly_initialised": new,
-        "evaluated_on": data.selection_split,
+        "evaluated_on": texts.evaluated_on,
         "evaluation_texts_also_trained_on": settings.corpus == "all",
         "before": before,
         "best_epoch": trained.best_epoch,
         "best": trained.epochs[trained.best_epoch - 1],
         "last": trained.epochs[-1],
         **trained.stopping(settings),
+        **({"corpus": texts.counts | {"tokens_seen": tokens * len(trained.epochs)}} if texts.counts else {}),
     }
     trained.write(output, metrics, len(examples))
     return metrics

@@ -9,12 +9,12 @@ from typing import Any
 from ftjobs.data import curation, prepared
 from ftjobs.data.contamination import HeldTexts
 from ftjobs.data.passages import Fetch, Passages
-from ftjobs.jobfile.fields import CorpusSource
+from ftjobs.plan import OwnCorpus
 from ftjobs.progress import LOG
 
 
 def run(
-    settings: CorpusSource, seed: int, inputs: dict[str, Path], output: Path, fetch: Fetch | None = None
+    settings: OwnCorpus, seed: int, inputs: dict[str, Path], output: Path, fetch: Fetch | None = None
 ) -> dict[str, Any]:
     """Publish a corpus, without the texts of the test and validation splits of `inputs["prepare"]`.
 
@@ -32,8 +32,9 @@ def run(
         UserError: the source cannot be read, or too little of it is left.
         FtjobsError: the hub or the store does not answer.
     """
-    held = _held_texts(inputs["prepare"] / "data", settings.shortest_test_text) if settings.decontaminate else None
-    passages, kept = Passages(settings, fetch), curation.Curation(settings, held)
+    corpus, field = settings.corpus, f"stages.{settings.stage}.corpus"
+    held = _held_texts(inputs["prepare"] / "data", corpus.shortest_test_text) if corpus.decontaminate else None
+    passages, kept = Passages(corpus, field, fetch), curation.Curation(corpus, held, field)
     kept.add(passages)
     record = kept.publish(output / "corpus", passages.provenance)
     LOG.info(

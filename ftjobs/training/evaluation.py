@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ftjobs.data.batching import LabelledExamples, MaskedExamples, by_length
+from ftjobs.data.packed import PackedExamples
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.objectives import MaskedLM
 
@@ -29,7 +30,9 @@ def logits(model: PreTrainedModel, examples: LabelledExamples | FeatureExamples)
 
 
 @torch.no_grad()
-def masked_lm(model: nn.Module, objective: MaskedLM, examples: MaskedExamples) -> dict[str, float]:
+def masked_lm(
+    model: nn.Module, objective: MaskedLM, examples: MaskedExamples | PackedExamples, batch_size: int = _BATCH
+) -> dict[str, float]:
     """Mean cross-entropy per masked token, its exponential, and the share of masked tokens guessed right.
 
     Always with the masks of epoch 0, so that figures of different epochs and models can be compared.
@@ -37,7 +40,7 @@ def masked_lm(model: nn.Module, objective: MaskedLM, examples: MaskedExamples) -
     model.eval()
     device = next(model.parameters()).device
     loss, right, tokens = 0.0, 0, 0
-    for indices in by_length(examples.lengths, _BATCH):
+    for indices in by_length(examples.lengths, batch_size):
         batch = examples.batch(indices, 0).to(device)
         if not len(batch.labels):
             continue

@@ -7,6 +7,7 @@ each field is what `ftjobs schema` hands to editors.
 from ftjobs.jobfile.fields.adapt import Adapt, Replace
 from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.classify import Classify
+from ftjobs.jobfile.fields.corpus import Corpus, CorpusSource, Streaming
 from ftjobs.jobfile.fields.data import Data, Split
 from ftjobs.jobfile.fields.encoder import Encoder, Scratch
 from ftjobs.jobfile.fields.hypothesis import Hypothesis
@@ -17,6 +18,8 @@ from ftjobs.jobfile.fields.training import TrainingFields
 __all__ = [
     "Adapt",
     "Classify",
+    "Corpus",
+    "CorpusSource",
     "Data",
     "Encoder",
     "Fields",
@@ -25,6 +28,7 @@ __all__ = [
     "Replace",
     "Scratch",
     "Split",
+    "Streaming",
     "Tracking",
     "TrainingFields",
     "WandbTracking",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ftjobs.jobfile.fields.base import Fields
+from ftjobs.jobfile.fields.corpus import Corpus
 from ftjobs.jobfile.fields.training import TrainingFields
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -50,8 +51,10 @@ class Adapt(TrainingFields):
     Words are those of the encoder's tokenizer; the share of tokens is `mlm_probability` with all three."""
     replace: Replace = Replace()
     """What the tokens to predict are replaced by."""
-    corpus: Literal["train", "all"] = "train"
-    """Texts of the training split only, or of all splits (validation and test texts without their labels)."""
+    corpus: Literal["train", "all"] | Corpus = "train"
+    """Texts of the training split only, or of all splits (validation and test texts without their labels); or a corpus
+    of its own, which a stage `<stage>-corpus` fetches and cleans once. The best epoch is then the one with the lowest
+    loss on passages held out from that corpus; the loss on the task's texts is measured beside it."""
 
     @property
     def in_words(self) -> str:

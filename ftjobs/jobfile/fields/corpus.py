@@ -22,8 +22,8 @@ class CorpusSource(Fields):
     """What passages a corpus has: fetched and cleaned once, by a stage of its own."""
 
     source: Annotated[list[NonEmpty], Field(min_length=1)] | NonEmpty
-    """Path, glob or folder of txt, jsonl, parquet, csv or tsv files (also .gz); s3:// address of such; hub id; or a list
-    of these. A path in a job file is relative to the job file."""
+    """Path, glob or folder of txt, jsonl, parquet, csv or tsv files (also .gz); s3:// address of such; hub id; or a
+    list of these. A path in a job file is relative to the job file."""
     revision: NonEmpty = "main"
     """Branch, tag or commit of a hub data set; resolved to a commit and recorded."""
     config: NonEmpty | None = None
@@ -39,8 +39,8 @@ class CorpusSource(Fields):
     text_files: Literal["line", "paragraph", "file"] = "line"
     """What a passage of a txt file is: a line; a paragraph, which ends at a blank line; or the whole file."""
     near_duplicates: Annotated[float, Field(ge=0.5, lt=1)] | Literal["keep"] = 0.8
-    """Drop passages whose sets of 5-word runs have at least this Jaccard similarity with an earlier one, as estimated by
-    MinHash (Broder 1997; Lee et al. 2022, section 4.2); `keep` drops exact repetitions only."""
+    """Drop passages whose sets of 5-word runs have at least this Jaccard similarity with an earlier one, as estimated
+    by MinHash (Broder 1997; Lee et al. 2022, section 4.2); `keep` drops exact repetitions only."""
     decontaminate: bool = True
     """Drop every passage that holds a text of the job's test or validation split as a run of words (Brown et al. 2020,
     appendix C). On unless said otherwise: without it, accuracy on the test split may be memory."""
@@ -59,6 +59,10 @@ class CorpusSource(Fields):
         """The sources as a list."""
         return [self.source] if isinstance(self.source, str) else list(self.source)
 
+    def same_as(self, other: CorpusSource) -> bool:
+        """Whether both say the same, whichever way they write it."""
+        return {**self.model_dump(), "source": self.sources} == {**other.model_dump(), "source": other.sources}
+
 
 class Corpus(CorpusSource):
     """A corpus, and what of it is one training example."""
@@ -66,19 +70,26 @@ class Corpus(CorpusSource):
     unit: Literal["sentence", "document", "packed"] = "packed"
     """`sentence`: each sentence of each passage. `document`: each passage, cut to `max_length`. `packed`: passages one
     after the other with separators between them, each example as long as `max_length` and only the last one shorter;
-    a passage that does not fit goes on in the next example (FULL-SENTENCES of Liu et al. 2019, section 4.2). Passages are
-    packed in another order in every epoch."""
+    a passage that does not fit goes on in the next example (FULL-SENTENCES of Liu et al. 2019, section 4.2). Passages
+    are packed in another order in every epoch."""
     isolate: bool = False
-    """With `packed`: no attention from one passage to another within an example, and positions that start anew with each
-    (block-diagonal attention; Krell et al. 2021, section 3.2)."""
+    """With `packed`: no attention from one passage to another within an example, and positions that start anew with
+    each (block-diagonal attention; Krell et al. 2021, section 3.2)."""
 
     @model_validator(mode="after")
     def _isolation_needs_packing(self) -> Corpus:
         if self.isolate and self.unit != "packed":
-            raise ValueError(f"isolate only has a meaning with unit: packed; with unit: {self.unit} every example is one")
+            raise ValueError(
+                f"isolate only has a meaning with unit: packed; with unit: {self.unit} every example is one"
+            )
         return self
 
+    @classmethod
+    def use(cls) -> set[str]:
+        """The fields that say what becomes of passages, and not which there are."""
+        return set(cls.model_fields) - set(CorpusSource.model_fields)
+
     def of_source(self) -> CorpusSource:
-        """The part that decides what passages there are."""
-        said: dict[str, Any] = self.model_dump(exclude_unset=True, exclude={"unit", "isolate"})
+        """The part that decides which passages there are."""
+        said: dict[str, Any] = self.model_dump(exclude_unset=True, exclude=self.use())
         return CorpusSource.model_validate(said)

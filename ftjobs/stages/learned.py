@@ -1,0 +1,47 @@
+"""What an `adapt` stage learns from, and what it is measured on: the job's texts, or a corpus of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from ftjobs.data import curation
+from ftjobs.data.prepared import PreparedData
+from ftjobs.data.units import Unit
+from ftjobs.jobfile.fields import Adapt, Corpus
+
+#: What of the record of a corpus stands in the metrics of the stages that learn from it.
+_COUNTS = ("read", "empty", "contaminated", "exact_duplicates", "near_duplicates", "train", "held_out")
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Texts to learn from and to measure on, and what of them is an example."""
+
+    train: Iterable[str]
+    held_out: Iterable[str]
+    """What the best epoch is chosen on."""
+    evaluated_on: str
+    """A split of the job's data, or `corpus`."""
+    task: Iterable[str] | None = None
+    """The job's held-out texts, where something else is held out."""
+    unit: Unit = "document"
+    counts: dict[str, Any] | None = None
+    """What became of the passages of a corpus."""
+
+
+def learned(settings: Adapt, data: PreparedData, inputs: dict[str, Path]) -> Learned:
+    """The texts that a stage with these settings is about."""
+    task = data.splits[data.selection_split].sentences
+    corpus = settings.corpus
+    if isinstance(corpus, Corpus):
+        folder = inputs["corpus"] / "corpus"
+        record = curation.read_record(folder)
+        train, held_out = curation.read(folder)
+        counts = {"unit": corpus.unit, "isolate": corpus.isolate, **{name: record[name] for name in _COUNTS}}
+        return Learned(train, held_out, "corpus", task, "isolated" if corpus.isolate else corpus.unit, counts)
+    splits = ["train"] if corpus == "train" else list(data.splits)
+    return Learned(chain.from_iterable(data.splits[name].sentences for name in splits), task, data.selection_split)
