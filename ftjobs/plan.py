@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile import localfiles
+from ftjobs.jobfile.content import of_corpus, of_data, of_encoder
 from ftjobs.jobfile.derived import Derived, derived, users
 from ftjobs.jobfile.fields import Adapt, Classify, Corpus, CorpusSource, Data, Encoder, Fields, Job, Tracking
 from ftjobs.jobfile.resolved import resolved
@@ -146,11 +144,11 @@ def _bringing(job: Job, one: Derived, prepare: StageRun) -> StageRun:
     stage, field = one.users[0], ".".join(one.field)
     if isinstance(one.settings, CorpusSource):
         inputs = {"prepare": prepare} if one.settings.decontaminate else {}
-        content: dict[str, Any] = {"corpus": _corpus_content(one.settings, field)}
+        content: dict[str, Any] = {"corpus": of_corpus(one.settings, field)}
         return _stage_run(
             job, one.name, one.kind, NO_SEED, OwnCorpus(stage=stage, corpus=one.settings), inputs, content
         )
-    content = {"data": _data_content(one.settings, field)}
+    content = {"data": of_data(one.settings, field)}
     return _stage_run(job, one.name, one.kind, NO_SEED, OwnData(stage=stage, data=one.settings), {}, content)
 
 
@@ -223,47 +221,8 @@ def _stage_run(
 
 
 def _prepare_content(settings: Prepare) -> dict[str, Any]:
-    """What decides the result of `prepare`: local files count by their content, not by their path."""
     content = settings.model_dump(exclude_defaults=True)
-    content["data"] = _data_content(settings.data, "data")
-    model = settings.encoder.model
-    if model is not None and localfiles.is_local(model):
-        content["encoder"] = {"files": _folder_content(Path(os.path.expanduser(model)))}
+    content["data"] = of_data(settings.data, "data")
+    if files := of_encoder(settings.encoder):
+        content["encoder"] = {"files": files}
     return content
-
-
-def _data_content(data: Data, field: str) -> dict[str, Any]:
-    content = data.model_dump(exclude_defaults=True)
-    if isinstance(data.source, dict):
-        content["source"] = {split: _source_content(one, data, field) for split, one in data.source.items()}
-    else:
-        content["source"] = _source_content(data.source, data, field)
-    return content
-
-
-def _corpus_content(corpus: CorpusSource, field: str) -> dict[str, Any]:
-    content = corpus.model_dump(exclude_defaults=True)
-    return {**content, "source": [_source_content(one, corpus, field) for one in corpus.sources]}
-
-
-def _source_content(source: str, data: Data | CorpusSource, field: str) -> Any:
-    if not localfiles.is_local(source):
-        return source
-    root = Path(os.path.expanduser(source))
-    content = []
-    for path in localfiles.expand(
-        source, f"{field}.source"
-    ):  # names count: they say the split; in a folder, those of folders too
-        name = path.relative_to(root).as_posix() if root.is_dir() else path.name
-        content.append([name, localfiles.format_of(path, data.format), localfiles.digest(path)])
-    return content
-
-
-def _folder_content(folder: Path) -> list[list[str]]:
-    if not os.path.isdir(folder):
-        raise UserError(
-            f"encoder.model: {folder} is no folder (looked at {folder.absolute()}); give a hub id such as "
-            "google-bert/bert-base-cased, or a folder with config.json, weights and tokenizer files"
-        )
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return [[path.name, localfiles.digest(path)] for path in files]

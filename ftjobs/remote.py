@@ -74,27 +74,30 @@ def files_at(address: str, field: str, work: Path) -> list[tuple[str, AbstractCo
     exists. So of a source that is larger than this machine one file is here at a time.
 
     Raises:
-        UserError: no data file lies there, or it may not be read.
+        UserError: no data file lies there, or it may not be read; of an address that is no folder, its context does.
     """
     storage, path = _place(address)
+    nothing = f"{field}: no data file lies at {address}; {_NOTHING_THERE}"
     if glob.has_magic(path):
         folder, keys = _matching(storage, path)
+        if not keys:
+            raise UserError(nothing)
     else:
-        keys = [key for key, *_ in storage.list(path) if key == path]
-        folder = path.rpartition("/")[0]
-    if not keys:
-        folder, keys = path, [key for key, *_ in storage.list(path) if localfiles.is_data(key.removeprefix(path))]
-    if not keys:
-        raise UserError(f"{field}: no data file lies at {address}; {_NOTHING_THERE}")
+        keys = [key for key, *_ in storage.list(path) if localfiles.is_data(key.removeprefix(path).lstrip("/"))]
+        folder = path if keys else path.rpartition("/")[0]
+        keys = keys or [path]
     copies = _copies(work, address)
     names = {key: key.removeprefix(folder).lstrip("/") for key in sorted(keys)}
-    return [(name, _copied_meanwhile(storage, key, copies / name)) for key, name in names.items()]
+    return [(name, _copied_meanwhile(storage, key, copies / name, nothing)) for key, name in names.items()]
 
 
 @contextmanager
-def _copied_meanwhile(storage: Storage, key: str, path: Path) -> Iterator[Path]:
+def _copied_meanwhile(storage: Storage, key: str, path: Path, nothing: str) -> Iterator[Path]:
     LOG.info("fetching %s", storage.uri(key))
-    _copy_file(storage, key, path)
+    try:
+        _copy_file(storage, key, path)
+    except KeyError:
+        raise UserError(nothing) from None
     try:
         yield path
     finally:

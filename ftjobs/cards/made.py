@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ftjobs.cards import basecard
-from ftjobs.data import prepared
-from ftjobs.plan import OwnData, Prepare, StageRun
+from ftjobs.data import curation, prepared
+from ftjobs.plan import OwnCorpus, OwnData, Prepare, StageRun
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Made:
     """The folder of the checkpoint."""
     predictions: Path
     """`predictions.parquet`, of classifiers."""
+    corpus: dict[str, Any] | None = None
+    """The record of the corpus that it was adapted to, if that was one of its own."""
 
     @classmethod
     def of(
@@ -48,6 +50,7 @@ class Made:
             data=data,
             base=basecard.license_of(prepare / "model"),
             environment=environment,
+            corpus=curation.read_record(inputs["corpus"] / "corpus") if "corpus" in inputs else None,
             model=output / "model",
             predictions=output / "predictions.parquet",
         )
@@ -70,6 +73,13 @@ class Made:
         bringing = (self.run if self.run.kind == "prepare" else self.run.data).settings
         assert isinstance(bringing, Prepare | OwnData), "nothing else brings data"
         return bringing.data.label
+
+    @property
+    def decontaminated(self) -> bool:
+        """Whether the corpus was searched for test texts."""
+        settings = self.run.inputs["corpus"].settings
+        assert isinstance(settings, OwnCorpus), "nothing else brings a corpus"
+        return settings.corpus.decontaminate
 
     @property
     def chain(self) -> list[StageRun]:

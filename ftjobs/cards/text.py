@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftjobs.cards import recipe
+from ftjobs.cards import corpora, recipe
 from ftjobs.cards.how import trained
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
@@ -44,9 +44,11 @@ def _summary(made: Made) -> str:
     texts = " and ".join(code(column) for column in made.data["text_columns"])
     settings = made.run.settings
     if isinstance(settings, Adapt):
+        learned = f"the texts of {code(made.source)} ({texts})"
+        learned = learned if made.corpus is None else f"the passages of {corpora.name(made)}"
         return (
-            f"An encoder with its masked-LM head, from {base}, adapted to the texts of {code(made.source)} "
-            f"({texts}) by {settings.in_words}. It took no labels, and is meant to be fine-tuned."
+            f"An encoder with its masked-LM head, from {base}, adapted to {learned} by {settings.in_words}. It took no "
+            "labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
     how = "its head trained on a frozen encoder" if settings.freeze_encoder else trained(settings)
@@ -127,13 +129,16 @@ def _adapted(made: Made) -> str:
     before, best, last = (made.metrics[name] for name in ("before", "best", "last"))
     settings, split = made.run.settings, made.metrics["evaluated_on"]
     assert isinstance(settings, Adapt)
-    figures = table(
-        [f"on the texts of the {split} split", "before", "after (best epoch)", "last epoch"],
-        [
-            ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
-            ["masked tokens guessed right", *(_percent(one["accuracy"]) for one in (before, best, last))],
-        ],
-    )
+    on = f"on the texts of the {split} split" if made.corpus is None else "on passages held out of its corpus"
+    rows = [
+        ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
+        ["masked tokens guessed right", *(_percent(one["accuracy"]) for one in (before, best, last))],
+    ]
+    if made.corpus is not None:
+        rows.append(
+            ["perplexity on the task's texts", *(f"{one['task_perplexity']:.2f}" for one in (before, best, last))]
+        )
+    figures = table([on, "before", "after (best epoch)", "last epoch"], rows)
     return (
         f"{figures}\n\nPerplexity of the masked tokens, with the same masks before and after. The published weights "
         f"are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest loss on them."
@@ -157,7 +162,10 @@ def _data(made: Made) -> str:
     counts = table(["rows", *splits], rows)
     if len(made.classes) > _MOST_CLASSES:
         counts += f"\n\nand {len(made.classes) - _MOST_CLASSES} classes more."
-    return f"{_provenance(data['provenance'])}\n\n{counts}\n\n{_division(data)}"
+    text = f"{_provenance(data['provenance'])}\n\n{counts}\n\n{_division(data)}"
+    return (
+        text if made.corpus is None else f"{corpora.section(made)}\n\nThe task's data, not trained on here:\n\n{text}"
+    )
 
 
 def _provenance(provenance: dict[str, Any]) -> str:
@@ -193,7 +201,8 @@ def _division(data: dict[str, Any]) -> str:
 
 
 def _training(made: Made) -> str:
-    settings = made.run.settings.model_dump(mode="json", exclude=_NO_HYPERPARAMETERS)
+    without = _NO_HYPERPARAMETERS if made.corpus is None else _NO_HYPERPARAMETERS | {"corpus"}
+    settings = made.run.settings.model_dump(mode="json", exclude=without)
     rows = [
         [f"`{name}`", f"`{str(value).lower()}`"] for name, value in {**settings, "seed": made.run.seed}.items()
     ]  # as the job file says them: `false`, `1e-08`
@@ -232,6 +241,8 @@ def _does(run: StageRun) -> str:
         return f"{run.settings.in_words} on the texts"
     if isinstance(run.settings, Classify):
         return f"classification with the encoder {trained(run.settings)}"
+    if run.kind == "corpus":
+        return "the corpus, without repetitions and test texts"
     return "data, split" if run.kind == "data" else "encoder and data, split"
 
 

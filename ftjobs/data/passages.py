@@ -13,7 +13,7 @@ import numpy as np
 from ftjobs.data import hub
 from ftjobs.data.columns import TEXT, column_of, missing
 from ftjobs.data.files import lines_of, read_file
-from ftjobs.errors import UserError
+from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.fields import CorpusSource, Data
 
@@ -125,8 +125,8 @@ class Passages:
         """What reads labelled data reads corpora too, and calls their fields those of `data`, which they are not."""
         try:
             yield
-        except UserError as error:
-            raise UserError([_DATA_FIELD.sub(rf"{self._field}.\1", one) for one in error.problems]) from error
+        except FtjobsError as error:
+            raise type(error)([_DATA_FIELD.sub(rf"{self._field}.\1", one) for one in error.problems]) from error
 
 
 def shuffled(texts: Iterable[str], size: int, generator: np.random.Generator) -> Iterator[str]:

@@ -68,15 +68,15 @@ def expand(source: str, field: str = "data.source") -> list[Path]:
     )
 
 
-def format_of(path: Path, declared: str | None) -> str:
-    """`csv`, `tsv`, `jsonl`, `parquet` or `text`: `declared` (data.format) if given, else what the name ends in.
+def format_of(path: Path, declared: str | None, field: str = "data") -> str:
+    """`csv`, `tsv`, `jsonl`, `parquet` or `text`: `declared` (`field`.format) if given, else what the name ends in.
 
     Raises UserError when the name does not tell.
     """
     found = declared or _suffix_format(path)
     if found is None:
         raise UserError(
-            f"{path}: the name does not tell the format of the file; set data.format to one of {', '.join(FORMATS)}"
+            f"{path}: the name does not tell the format of the file; set {field}.format to one of {', '.join(FORMATS)}"
         )
     return found
 

@@ -9,7 +9,7 @@ from ftjobs import statistics
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.fields import Hypothesis
 from ftjobs.reporting import hypotheses
-from ftjobs.reporting.evidence import Evidence, Stage, Strategy
+from ftjobs.reporting.evidence import Evidence, Run, Stage, Strategy
 from ftjobs.reporting.results import SEED
 
 #: Fields that say how a stage is run, not what comes of it.
@@ -80,19 +80,25 @@ def to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any
 
 
 def _encoder_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
+    """The one with the lowest loss on the job's held-out texts; those of corpora differ from stage to stage."""
     stage, run = min(
         ((stage, run) for stage in evidence.adaptations for run in stage.runs),
-        key=lambda x: x[1].metrics["best"]["loss"],
+        key=lambda x: _of_task(x[1], "loss"),
     )
     return {
         "kind": "encoder",
         "stage": stage.name,
         "seed": run.seed,
-        "chosen_on": run.metrics["evaluated_on"],
-        "loss": run.metrics["best"]["loss"],
-        "perplexity": run.metrics["best"]["perplexity"],
+        "chosen_on": evidence.selected_on,
+        "loss": _of_task(run, "loss"),
+        "perplexity": _of_task(run, "perplexity"),
         "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
     }
+
+
+def _of_task(run: Run, figure: str) -> float:
+    found: dict[str, float] = run.metrics["best"]
+    return found.get(f"task_{figure}", found[figure])
 
 
 def _own_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:

@@ -120,8 +120,9 @@ def _headline_without_contrast(content: dict[str, Any]) -> str:
         best = content["intermediate"][0]
         return f"{code(best['stage'])} is right on {percent(best['accuracy']['mean'], 1)} % of its own test rows"
     if not content["results"]:
-        best = min(content["adaptation"], key=lambda row: row["after"]["perplexity"]["mean"])
-        before, after = best["before"]["perplexity"], best["after"]["perplexity"]["mean"]
+        best = next(row for row in content["adaptation"] if row["stage"] == content["to_ship"]["stage"])
+        measured = best["task"] or best
+        before, after = measured["before"]["perplexity"], measured["after"]["perplexity"]["mean"]
         return f"Adapting takes perplexity on held-out text from {before:,.1f} to {after:,.1f}"
     best = next(row for row in content["results"] if row["stage"] == content["to_ship"]["stage"])
     return f"{code(best['stage'])} is right on {percent(best['accuracy']['mean'], 1)} % of the test rows"

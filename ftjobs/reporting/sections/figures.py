@@ -16,6 +16,7 @@ from ftjobs.reporting.phrases import (
     quoted,
     spread,
 )
+from ftjobs.reporting.sections.corpora import corpora, measured_on
 
 
 def results(content: dict[str, Any]) -> Section | None:
@@ -142,12 +143,8 @@ def adaptation(content: dict[str, Any]) -> Section | None:
                 *cost(row["cost"]),
             ]
         )
-    first = content["adaptation"][0]
-    seen = ", which were trained on too" if first["evaluation_texts_also_trained_on"] else ""
-    measured = (
-        f"Masked language modelling, before → after adapting, measured on the texts of the {first['evaluated_on']} "
-        f"split{seen}.{_methods(content['adaptation'])}"
-    )
+    measured = f"Masked language modelling, before → after adapting, measured on {measured_on(content['adaptation'])}."
+    measured += _methods(content["adaptation"])
     plot = Plot(
         "adaptation",
         "Loss and perplexity on held-out text by epoch of adaptation",
@@ -155,7 +152,8 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     )
     table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}))
     stopping = _about_stopping(content["adaptation"])
-    return Section("Adaptation", [Prose(measured), table, *([Prose(stopping)] if stopping else []), plot])
+    told = [Prose(stopping)] if stopping else []
+    return Section("Adaptation", [Prose(measured), table, *told, *corpora(content["adaptation"]), plot])
 
 
 def _methods(rows: list[dict[str, Any]]) -> str:
