@@ -77,7 +77,7 @@ def run_stage(run: StageRun, storage: Storage, machines: Machines = ALONE, atten
                 output, metrics = _produce(run, storage, needed, work, keeper, machines, life, tracked)
                 _add_total_time(output, time.perf_counter() - started)
                 tracked.conclude(output, metrics)
-                manifest = artifacts.publish(storage, run, output, metrics, environment())
+                manifest = artifacts.publish(storage, run, output, metrics, environment(run))
             except Superseded:
                 LOG.info("%s: another attempt has published it meanwhile", run.title)
                 manifest = artifacts.require(storage, run)
@@ -147,7 +147,7 @@ def _produce(
     if (output / "model").is_dir():
         from ftjobs import cards
 
-        cards.write(run, inputs, output, metrics, environment())
+        cards.write(run, inputs, output, metrics, environment(run))
     return output, metrics
 
 
@@ -158,9 +158,11 @@ def _keeper(run: StageRun, storage: Storage, work: Path, life: Life | None) -> K
     return Keeper(storage, run, run.settings.save_every, work, life)
 
 
-def environment() -> dict[str, str]:
-    """Versions of what a result may depend on."""
-    return {"python": platform.python_version(), **{library: version(library) for library in _LIBRARIES}}
+def environment(run: StageRun) -> dict[str, str]:
+    """Versions of what its result may depend on."""
+    low_rank = isinstance(run.settings, TrainingFields) and run.settings.lora is not None
+    libraries = (*_LIBRARIES, "peft") if low_rank else _LIBRARIES
+    return {"python": platform.python_version(), **{library: version(library) for library in libraries}}
 
 
 def _unique(manifests: dict[str, Manifest]) -> dict[str, Manifest]:

@@ -19,7 +19,7 @@ LAYERS = [
     *("statistics", "cards", "pushing", "device", "machines", "tracking", "training", "doctor", "reporting", "stages", "predicting"),
     *("launching", "worker", "runner", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
-SLOW = ("torch", "transformers", "datasets", "boto3", "wandb", "matplotlib", "jinja2", "kubernetes")
+SLOW = ("torch", "transformers", "peft", "datasets", "boto3", "wandb", "matplotlib", "jinja2", "kubernetes")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")
 #: Runs a command in this process and says what it has imported.
 COMMAND = """
@@ -148,3 +148,9 @@ def test_help_is_instant():
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert min(cpu_seconds() for _ in range(3)) < 0.5
+
+
+def test_stages_that_train_bring_no_library_that_only_some_need():
+    script = "import sys, ftjobs.stages.adapt, ftjobs.stages.classify; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"peft", "datasets", "transformers.trainer"} & set(found.stdout.split())

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.fields import Adapt, Classify, Corpus, Data, Encoder, Fields, Scratch, Streaming
+from ftjobs.jobfile.fields import Adapt, Classify, Corpus, Data, Encoder, Fields, Lora, Scratch, Streaming
 from ftjobs.jobfile.read import read
 from ftjobs.plan import STAGE_VERSIONS, StageRun, plan, select
 
@@ -127,7 +127,7 @@ class TestIdentity:
             *("adam_beta2=0.9", "adam_epsilon=1e-6", "max_grad_norm=0", "schedule=cosine", "warmup_steps=1", "max_length=64"),
             *("mixed_precision=bf16", "freeze_encoder=true", "metric_for_best=f1", "encoder=adapt"),
             *("unfreeze=last-2", "layer_decay=0.9", "reinitialise_layers=1"),
-            *("early_stopping=1", "class_weights=balanced", "class_weights={a: 2.0}", "label_smoothing=0.1"),
+            *("lora={}", "lora={rank: 4}", "early_stopping=1", "class_weights=balanced", "class_weights={a: 2.0}", "label_smoothing=0.1"),
         ],
     )  # fmt: skip
     def test_every_field_of_a_stage_counts(self, field):
@@ -231,6 +231,7 @@ class TestIdentity:
             "schedule": "linear",
             "warmup_steps": 0,
             "early_stopping": None,
+            "lora": None,
             "max_length": 512,
             "save_every": "5m",
             "mixed_precision": "auto",
@@ -258,6 +259,7 @@ class TestIdentity:
             | {"class_weights": None, "label_smoothing": 0.0},
             Encoder: {"model": None, "revision": "main", "scratch": None},
             Scratch: scratch,
+            Lora: {"rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": "attention"},
             Data: data,
             Streaming: {"shuffle_buffer": 10_000},
             Corpus: {"revision": "main", "config": None, "split": None, "format": None, "columns": None, "text": "text"}

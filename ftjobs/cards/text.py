@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ftjobs.cards import corpora, recipe
-from ftjobs.cards.how import trained
+from ftjobs.cards.how import adapted, trained
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
@@ -47,7 +48,7 @@ def _summary(made: Made) -> str:
         learned = f"the texts of {code(made.source)} ({texts})"
         learned = learned if made.corpus is None else f"the passages of {corpora.name(made)}"
         return (
-            f"An encoder with its masked-LM head, from {base}, adapted to {learned} by {settings.in_words}. It took no "
+            f"An encoder with its masked-LM head, from {base}, adapted to {learned} by {adapted(settings)}. It took no "
             "labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
@@ -203,9 +204,7 @@ def _division(data: dict[str, Any]) -> str:
 def _training(made: Made) -> str:
     without = _NO_HYPERPARAMETERS if made.corpus is None else _NO_HYPERPARAMETERS | {"corpus"}
     settings = made.run.settings.model_dump(mode="json", exclude=without)
-    rows = [
-        [f"`{name}`", f"`{str(value).lower()}`"] for name, value in {**settings, "seed": made.run.seed}.items()
-    ]  # as the job file says them: `false`, `1e-08`
+    rows = [[f"`{name}`", _said(value)] for name, value in {**settings, "seed": made.run.seed}.items()]
     text = table(["hyperparameter", "value"], rows)
     if made.metrics["newly_initialised"]:
         text += f"\n\nNewly initialised, because the encoder brought none: {listed(made.metrics['newly_initialised'])}."
@@ -218,6 +217,11 @@ def _training(made: Made) -> str:
         count = made.metrics["parameters"]
         text += f"\n\nOf the model's {count['all']:,} parameters, {count['trained']:,} were trained."
     return f"AdamW, evaluation in fp32.\n\n{text}"
+
+
+def _said(value: Any) -> str:
+    """A setting as the job file says it: `false`, `1e-08`; names in it are foreign."""
+    return code(json.dumps(value, ensure_ascii=False)) if isinstance(value, dict) else f"`{str(value).lower()}`"
 
 
 def _lineage(made: Made) -> str:
@@ -238,7 +242,7 @@ def _lineage(made: Made) -> str:
 
 def _does(run: StageRun) -> str:
     if isinstance(run.settings, Adapt):
-        return f"{run.settings.in_words} on the texts"
+        return f"{adapted(run.settings)} on the texts"
     if isinstance(run.settings, Classify):
         return f"classification with the encoder {trained(run.settings)}"
     if run.kind == "corpus":

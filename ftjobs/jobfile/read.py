@@ -122,9 +122,9 @@ def _problems(error: ValidationError, data: dict[str, Any], places: _Places) -> 
     for path in sorted(by_path, key=places.line):
         details = by_path[path]
         deeper = any(other[: len(path)] == path and other != path for other in by_path)
-        if deeper and all(detail["type"] in _WRONG_TYPE for detail in details):
+        if deeper and all(_of_another_type(detail) for detail in details):
             continue  # the other arm of a union; the deeper problem says what is wrong
-        fitting = [detail for detail in details if detail["type"] not in _WRONG_TYPE]
+        fitting = [detail for detail in details if not _of_another_type(detail)]
         yield f"{places.of(path)}: {_explain(fitting or details, path)}"
 
 
@@ -156,6 +156,12 @@ _WRONG_TYPE = {
     "float_type": "a number",
     "bool_type": "true or false",
 }
+
+
+def _of_another_type(detail: ErrorDetails) -> bool:
+    """Whether it is about an arm of a union that the value was not meant for."""
+    fixed_words = detail["type"] == "literal_error" and isinstance(detail["input"], dict | list)
+    return fixed_words or detail["type"] in _WRONG_TYPE
 
 
 def _explain(details: list[ErrorDetails], path: yamltext.Path) -> str:

@@ -36,6 +36,7 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
             "before": {key: mean(one.figures("before", key)) for key in ("loss", "perplexity", "accuracy")},
             "after": {key: spread(one.figures("best", key)) for key in ("loss", "perplexity", "accuracy")},
             "best_epochs": one.figures("best_epoch"),
+            **_parameters(one),
             **_stopping(one),
             "texts": one.runs[0].metrics["texts"],
             "tokens": one.runs[0].metrics["tokens"],
@@ -99,7 +100,6 @@ def _device(timing: dict[str, Any]) -> str:
 
 
 def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
-    metrics = strategy.runs[0].metrics
     return {
         "stage": strategy.name,
         "adapted": evidence.is_adapted(strategy.name),
@@ -110,7 +110,7 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
         "last_epoch_accuracy": spread(strategy.figures("last", "accuracy")),
         "selected_on": strategy.selected_on,
         "selection_accuracy": spread(strategy.selection_accuracy),
-        **({"parameters": metrics["parameters"]} if "parameters" in metrics else {}),
+        **_parameters(strategy),
         **_stopping(strategy),
         "cost": cost(strategy),
         "seeds": {
@@ -125,6 +125,12 @@ def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
             for run, selected in zip(strategy.runs, strategy.selection_accuracy, strict=True)
         },
     }
+
+
+def _parameters(stage: Stage) -> dict[str, Any]:
+    """How many parameters it trained, and of how many, where these are not all, or the head alone; else nothing."""
+    metrics = stage.runs[0].metrics
+    return {"parameters": metrics["parameters"]} if "parameters" in metrics else {}
 
 
 def _stopping(stage: Stage) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ftjobs.models import checkpoints, heads
 from ftjobs.models.isolation import isolate
 from ftjobs.progress import LOG
 from ftjobs.stages.learned import learned
-from ftjobs.training import evaluation, memory
+from ftjobs.training import evaluation, lora, memory
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import MaskedLM
 from ftjobs.training.session import Session
@@ -90,19 +90,23 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     model.to(training_device())
     before = evaluate()
     session.log_before(before)
-    trained = train(
-        model,
-        examples,
-        settings,
-        seed=seed,
-        loss=objective.loss,
-        evaluate=evaluate,
-        score=lambda metrics: -metrics["loss"],
-        keeper=session.keeper,
-        on_step=session.log_step,
-        on_epoch=session.log_epoch,
-        title="adapt",
-    )
+    with lora.adapters(model, settings.lora, new) as adapted:
+        trained = train(
+            model,
+            examples,
+            settings,
+            seed=seed,
+            loss=objective.loss,
+            evaluate=evaluate,
+            score=lambda metrics: -metrics["loss"],
+            keeper=session.keeper,
+            on_step=session.log_step,
+            on_epoch=session.log_epoch,
+            title="adapt",
+        )
+    best = trained.epochs[trained.best_epoch - 1]
+    if adapted:  # the adapters are part of the weights now: measured is what is published
+        best = {**best, **evaluate()}
     heads.save(model.cpu(), tokenizer, output / "model", beyond)
     metrics = {
         "texts": len(examples),
@@ -114,10 +118,11 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "evaluation_texts_also_trained_on": settings.corpus == "all",
         "before": before,
         "best_epoch": trained.best_epoch,
-        "best": trained.epochs[trained.best_epoch - 1],
+        "best": best,
         "last": trained.epochs[-1],
         **trained.stopping(settings),
         **({"corpus": texts.counts | {"tokens_seen": tokens * len(trained.epochs)}} if texts.counts else {}),
+        **({"parameters": adapted} if adapted else {}),
     }
     trained.write(output, metrics, len(examples))
     return metrics

@@ -19,7 +19,7 @@ from ftjobs.device import training_device
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import checkpoints, heads
 from ftjobs.progress import LOG
-from ftjobs.training import evaluation, features, lastlayer, memory, tuning, vocabulary
+from ftjobs.training import evaluation, features, lastlayer, lora, memory, tuning, vocabulary
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.loop import train
 from ftjobs.training.session import Session
@@ -74,7 +74,11 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     weights = of_classes(settings.class_weights, data.classes, texts["train"].labels)
     weighting = Weighting(weights, settings.label_smoothing)
     used = texts["train"].tokens.input_ids
-    with features.feature_encoder(model) if frozen else vocabulary.only_used_rows(model, used):
+    head = [name for name, _ in model.named_parameters() if name in new or not heads.is_encoder(model, name)]
+    with (
+        lora.adapters(model, settings.lora, head) as adapted,
+        features.feature_encoder(model) if frozen else vocabulary.only_used_rows(model, used),
+    ):
         trained = train(
             model,
             examples["train"],
@@ -105,8 +109,8 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         "max_length": limit,
         **trained.stopping(settings),
     }
-    if tuned:
-        metrics["parameters"] = tuned.parameters(model)
+    if counted := adapted or (tuned and tuned.parameters(model)):
+        metrics["parameters"] = counted
     if weights is not None:
         metrics["class_weights"] = dict(zip(data.classes, weights.tolist(), strict=True))
     trained.write(output, metrics, len(texts["train"]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LRScheduler
-from transformers import get_scheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import TrainingFields
@@ -47,12 +47,22 @@ def decays(name: str, parameter: torch.Tensor) -> bool:
 
 
 def schedule(optimizer: torch.optim.Optimizer, settings: TrainingFields, steps: int) -> LRScheduler:
-    """The learning rate over `steps` optimizer steps: warm-up from 0, then as `settings.schedule` says."""
-    name = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
-    scheduler: LRScheduler = get_scheduler(
-        name, optimizer, num_warmup_steps=settings.warmup_steps, num_training_steps=steps
-    )
-    return scheduler
+    """The learning rate over `steps` optimizer steps: warm-up from 0, then as `settings.schedule` says.
+
+    The formulas of transformers' `get_scheduler`, which would import its Trainer's modules and peft at every start.
+    """
+    warmup, decaying = settings.warmup_steps, max(1, steps - settings.warmup_steps)
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return step / warmup
+        if settings.schedule == "constant":
+            return 1.0
+        if settings.schedule == "linear":
+            return max(0.0, (steps - step) / decaying)
+        return max(0.0, 0.5 * (1.0 + math.cos(math.pi * ((step - warmup) / decaying))))
+
+    return LambdaLR(optimizer, share)
 
 
 def precision(wanted: str, device: torch.device) -> str:

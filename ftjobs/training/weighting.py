@@ -43,7 +43,7 @@ def of_classes(
     """The weight of each class: float32 (C,).
 
     `balanced` is scikit-learn's: examples / (classes * examples of the class), which follows King and Zeng 2001,
-    "Logistic regression in rare events data", section 3.2.
+    "Logistic regression in rare events data".
 
     Args:
         wanted: as in the job file.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ftjobs.jobfile.fields import Classify
+from ftjobs.jobfile.fields import Classify, Lora
 
 
 @pytest.mark.parametrize("value", ["all", "gradual", "last-1", "last-12"])
@@ -27,6 +27,13 @@ def test_what_may_be_unfrozen(value: str) -> None:
         ({"freeze_encoder": True, "layer_decay": 0.9}, "layer_decay has no meaning with freeze_encoder: true"),
         ({"freeze_encoder": True, "reinitialise_layers": 2}, "would freeze random weights; unfreeze: last-2 trains"),
         ({"unfreeze": "last-1", "reinitialise_layers": 2}, "would freeze random weights; write last-2 or more"),
+        (
+            {"lora": Lora(), "freeze_encoder": True},
+            "freeze_encoder: true says how the encoder's own weights are trained",
+        ),
+        ({"lora": Lora(), "unfreeze": "gradual"}, "unfreeze: gradual says how the encoder's own weights are trained"),
+        ({"lora": Lora(), "layer_decay": 0.9}, "layer_decay: 0.9 says how"),
+        ({"lora": Lora(), "reinitialise_layers": 1}, "reinitialise_layers: 1 says how"),
         ({"layer_decay": 0.0}, "greater than 0"),
         ({"layer_decay": 1.1}, "less than or equal to 1"),
     ],

@@ -249,6 +249,17 @@ class TestTypesAreStrict:
     def test_elsewhere(self, old, new, message):
         assert problem(small(old, new)) == f"job.yaml:{message}"
 
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            ("blanced", ": should be 'balanced', not 'blanced'"),
+            ("{}", ": should not be empty"),
+            ("{no: 1, 'yes': -2}", ".yes: should be greater than 0, not -2"),
+        ],
+    )
+    def test_of_a_word_or_a_mapping_the_one_that_was_meant(self, value, message):
+        assert problem(head(f"class_weights: {value}")) == f"job.yaml:9: stages.head.class_weights{message}"
+
     def test_a_long_value_is_cut(self):
         assert len(problem(head(f"epochs: {'x' * 10_000}"))) < 200
 

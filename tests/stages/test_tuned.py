@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from sklearn.metrics import log_loss
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from ftjobs.data import prepared
 from ftjobs.models import checkpoints
 from tests.stages.test_pipeline import files_of, job_fields, run_job
 
@@ -28,6 +31,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., 
             "learning_rate": 0.02,
         },
         "plain": {"kind": "classify"},
+        "low-rank": {"kind": "classify", "lora": {"rank": 2}, "learning_rate": 0.01},
+        "low-rank-adapt": {"kind": "adapt", "lora": {"rank": 2}, "learning_rate": 0.01, "early_stopping": 3},
+        "after": {"kind": "classify", "encoder": "low-rank-adapt", "freeze_encoder": True},
     }  # fmt: skip
     return run_job(folder, fields, folder / "store")
 
@@ -54,7 +60,7 @@ def test_what_was_trained_is_counted_in_metrics_card_and_report(tuned: Any) -> N
     assert f"Of the model's {total:,} parameters, {total - frozen:,} were trained." in card
     assert "fine-tuned in its highest layer, after new weights for the highest layer on" in card
     report = files_of(storage, manifests["report"])["report.md"].decode()
-    assert f"Parameters trained: `top` {total - frozen:,} of {total:,}." in report
+    assert f"Parameters trained: `top` {total - frozen:,} of {total:,}" in report
     assert "parameters" not in json.loads(files_of(storage, manifests["plain seed 1"])["metrics.json"])
 
 
@@ -67,6 +73,7 @@ def test_weights_and_smoothing_are_of_training_only(tuned: Any) -> None:
     assert manifest.metrics["loss"] == pytest.approx(expected, rel=1e-5)
     card = files_of(storage, manifest)["model/README.md"].decode()
     assert "by its class: `cold` 2, `fever` 1, `rash` 1; evaluation is unweighted." in card
+    assert "| `label_smoothing` | `0.3` |" in card
 
 
 def test_early_stopping_is_said_wherever_epochs_are_counted(tuned: Any) -> None:
@@ -80,3 +87,60 @@ def test_early_stopping_is_said_wherever_epochs_are_counted(tuned: Any) -> None:
     assert f"weights are those of epoch {best} of {run} (of 9, by early stopping), the first" in card
     report = files_of(storage, manifests["report"])["report.md"].decode()
     assert f"With early stopping, training ended for `weighted` after epoch {run} of 9." in report
+
+
+def test_what_low_rank_adapters_publish_has_the_form_of_what_was_published_without(tuned: Any) -> None:
+    storage, manifests = tuned
+    given = weights(storage, manifests["prepare"])
+    plain, found = (weights(storage, manifests[f"{stage} seed 1"]) for stage in ("plain", "low-rank"))
+    assert {name: value.shape for name, value in found.items()} == {name: v.shape for name, v in plain.items()}
+    moved = {name for name, value in found.items() if name in given and not torch.equal(value, given[name])}
+    assert moved == {name for name in given if "bert.encoder.layer" in name and "attention" in name and moves(name)}
+    adapted = weights(storage, manifests["low-rank-adapt seed 1"])
+    assert adapted.keys() == given.keys()  # pooler, next-sentence and masked-LM head among them
+    assert {name for name, value in adapted.items() if not torch.equal(value, given[name])} == moved
+
+
+def moves(name: str) -> bool:
+    return name.endswith(".weight") and "LayerNorm" not in name
+
+
+def test_figures_and_predictions_are_those_of_the_merged_model(tuned: Any) -> None:
+    """Loaded by transformers alone."""
+    storage, manifests = tuned
+    folder = storage.root / manifests["low-rank seed 1"].folder
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    data = prepared.read(storage.root / manifests["prepare"].folder / "data")
+    test = data.splits["test"]
+    rows = pq.read_table(folder / "predictions.parquet").to_pydict()
+    inputs = tokenizer(list(test.texts), list(test.pairs), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**inputs).logits.double().softmax(-1)
+    np.testing.assert_allclose(np.array(rows["probabilities"]), expected.numpy(), atol=1e-5)
+    metrics = manifests["low-rank-adapt seed 1"].metrics
+    assert metrics["best"]["loss"] < metrics["before"]["loss"]
+    epochs = json.loads(files_of(storage, manifests["low-rank-adapt seed 1"])["metrics.json"])["epochs"]
+    assert metrics["best"]["loss"] == pytest.approx(epochs[metrics["best_epoch"] - 1]["loss"], rel=1e-5)
+
+
+def test_low_rank_adapters_are_counted_and_named(tuned: Any) -> None:
+    storage, manifests = tuned
+    manifest = manifests["low-rank seed 1"]
+    counted = manifest.metrics["parameters"]
+    adapters, head = 2 * 4 * (2 * 32 + 2 * 32), 3 * 32 + 3
+    assert counted["trained"] == adapters + head
+    card = files_of(storage, manifest)["model/README.md"].decode()
+    assert "fine-tuned through LoRA of rank 2, merged on" in card
+    assert f"Of the model's {counted['all']:,} parameters, {counted['trained']:,} were trained." in card
+    assert manifest.environment["peft"]
+    assert "peft" not in manifests["plain seed 1"].environment
+    adapted = manifests["low-rank-adapt seed 1"]
+    assert adapted.metrics["parameters"]["trained"] == adapters
+    assert "by masked language modelling through LoRA of rank 2, merged." in (
+        files_of(storage, adapted)["model/README.md"].decode()
+    )
+    report = files_of(storage, manifests["report"])["report.md"].decode()
+    assert "for `low-rank-adapt` after epoch 2 of 2" in report
+    for stage, metrics in (("low-rank", manifest.metrics), ("low-rank-adapt", adapted.metrics)):
+        assert f"`{stage}` {metrics['parameters']['trained']:,} of {metrics['parameters']['all']:,}" in report

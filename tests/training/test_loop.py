@@ -16,9 +16,9 @@ import torch
 
 from ftjobs.data.batching import LabelledExamples, epoch_order, steps_per_epoch, windows
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.jobfile.fields import Classify, TrainingFields
+from ftjobs.jobfile.fields import Classify, Lora, TrainingFields
 from ftjobs.models import heads
-from ftjobs.training import tuning
+from ftjobs.training import lora, tuning
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
 from ftjobs.training.optimization import precision, schedule
@@ -42,17 +42,19 @@ def train_classifier(folder: Path, fields: Classify, **options: Any) -> tuple[An
     steps: Steps = []
     sign = 1 if fields.early_stopping is None else -1  # the last epoch is the best, or the first
     options = {"evaluate": dict, "score": lambda metrics: sign * len(steps), **options}
-    trained = train(
-        model,
-        examples,
-        fields,
-        seed=SEED,
-        loss=weighting.loss,
-        items=weighting.items,
-        tuning=tuned,
-        on_step=lambda step, loss, rate: steps.append((float(loss), rate)),
-        **options,
-    )
+    head = [name for name, _ in model.named_parameters() if not heads.is_encoder(model, name)]
+    with lora.adapters(model, fields.lora, head):
+        trained = train(
+            model,
+            examples,
+            fields,
+            seed=SEED,
+            loss=weighting.loss,
+            items=weighting.items,
+            tuning=tuned,
+            on_step=lambda step, loss, rate: steps.append((float(loss), rate)),
+            **options,
+        )
     return model, steps, trained
 
 
@@ -71,6 +73,7 @@ IN_PARALLEL: list[dict[str, Any]] = [
     {"warmup_steps": 3},
     {"epochs": 4, "unfreeze": "gradual", "layer_decay": 0.5, "weight_decay": 0.1},
     {"epochs": 5, "early_stopping": 2, "class_weights": {"a": 0.1, "b": 3.0}, "label_smoothing": 0.2},
+    {"lora": Lora(rank=2)},
 ]
 
 

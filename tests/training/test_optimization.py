@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transformers import Trainer, TrainingArguments
+import torch
+from transformers import Trainer, TrainingArguments, get_scheduler
 
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.models import heads
-from ftjobs.training.optimization import adamw
+from ftjobs.training.optimization import adamw, schedule
 from tests.conftest import FAMILIES
 
 
@@ -28,3 +29,18 @@ def test_decay_on_the_parameters_that_trainer_decays(
     expected = set(trainer.get_decay_parameter_names(model)) & set(names.values())  # tied weights have two names
     assert decayed == expected
     assert others == set(names.values()) - expected
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("linear", "linear"), ("cosine", "cosine"), ("constant", "constant_with_warmup")]
+)
+@pytest.mark.parametrize(("warmup", "steps"), [(0, 97), (3, 97), (7, 7), (9, 7)])
+def test_schedules_are_those_of_transformers_to_the_bit(name: str, theirs: str, warmup: int, steps: int) -> None:
+    optimizers = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-5) for _ in range(2)]
+    ours = schedule(optimizers[0], TrainingFields(schedule=name, warmup_steps=warmup), steps)
+    expected = get_scheduler(theirs, optimizers[1], num_warmup_steps=warmup, num_training_steps=steps)
+    for _ in range(99):
+        assert ours.get_last_lr() == expected.get_last_lr()
+        for optimizer, rates in zip(optimizers, (ours, expected), strict=True):
+            optimizer.step()
+            rates.step()

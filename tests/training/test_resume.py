@@ -21,15 +21,16 @@ import torch
 
 from ftjobs import resume, runner, signals
 from ftjobs.data.batching import LabelledExamples
-from ftjobs.jobfile.fields import Classify
+from ftjobs.jobfile.fields import Classify, Lora
 from ftjobs.jobfile.read import read
 from ftjobs.models import heads
 from ftjobs.plan import plan, select
 from ftjobs.resume import Keeper
 from ftjobs.storage import open_storage
-from ftjobs.training import features, records, stepping, tuning
+from ftjobs.training import features, lora, records, stepping, tuning
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
+from ftjobs.training.state import TrainingState
 from tests.s3_server import BUCKET
 from tests.stages.test_pipeline import files_of, job_fields, write_rows
 from tests.training.test_trainer_parity import SEED, random_tokens
@@ -75,18 +76,20 @@ def train_classifier(
         last_step = losses[-1][0] if losses else resumed_at
         return {"accuracy": accuracies[last_step // 7]}
 
-    trained = train(
-        model,
-        examples,
-        settings,
-        seed=SEED,
-        loss=classification_loss,
-        tuning=tuned,
-        evaluate=evaluate,
-        score=lambda metrics: metrics["accuracy"],
-        on_step=lambda step, loss, rate: losses.append((step, float(loss))),
-        keeper=keeper,
-    )
+    head = [name for name, _ in model.named_parameters() if not heads.is_encoder(model, name)]
+    with lora.adapters(model, settings.lora, head):
+        trained = train(
+            model,
+            examples,
+            settings,
+            seed=SEED,
+            loss=classification_loss,
+            tuning=tuned,
+            evaluate=evaluate,
+            score=lambda metrics: metrics["accuracy"],
+            on_step=lambda step, loss, rate: losses.append((step, float(loss))),
+            keeper=keeper,
+        )
     weights = {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
     log = records.jsonl(trained.steps, trained.epochs, trained.steps_per_epoch)
     return weights, (trained.epochs, trained.best_epoch, log), losses
@@ -108,6 +111,24 @@ def test_killed_anywhere_it_ends_in_the_same_bytes(
     assert resumed[0] == whole[0]
     assert resumed[1] == whole[1]
     assert resumed[2] == whole[2][kill_at:]  # no step is done twice
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_killed_with_adapters_it_ends_in_the_same_bytes_and_the_state_is_theirs_alone(
+    make_encoder: Callable[..., Path], tmp_path: Path, precision: str
+) -> None:
+    fields = {"lora": Lora(rank=2, dropout=0.2), "mixed_precision": precision}
+    encoder = make_encoder("bert")
+    whole = train_classifier(encoder, None, **fields)
+    with pytest.raises(Killed):
+        train_classifier(encoder, FolderKeeper(tmp_path, 1, 16), **fields)
+    state = TrainingState.read(tmp_path / "000016")
+    for part in ("model", "best"):
+        assert state.part(part)
+        assert all("lora_" in name or name.startswith("classifier.") for name in state.part(part))
+    resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), 16, **fields)
+    assert resumed[:2] == whole[:2]
+    assert resumed[2] == whole[2][16:]
 
 
 @pytest.mark.parametrize("kill_at", [10, 14, 20, 21])

@@ -12,6 +12,7 @@ from ftjobs.jobfile.fields.data import Data, Split
 from ftjobs.jobfile.fields.encoder import Encoder, Scratch
 from ftjobs.jobfile.fields.hypothesis import Hypothesis
 from ftjobs.jobfile.fields.job import Job
+from ftjobs.jobfile.fields.lora import Lora
 from ftjobs.jobfile.fields.tracking import Tracking, WandbTracking
 from ftjobs.jobfile.fields.training import TrainingFields
 
@@ -25,6 +26,7 @@ __all__ = [
     "Fields",
     "Hypothesis",
     "Job",
+    "Lora",
     "Replace",
     "Scratch",
     "Split",

@@ -11,6 +11,7 @@ from ftjobs.jobfile.fields.base import NonEmpty
 from ftjobs.jobfile.fields.data import Data
 from ftjobs.jobfile.fields.training import TrainingFields
 
+ClassWeights = Annotated[dict[NonEmpty, Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1)]
 _UNFREEZE = r"^(all|gradual|last-[1-9][0-9]{0,2})$"
 
 
@@ -41,7 +42,8 @@ class Classify(TrainingFields):
     """Which of the encoder's layers are trained with the head (and its pooler): `all`; `last-N`, the highest N, while
     those below and the embeddings keep their weights; or `gradual`, none in the first epoch, then in each epoch one
     more from the top, and after the lowest the embeddings (Howard and Ruder 2018, "Universal language model fine-tuning
-    for text classification", section 3.3). Layers that the epochs do not suffice for stay as they were."""
+    for text classification", section 3.3). Layers that the epochs do not suffice for stay as they were. Dropout acts
+    in all layers."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Learning rate of each layer as a share of that of the one above it: the head has `learning_rate`, the highest
     layer this times as much, and the embeddings, as the lowest layer, least (Howard and Ruder 2018, section 3.1, who
@@ -49,8 +51,7 @@ class Classify(TrainingFields):
     reinitialise_layers: Annotated[int, Field(ge=0, le=999)] = 0
     """Give this many layers, from the top, and the pooler new random weights before training, as the encoder's
     configuration initialises them (Zhang et al. 2021, "Revisiting few-sample BERT fine-tuning", section 4)."""
-
-    class_weights: Literal["balanced"] | dict[NonEmpty, Annotated[float, Field(gt=0, le=1e6)]] | None = None
+    class_weights: Literal["balanced"] | ClassWeights | None = None
     """How much an example counts in the training loss, by its class: `balanced`, as scikit-learn has it, examples /
     (classes * examples of the class) in the training split; or `{name: weight}`, 1 where no weight is given. The loss
     is the weighted mean, that of `torch.nn.CrossEntropyLoss(weight=...)`; evaluation is unweighted."""
@@ -77,6 +78,23 @@ class Classify(TrainingFields):
                 "reinitialise_layers with freeze_encoder: true would freeze random weights; "
                 f"unfreeze: last-{self.reinitialise_layers} trains the head and those layers only"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _lora_keeps_the_encoder(self) -> Classify:
+        if self.lora is None:
+            return self
+        for name, plain in (
+            ("freeze_encoder", False),
+            ("unfreeze", "all"),
+            ("layer_decay", 1),
+            ("reinitialise_layers", 0),
+        ):
+            if (value := getattr(self, name)) != plain:
+                raise ValueError(
+                    f"{name}: {str(value).lower()} says how the encoder's own weights are trained, and with lora they "
+                    "are not; keep one"
+                )
         return self
 
     @model_validator(mode="after")

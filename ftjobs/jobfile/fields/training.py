@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ftjobs.jobfile.fields.base import Fields, NonEmpty
+from ftjobs.jobfile.fields.lora import Lora
 
 
 class TrainingFields(Fields):
@@ -37,13 +38,16 @@ class TrainingFields(Fields):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Optimizer steps over which the learning rate rises from 0."""
     early_stopping: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Stop after this many epochs in a row none of which was better than the best before (Prechelt 1998, "Early
-    stopping, but when?", section 2, strips of one epoch); never unless set. What is better is what chooses the best
-    epoch: `metric_for_best`, or the masked-LM loss. The learning rate follows the schedule of all `epochs`."""
+    """Stop after this many epochs in a row none of which was better than the best before (the patience of Goodfellow,
+    Bengio and Courville 2016, "Deep learning", algorithm 7.1); never unless set. What is better is what chooses the
+    best epoch: `metric_for_best`, or the masked-LM loss. The learning rate follows the schedule of all `epochs`."""
     max_length: Annotated[int, Field(ge=4, le=65_536)] = 512
     """Longest input in tokens, never more than the encoder takes; longer texts are cut and counted."""
     save_every: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smh]$")] = "5m"
     """Save training state this often: a time such as `30s`, `5m` or `1h`, or a number of optimizer steps. A killed
     stage goes on from there. It does not change results, so it is no part of a stage's identity."""
+    lora: Lora | None = None
+    """Train low-rank adapters in place of the encoder's weights, with what is new of head and pooler, and add them to
+    the weights before publishing: the checkpoint has the form it would have without, and needs no peft."""
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """`auto`: bf16 on hardware that has it, fp16 on older GPUs, else fp32. Evaluation is always fp32."""

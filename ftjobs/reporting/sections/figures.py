@@ -46,8 +46,8 @@ def results(content: dict[str, Any]) -> Section | None:
     blocks: list[Block] = [Prose(_rows(content)), table, Prose(_how_to_read(content))]
     if text := _about_stopping(results):
         blocks.append(Prose(text))
-    if any("parameters" in row for row in results):
-        blocks.append(Prose(_about_parameters(results)))
+    if text := _about_parameters(results):
+        blocks.append(Prose(text))
     if has_published:
         blocks.append(Prose(_about_published(content)))
     caption = "Accuracy with its 95 % interval."
@@ -85,14 +85,14 @@ def _about_stopping(rows: list[dict[str, Any]]) -> str:
     return f"With early stopping, training ended for {'; for '.join(ended)}." if ended else ""
 
 
-def _about_parameters(results: list[dict[str, Any]]) -> str:
-    """Of the stages that train a part of the encoder only."""
+def _about_parameters(rows: list[dict[str, Any]]) -> str:
+    """Of the stages that train a part of the encoder only, or low-rank adapters."""
     trained = [
         f"{code(row['stage'])} {row['parameters']['trained']:,} of {row['parameters']['all']:,}"
-        for row in results
+        for row in rows
         if "parameters" in row
     ]
-    return f"Parameters trained: {listed(trained)}."
+    return f"Parameters trained: {listed(trained)}." if trained else ""
 
 
 def _about_published(content: dict[str, Any]) -> str:
@@ -151,9 +151,8 @@ def adaptation(content: dict[str, Any]) -> Section | None:
         "Epoch 0 is the encoder as it came.",
     )
     table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}))
-    stopping = _about_stopping(content["adaptation"])
-    told = [Prose(stopping)] if stopping else []
-    return Section("Adaptation", [Prose(measured), table, *told, *corpora(content["adaptation"]), plot])
+    more = [Prose(text) for about in (_about_stopping, _about_parameters) if (text := about(content["adaptation"]))]
+    return Section("Adaptation", [Prose(measured), table, *more, *corpora(content["adaptation"]), plot])
 
 
 def _methods(rows: list[dict[str, Any]]) -> str:
