@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftjobs.cards import basecard
-from ftjobs.data import curation, prepared
+from ftjobs.data import corpora, prepared
 from ftjobs.plan import OwnCorpus, OwnData, Prepare, StageRun
 
 
@@ -50,7 +50,7 @@ class Made:
             data=data,
             base=basecard.license_of(prepare / "model"),
             environment=environment,
-            corpus=curation.read_record(inputs["corpus"] / "corpus") if "corpus" in inputs else None,
+            corpus=corpora.read_record(inputs["corpus"] / "corpus") if "corpus" in inputs else None,
             model=output / "model",
             predictions=output / "predictions.parquet",
         )

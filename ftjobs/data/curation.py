@@ -14,16 +14,14 @@ import pyarrow as pa
 
 from ftjobs.data import prepared
 from ftjobs.data.contamination import HeldTexts
+from ftjobs.data.corpora import HELD_OUT, RECORD, TRAIN
 from ftjobs.data.duplicates import Duplicates
 from ftjobs.data.grams import words_of
 from ftjobs.data.mapped import TableFile
-from ftjobs.data.prepared import TextColumn
 from ftjobs.data.splits import text_keys
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import CorpusSource
 
-TRAIN, HELD_OUT = "train", "held-out"
-_RECORD = "corpus.json"
 #: Passages looked at together, and the characters of them that are enough.
 _PASSAGES, _CHARACTERS = 1_000, 4_000_000
 _EXAMPLES, _SHOWN = 5, 200
@@ -102,7 +100,7 @@ class Curation:
         record = {**counts, "examples": self._examples, "most_held": self._most_held(), "provenance": provenance}
         record["test_texts"] = None if self._held is None else len(self._held)
         record["test_texts_passed_over"] = None if self._held is None else self._held.passed_over
-        (folder / _RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return record
 
     def _hold_out(self, kept: np.ndarray, counts: dict[str, int]) -> np.ndarray:
@@ -127,17 +125,6 @@ class Curation:
         """The test texts that most passages were dropped for."""
         most = self._found_in.most_common(_EXAMPLES)
         return [{"text": _cut(self._held.texts[text]), "passages": count} for text, count in most if self._held]
-
-
-def read(folder: Path) -> tuple[TextColumn, TextColumn]:
-    """The passages to train on, and those held out; read when they are asked for."""
-    return TextColumn(folder / f"{TRAIN}.parquet", "text"), TextColumn(folder / f"{HELD_OUT}.parquet", "text")
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What `publish` wrote about a corpus."""
-    record: dict[str, Any] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    return record
 
 
 def _write(table: pa.Table, rows: np.ndarray, folder: Path, name: str) -> int:

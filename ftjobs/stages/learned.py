@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ftjobs.data import curation
+from ftjobs.data import corpora
 from ftjobs.data.prepared import PreparedData
 from ftjobs.data.units import Unit
 from ftjobs.jobfile.fields import Adapt, Corpus
@@ -39,8 +39,8 @@ def learned(settings: Adapt, data: PreparedData, inputs: dict[str, Path]) -> Lea
     corpus = settings.corpus
     if isinstance(corpus, Corpus):
         folder = inputs["corpus"] / "corpus"
-        record = curation.read_record(folder)
-        train, held_out = curation.read(folder)
+        record = corpora.read_record(folder)
+        train, held_out = corpora.read(folder)
         counts = {"unit": corpus.unit, "isolate": corpus.isolate, **{name: record[name] for name in _COUNTS}}
         return Learned(train, held_out, "corpus", task, "isolated" if corpus.isolate else corpus.unit, counts)
     splits = ["train"] if corpus == "train" else list(data.splits)
