@@ -7,7 +7,7 @@ from typing import Any
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
 from ftjobs.errors import one_line
-from ftjobs.jobfile.fields import Adapt, Classify, Corpus, Data
+from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify, Corpus, Data
 from ftjobs.life import signs
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
@@ -91,6 +91,8 @@ def work(run: StageRun, prepared: Manifest | None) -> str:
     if isinstance(settings, Adapt):
         columns = Data.model_validate(prepared.settings["data"]).text_columns
         examples = len(columns) * (rows["train"] if settings.corpus == "train" else sum(rows.values()))
+        if settings.objective in ("mlm+nsp", "mlm+sop"):  # how many pairs they make, only their sentences say
+            return f"{settings.epochs} epochs on {examples:,} texts"
     per_step = settings.per_device_batch_size * settings.gradient_accumulation_steps
     return f"{settings.epochs * -(-examples // per_step):,} steps on {examples:,} texts"
 
@@ -102,7 +104,11 @@ def summary(manifest: Manifest) -> str:
         return f"accuracy {_figure(metrics['accuracy'], '.4f')} in epoch {metrics['best_epoch']}"
     if manifest.kind == "adapt":
         before, best = metrics["before"]["perplexity"], metrics["best"]["perplexity"]
-        return f"perplexity {_figure(before, '.1f')} -> {_figure(best, '.1f')}"
+        said = [f"perplexity {_figure(before, '.1f')} -> {_figure(best, '.1f')}"]
+        for name in (name for name in OBJECTIVE_FIGURES if name in metrics["before"]):
+            before, best = (_figure(metrics[when][name], ".4f") for when in ("before", "best"))
+            said.append(f"{name.replace('_', ' ')} {before} -> {best}")
+        return ", ".join(said)
     if manifest.kind == "corpus":
         dropped = sum(metrics[name] for name in ("empty", "contaminated", "exact_duplicates", "near_duplicates"))
         return f"{metrics['train']:,} passages, {metrics['held_out']:,} held out, {dropped:,} dropped"

@@ -10,7 +10,18 @@ import pytest
 import yaml
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.fields import Adapt, Classify, Corpus, Data, Encoder, Fields, Lora, Scratch, Streaming
+from ftjobs.jobfile.fields import (
+    Adapt,
+    Classify,
+    Corpus,
+    Data,
+    Encoder,
+    Fields,
+    Lora,
+    Scratch,
+    Streaming,
+    Vocabulary,
+)
 from ftjobs.jobfile.read import read
 from ftjobs.plan import STAGE_VERSIONS, StageRun, plan, select
 
@@ -133,7 +144,9 @@ class TestIdentity:
     def test_every_field_of_a_stage_counts(self, field):
         assert changed(f"stages.behavioural.{field}") == {"behavioural", "report"}
 
-    @pytest.mark.parametrize("field", ["mlm_probability=0.3", "masking=span", "replace.mask=0.7", "corpus=all"])
+    @pytest.mark.parametrize(
+        "field", ["objective=mlm+nsp", "mlm_probability=0.3", "masking=span", "replace.mask=0.7", "corpus=all"]
+    )
     def test_every_field_of_adaptation_counts(self, field):
         shares = ["stages.adapt.replace.keep=0.2"] if field.startswith("replace") else []
         assert changed(f"stages.adapt.{field}", *shares) == {"adapt", "adapted-head", "adapted-behavioural", "report"}
@@ -248,7 +261,15 @@ class TestIdentity:
             "lowercase": True,
         }
         replace = {"mask": 0.8, "random": 0.1, "keep": 0.1}
-        adapt = {"objective": "mlm", "mlm_probability": 0.15, "masking": "token", "replace": replace, "corpus": "train"}
+        adapt = {
+            "objective": "mlm",
+            "mlm_probability": 0.15,
+            "masking": "token",
+            "replace": replace,
+            "generator_size": 0.25,
+            "corpus": "train",
+            "vocabulary": None,
+        }
         split = {"test_fraction": None, "validation_fraction": None, "seed": 42, "group_by": None}
         data = {"revision": "main", "config": None, "format": None, "columns": None, "label": None, "split": split}
         defaults: dict[type[Fields], dict[str, Any]] = {
@@ -259,6 +280,7 @@ class TestIdentity:
             | {"class_weights": None, "label_smoothing": 0.0},
             Encoder: {"model": None, "revision": "main", "scratch": None},
             Scratch: scratch,
+            Vocabulary: {"min_count": None, "init": "mean-of-pieces"},
             Lora: {"rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": "attention"},
             Data: data,
             Streaming: {"shuffle_buffer": 10_000},

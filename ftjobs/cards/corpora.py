@@ -8,7 +8,12 @@ from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, table
 from ftjobs.jobfile.fields import Adapt, Corpus
 
-_EXAMPLE = {"sentence": "a sentence", "document": "a passage", "packed": "as many passages as fit, the last one cut"}
+_EXAMPLE = {
+    "sentence": "a sentence",
+    "document": "a passage",
+    "packed": "as many passages as fit, the last one cut",
+    "pairs": "a pair of segments",
+}
 
 
 def name(made: Made) -> str:
@@ -19,12 +24,25 @@ def name(made: Made) -> str:
     return f"{code(sources[0])}{more}"
 
 
+def measured_on(made: Made) -> str:
+    """The texts that the figures of an adaptation are of."""
+    split = made.metrics["evaluated_on"]
+    return f"on the texts of the {split} split" if made.corpus is None else "on passages held out of its corpus"
+
+
+def on_the_task(made: Made) -> list[list[str]]:
+    """A row of perplexity on the task's texts, if it was measured beside."""
+    found = [made.metrics[name].get("task_perplexity") for name in ("before", "best", "last")]
+    return [] if None in found else [["perplexity on the task's texts", *(f"{one:.2f}" for one in found)]]
+
+
 def section(made: Made) -> str:
     """Where it came from, what was dropped, what is held out, what an example is."""
     found, settings = made.corpus, made.run.settings
     assert found is not None
     assert isinstance(settings, Adapt)
     assert isinstance(settings.corpus, Corpus)
+    used = made.metrics["corpus"]
     counts = [
         ["passages read", found["read"]],
         ["without words", found["empty"]],
@@ -40,8 +58,8 @@ def section(made: Made) -> str:
         [
             f"A corpus of its own, without labels:\n\n{_sources(found['provenance'])}",
             table(["passages", ""], rows),
-            f"An example is {_EXAMPLE[settings.corpus.unit]}{apart}; {made.metrics['corpus']['tokens_seen']:,} tokens "
-            f"were seen in training, {made.metrics['tokens']:,} in an epoch.",
+            f"An example is {_EXAMPLE[used['unit']]}{apart}; {used['tokens_seen']:,} tokens were seen in training, "
+            f"{made.metrics['tokens']:,} in an epoch.",
         ]
     )
 

@@ -10,7 +10,7 @@ def trained(settings: Classify) -> str:
     if settings.freeze_encoder:
         return "frozen"
     if settings.lora is not None:
-        return f"fine-tuned through {settings.lora}, merged"
+        return f"fine-tuned through {settings.lora}"
     if settings.unfreeze == "gradual":
         how = "fine-tuned from the top, one layer more in each epoch"
     elif settings.unfreeze != "all":
@@ -25,6 +25,21 @@ def trained(settings: Classify) -> str:
 
 
 def adapted(settings: Adapt) -> str:
-    """What was done on the texts: `masked language modelling of whole words through LoRA of rank 8, merged`."""
-    through = f" through {settings.lora}, merged" if settings.lora is not None else ""
+    """What was done on the texts: `masked language modelling of whole words through LoRA of rank 8`."""
+    through = f" through {settings.lora}" if settings.lora is not None else ""
     return f"{settings.in_words}{through}"
+
+
+def besides(settings: Adapt) -> str:
+    """What else was done to the encoder: `, with words of the domain added to its tokenizer`, or nothing."""
+    return ", with words of the domain added to its tokenizer" if settings.vocabulary is not None else ""
+
+
+def counted(parameters: dict[str, int], low_rank: bool) -> str:
+    """How many parameters were trained."""
+    if low_rank:
+        return (
+            f"Trained were {parameters['trained']:,} parameters, of low-rank adapters and of what was new; the "
+            f"adapters are part of the model's {parameters['all']:,} now."
+        )
+    return f"Of the model's {parameters['all']:,} parameters, {parameters['trained']:,} were trained."

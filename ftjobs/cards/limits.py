@@ -56,7 +56,7 @@ def _of_adapted(made: Made) -> Iterator[str]:
         yield "The best epoch was chosen on the test texts that perplexity is measured on, so it is optimistic."
     if made.corpus is not None and not made.decontaminated:
         yield "Its corpus was not searched for test texts, so figures of classifiers that take it may be memory."
-    if metrics["best"]["perplexity"] >= metrics["before"]["perplexity"]:
+    if metrics["best"]["perplexity"] >= metrics["before"]["perplexity"] and not made.finds_replaced:
         yield "Adaptation did not lower perplexity."
     yield from _cut(metrics["truncated"], metrics["texts"], "texts", metrics["max_length"])
     yield (

@@ -8,6 +8,7 @@ from typing import Any
 
 from ftjobs.cards import basecard
 from ftjobs.data import corpora, prepared
+from ftjobs.jobfile.fields import Adapt
 from ftjobs.plan import OwnCorpus, OwnData, Prepare, StageRun
 
 
@@ -60,6 +61,11 @@ class Made:
         """The model's name: `quickstart-head-seed-1`, `quickstart-prepare`."""
         seed = f"-seed-{self.run.seed}" if self.run.has_seed else ""
         return f"{self.run.pipeline}-{self.run.stage}{seed}"
+
+    @property
+    def finds_replaced(self) -> bool:
+        """Whether it is an ELECTRA that was adapted to tell replaced tokens, and so does not fill masks."""
+        return isinstance(self.run.settings, Adapt) and self.run.settings.objective == "replaced-token"
 
     @property
     def classes(self) -> list[str]:

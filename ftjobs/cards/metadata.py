@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ftjobs.cards.made import Made
+from ftjobs.jobfile.fields import OBJECTIVE_FIGURES
 
 _TASKS = {"adapt": "fill-mask", "classify": "text-classification"}
 
@@ -18,7 +19,7 @@ def card_data(made: Made) -> ModelCardData:
     hub_data = made.data["provenance"].get("hub_id")
     return ModelCardData(
         library_name="transformers",
-        pipeline_tag=_TASKS.get(made.run.kind),
+        pipeline_tag=None if made.finds_replaced else _TASKS.get(made.run.kind),
         base_model=made.base_model,
         datasets=[hub_data] if hub_data else None,
         metrics=[result.metric_type for result in results] or None,
@@ -36,7 +37,13 @@ def _results(made: Made) -> list[EvalResult]:
     found: list[tuple[str, str, float, dict[str, Any] | None]]
     if made.run.kind == "adapt":
         split = metrics["evaluated_on"] if made.corpus is None else "held-out"
-        found = [("perplexity", "Perplexity of masked tokens", metrics["best"]["perplexity"], None)]
+        best = metrics["best"]
+        found = [] if made.finds_replaced else [("perplexity", "Perplexity of masked tokens", best["perplexity"], None)]
+        found += [
+            (key.rpartition("_")[2], name[0].upper() + name[1:], best[key], None)
+            for key, name in OBJECTIVE_FIGURES.items()
+            if key in best
+        ]
     elif made.run.kind == "classify":
         split = "test"
         average = "binary" if len(made.classes) == 2 else "macro"

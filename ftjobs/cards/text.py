@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ftjobs.cards import corpora, recipe
-from ftjobs.cards.how import adapted, trained
+from ftjobs.cards import corpora, how, recipe
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
-from ftjobs.jobfile.fields import Adapt, Classify
+from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify
 from ftjobs.plan import StageRun
 from ftjobs.statistics import proportion_interval
 
@@ -48,17 +47,24 @@ def _summary(made: Made) -> str:
         learned = f"the texts of {code(made.source)} ({texts})"
         learned = learned if made.corpus is None else f"the passages of {corpora.name(made)}"
         return (
-            f"An encoder with its masked-LM head, from {base}, adapted to {learned} by {adapted(settings)}. It took no "
-            "labels, and is meant to be fine-tuned."
+            f"An encoder with its {_heads(settings)}, from {base}, adapted to {learned} by {how.adapted(settings)}"
+            f"{how.besides(settings)}. It took no labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
-    how = "its head trained on a frozen encoder" if settings.freeze_encoder else trained(settings)
+    trained = "its head trained on a frozen encoder" if settings.freeze_encoder else how.trained(settings)
     through = [run.stage for run in made.chain[1:-1]]
     went = f", by way of {' and '.join(f'`{stage}`' for stage in through)}" if through else ""
     return (
         f"A classifier of {'pairs of texts' if len(made.data['text_columns']) == 2 else 'texts'} ({texts}) into "
-        f"{len(made.classes)} classes ({listed(made.classes)}): {base}{went}, {how} on {code(made.source)}."
+        f"{len(made.classes)} classes ({listed(made.classes)}): {base}{went}, {trained} on {code(made.source)}."
     )
+
+
+def _heads(settings: Adapt) -> str:
+    pairs = {"mlm+nsp": " and its next-sentence head", "mlm+sop": " and its sentence-order head"}
+    if settings.objective == "replaced-token":
+        return "replaced-token head"
+    return f"masked-LM head{pairs.get(settings.objective, '')}"
 
 
 def _base(origin: dict[str, Any]) -> str:
@@ -82,6 +88,14 @@ def _usage(made: Made) -> str:
             HERE,
             'classifier = pipeline("text-classification", model=model)',
             f"print(classifier({example}, truncation=True, max_length={made.metrics['max_length']}))",
+        ]
+    elif made.finds_replaced:
+        lines = [
+            "from transformers import AutoModelForPreTraining, AutoTokenizer",
+            "",
+            HERE,
+            "electra, tokenizer = AutoModelForPreTraining.from_pretrained(model), AutoTokenizer.from_pretrained(model)",
+            'print(electra(**tokenizer("A text.", return_tensors="pt")).logits)  # above 0: replaced, it says',
         ]
     elif made.run.kind == "adapt":
         lines = [
@@ -128,21 +142,39 @@ def _classified(made: Made) -> str:
 
 def _adapted(made: Made) -> str:
     before, best, last = (made.metrics[name] for name in ("before", "best", "last"))
-    settings, split = made.run.settings, made.metrics["evaluated_on"]
-    assert isinstance(settings, Adapt)
-    on = f"on the texts of the {split} split" if made.corpus is None else "on passages held out of its corpus"
-    rows = [
-        ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
-        ["masked tokens guessed right", *(_percent(one["accuracy"]) for one in (before, best, last))],
-    ]
-    if made.corpus is not None:
-        rows.append(
-            ["perplexity on the task's texts", *(f"{one['task_perplexity']:.2f}" for one in (before, best, last))]
-        )
-    figures = table([on, "before", "after (best epoch)", "last epoch"], rows)
+    figures = table(
+        [corpora.measured_on(made), "before", "after (best epoch)", "last epoch"],
+        [
+            ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
+            ["masked tokens guessed right", *(_percent(one["accuracy"]) for one in (before, best, last))],
+            *(
+                [name, *(_percent(one[key]) for one in (before, best, last))]
+                for key, name in OBJECTIVE_FIGURES.items()
+                if key in before
+            ),
+            *corpora.on_the_task(made),
+        ],
+    )
+    whose = " is that of the generator, which lies in the folder `generator`;" if made.finds_replaced else ","
+    loss = "loss of the whole objective" if "objective_loss" in before else "loss"
     return (
-        f"{figures}\n\nPerplexity of the masked tokens, with the same masks before and after. The published weights "
-        f"are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest loss on them."
+        f"{figures}\n\nPerplexity of the masked tokens{whose} with the same masks before and after. The published "
+        f"weights are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest {loss} "
+        f"on them.{_new_words(made.metrics)}"
+    )
+
+
+def _new_words(metrics: dict[str, Any]) -> str:
+    """What was added to the tokenizer, if anything was."""
+    if "vocabulary" not in metrics:
+        return ""
+    added = metrics["vocabulary"]
+    (old, new), (before, best) = added["pieces_per_word"], added["bits_per_character"]
+    return (
+        f"\n\n{added['words']:,} words of the domain were added to the tokenizer, which has {added['tokens'][1]:,} "
+        f"tokens now: words of these texts are of {new:.3f} pieces, and were of {old:.3f}. Perplexity is per token, so "
+        "it cannot be compared with that of an encoder of another vocabulary; bits per character can: "
+        f"{before:.3f} before, with the new words in, and {best:.3f} after."
     )
 
 
@@ -214,8 +246,7 @@ def _training(made: Made) -> str:
         shown = ", ".join(f"{code(name)} {weights[name]:.3g}" for name in heaviest)
         text += f"\n\nAn example's weight in the training loss, by its class: {shown}; evaluation is unweighted."
     if "parameters" in made.metrics:
-        count = made.metrics["parameters"]
-        text += f"\n\nOf the model's {count['all']:,} parameters, {count['trained']:,} were trained."
+        text += f"\n\n{how.counted(made.metrics['parameters'], low_rank=settings['lora'] is not None)}"
     return f"AdamW, evaluation in fp32.\n\n{text}"
 
 
@@ -242,9 +273,9 @@ def _lineage(made: Made) -> str:
 
 def _does(run: StageRun) -> str:
     if isinstance(run.settings, Adapt):
-        return f"{adapted(run.settings)} on the texts"
+        return f"{how.adapted(run.settings)} on the texts{how.besides(run.settings)}"
     if isinstance(run.settings, Classify):
-        return f"classification with the encoder {trained(run.settings)}"
+        return f"classification with the encoder {how.trained(run.settings)}"
     if run.kind == "corpus":
         return "the corpus, without repetitions and test texts"
     return "data, split" if run.kind == "data" else "encoder and data, split"

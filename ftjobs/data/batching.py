@@ -28,12 +28,20 @@ class Batch:
     """int64 (M,): classes of the B examples, or token ids at the M masked positions."""
     positions: torch.Tensor | None = None
     """int64 (M,): masked positions in the flattened (B * T) batch; None for classification."""
+    pair_labels: torch.Tensor | None = None
+    """int64 (B,): of pairs of segments, 0 where they are as in the document and 1 where not."""
+    draws: torch.Tensor | None = None
+    """float32 (M,): in [0, 1), what a generator's replacements are drawn by."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
+
+        def moved(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
         inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
-        positions = None if self.positions is None else self.positions.to(device, non_blocking=True)
-        return Batch(inputs, self.labels.to(device, non_blocking=True), positions)
+        labels = self.labels.to(device, non_blocking=True)
+        return Batch(inputs, labels, moved(self.positions), moved(self.pair_labels), moved(self.draws))
 
 
 def epoch_order(lengths: np.ndarray, seed: int, epoch: int, global_batch_size: int) -> np.ndarray:
@@ -148,6 +156,11 @@ class MaskedExamples:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def texts(self) -> int:
+        """How many texts the examples are made of."""
+        return len(self)
 
     @property
     def lengths(self) -> np.ndarray:

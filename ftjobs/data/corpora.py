@@ -1,4 +1,4 @@
-"""The corpus that a `corpus` stage publishes and adapt stages read: two parquet files, and a record of what was dropped."""
+"""What a `corpus` stage publishes and adapt stages read: passages in two parquet files, and what was dropped."""
 
 from __future__ import annotations
 

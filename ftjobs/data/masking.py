@@ -13,13 +13,13 @@ Masking = Literal["token", "whole-word", "span"]
 AS_BERT = Replace()
 
 
-def example_generator(seed: int, epoch: int, example: int) -> np.random.Generator:
-    """The random numbers of one example in one epoch.
+def example_generator(seed: int, epoch: int, example: int, stream: int = 0) -> np.random.Generator:
+    """The random numbers of one example in one epoch; those of another `stream` are independent of them.
 
     A counter-based generator (Philox, Salmon et al. 2011) gives every example its own stream without any state, so
     masks do not depend on the batch an example is in, on the number of processes, or on what ran before.
     """
-    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, example, 0]))
+    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, example, stream]))
 
 
 def mask(

@@ -28,8 +28,18 @@ class PackedExamples:
         return self._packing.lengths
 
     @property
+    def seed(self) -> int:
+        """Of masks."""
+        return self._masked.seed
+
+    @property
+    def texts(self) -> int:
+        """How many texts the examples are made of."""
+        return len(self._packing.documents)
+
+    @property
     def tokens(self) -> Tokens:
-        """The documents."""
+        """Of the texts, without the special tokens between them."""
         return self._packing.documents
 
     def batch(self, indices: np.ndarray, epoch: int) -> Batch:

@@ -50,7 +50,7 @@ def tokenize(
     pairs: Iterable[str] | None,
     max_length: int | None,
     words: bool = False,
-    specials: bool = True,
+    special_tokens: bool = True,
 ) -> Tokens:
     """Tokenize texts, or pairs of texts, cutting the longer text first where a pair exceeds `max_length`.
 
@@ -58,9 +58,9 @@ def tokenize(
         tokenizer: a fast tokenizer.
         texts: N texts.
         pairs: the second text of each pair, or None.
-        max_length: most tokens per text or pair, special tokens included; None cuts nothing.
+        max_length: most tokens per text or pair, special tokens included; None to cut nothing.
         words: also find out where words begin, which takes longer.
-        specials: add the special tokens that open and close a text.
+        special_tokens: add those that the encoder's inputs have.
 
     Raises:
         UserError: words are asked for, and the tokenizer does not tell them apart.
@@ -70,7 +70,7 @@ def tokenize(
     starts, of_words = (ArrayFile(bool), word_starts(tokenizer)) if words else (None, None)
     lengths: list[np.ndarray] = []
     truncated = 0
-    for encodings in _encoded(tokenizer, texts, pairs, max_length, words, specials):
+    for encodings in _encoded(tokenizer, texts, pairs, max_length, words, special_tokens):
         for encoding in encodings:
             ids.append(encoding.ids)
             special.append(encoding.special_tokens_mask)
@@ -107,7 +107,7 @@ def _encoded(
     pairs: Iterable[str] | None,
     max_length: int | None,
     words: bool = False,
-    specials: bool = True,
+    special_tokens: bool = True,
 ) -> Iterator[list[Any]]:
     """The `tokenizers.Encoding` of each text, a batch at a time, without word ids and character offsets unless asked.
 
@@ -119,7 +119,7 @@ def _encoded(
     rust.encode_special_tokens = tokenizer.split_special_tokens
     encode = rust.encode_batch if words else rust.encode_batch_fast
     for batch in _batches(texts if pairs is None else zip(texts, pairs, strict=True)):
-        yield encode(batch, add_special_tokens=specials)
+        yield encode(batch, add_special_tokens=special_tokens)
 
 
 def _batches(rows: Iterable[str | tuple[str, str]]) -> Iterator[list[str | tuple[str, str]]]:

@@ -15,7 +15,7 @@ from ftjobs.data.sentences import sentences
 from ftjobs.data.tokenization import Tokens, tokenize
 
 Unit = Literal["sentence", "document", "packed", "isolated"]
-"""`isolated`: packed, and each document opens and closes as it would alone."""
+"""What an example is. `isolated`: packed, and each document opens and closes as it would alone."""
 
 
 def examples(
@@ -24,8 +24,6 @@ def examples(
     tokenizer: PreTrainedTokenizerBase,
     limit: int,
     masked: Callable[[Tokens], MaskedExamples],
-    *,
-    seed: int,
     words: bool,
 ) -> MaskedExamples | PackedExamples:
     """Tokenize documents, and say how they are masked.
@@ -35,8 +33,7 @@ def examples(
         unit: what of them an example is.
         tokenizer: of the encoder.
         limit: most tokens of an example; longer sentences and documents are cut, packed ones go on in the next.
-        masked: tokens to examples.
-        seed: of the order in which documents are packed.
+        masked: tokens to examples; their seed is that of the order in which documents are packed, too.
         words: find out where words begin.
 
     Raises:
@@ -44,8 +41,8 @@ def examples(
     """
     if unit in ("packed", "isolated"):
         frame = Frame.of(tokenizer)
-        tokens = tokenize(tokenizer, documents, None, None, words=words, specials=False)
-        return PackedExamples(Packing(tokens, frame, limit, unit == "isolated", seed), masked(tokens))
+        how = masked(tokenize(tokenizer, documents, None, None, words, special_tokens=False))
+        return PackedExamples(Packing(how.tokens, frame, limit, unit == "isolated", how.seed), how)
     if unit == "sentence":
         documents = chain.from_iterable(map(sentences, documents))
-    return masked(tokenize(tokenizer, documents, None, limit, words=words))
+    return masked(tokenize(tokenizer, documents, None, limit, words))

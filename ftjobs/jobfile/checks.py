@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pydantic import ValidationError
 
 from ftjobs.jobfile.derived import derived
-from ftjobs.jobfile.fields import Classify, Data, Hypothesis, Job
+from ftjobs.jobfile.fields import Adapt, Classify, Data, Hypothesis, Job
 
 RESERVED = ("prepare", "report")
 #: Characters of pipeline and stage together. `<pipeline>-<stage>-<identity[:8]>-<highest index>` is the host name of a
@@ -18,6 +18,7 @@ _NOT_COMPARED = (
     "is trained and measured on data of its own, so it cannot be compared with stages on the job's data; name a stage "
     "that takes its encoder"
 )
+_OTHER_FAMILIES = {"mlm+sop": "ALBERT", "replaced-token": "ELECTRA"}
 Problem = tuple[tuple[str | int, ...], str]
 
 
@@ -67,10 +68,17 @@ def _stages(job: Job) -> Iterator[Problem]:
         if encoder is not None and encoder not in job.stages:
             yield ("stages", name, "encoder"), _no_such_stage(encoder, job.stages)
         try:
-            job.stage(name)
+            yield from _objective(job, name, job.stage(name))
         except ValidationError as error:  # fields that clash only once the defaults are merged in
             for detail in error.errors():
                 yield ("stages", name), detail["msg"].removeprefix("Value error, ")
+
+
+def _objective(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
+    """What an encoder that is made on the spot, a BERT, cannot be trained by."""
+    if isinstance(stage, Adapt) and job.encoder.scratch is not None and stage.objective in _OTHER_FAMILIES:
+        reason = f"{stage.objective} is for {_OTHER_FAMILIES[stage.objective]}, and encoder.scratch makes a BERT"
+        yield ("stages", name, "objective"), f"{reason}; write mlm or mlm+nsp"
 
 
 def _cycles(job: Job) -> Iterator[Problem]:

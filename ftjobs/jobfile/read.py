@@ -18,6 +18,7 @@ from ftjobs.jobfile import localfiles, yamltext
 from ftjobs.jobfile.checks import check
 from ftjobs.jobfile.datamappings import data_mappings, each_source
 from ftjobs.jobfile.fields import Job
+from ftjobs.jobfile.wordlist import put_words
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Job:
@@ -41,7 +42,9 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Job:
     if not isinstance(data, dict):
         raise UserError(f"{path}: a job file is a mapping with `name`, `encoder`, `data` and `stages`")
     _anchor_paths(data, path.parent)
+    put_words(data, path.parent)
     origins = [_override(data, override) for override in overrides]
+    put_words(data, Path())  # of files that overrides name
     places = _Places(str(path), lines, list(zip(origins, overrides, strict=True)))
     try:
         job = Job.model_validate(data)

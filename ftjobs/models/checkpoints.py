@@ -194,8 +194,9 @@ def _as_the_encoder_takes(tokenizer: PreTrainedTokenizerBase, config: PreTrained
     if types is not None:
         taken = types > 1
     else:
-        encoder = AutoModel._model_mapping.get(type(config), None)
-        taken = given and encoder is not None and _TYPES in signature(encoder.forward).parameters
+        encoders = AutoModel._model_mapping.get(type(config), ())
+        several = encoders if isinstance(encoders, tuple) else (encoders,)  # Funnel has two
+        taken = given and any(_TYPES in signature(encoder.forward).parameters for encoder in several)
     if taken != given:
         others = [name for name in tokenizer.model_input_names if name != _TYPES]
         tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = others + [_TYPES] * taken

@@ -48,6 +48,16 @@ def load_masked_lm(folder: Path) -> tuple[PreTrainedModel, list[str]]:
     return _load(AutoModelForMaskedLM, folder, config)
 
 
+def load_pretraining(folder: Path, config: PreTrainedConfig) -> tuple[PreTrainedModel, list[str]]:
+    """An encoder with all heads that its family was pretrained with, in fp32; as `load_masked_lm`.
+
+    Args:
+        folder: a checkpoint.
+        config: its configuration, with what is to be different.
+    """
+    return _load(AutoModelForPreTraining, folder, config)
+
+
 def load_classifier(folder: Path, classes: list[str]) -> tuple[PreTrainedModel, list[str]]:
     """An encoder with a classification head for `classes`, in fp32.
 
@@ -97,18 +107,18 @@ def freeze_encoder(model: PreTrainedModel, new: list[str]) -> None:
 
 
 def weights_beyond(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint that `model`, loaded from it, has no place for: pooler, next-sentence head.
+    """The weights of a checkpoint that `model`, loaded from it, has no place for: pooler, other heads of pretraining.
 
     Returns:
         Tensors by the name that a model class with a place for them looks for.
     """
     own = set(model.state_dict())
     beyond: dict[str, torch.Tensor] = {}
-    for auto_class in (AutoModel, AutoModelForPreTraining):
-        if type(model.config) not in auto_class._model_mapping:
+    for auto_class in (AutoModel, AutoModelForPreTraining, AutoModelForMaskedLM):
+        if auto_class._model_mapping.get(type(model.config), type(model)) is type(model):
             continue
         other, loading = auto_class.from_pretrained(folder, output_loading_info=True, **_EXACTLY)
-        prefix = "" if auto_class is AutoModelForPreTraining else f"{model.base_model_prefix}."
+        prefix = f"{model.base_model_prefix}." if auto_class is AutoModel else ""
         missing = set(loading["missing_keys"])
         tied = set(getattr(other, "all_tied_weights_keys", None) or {})
         for name, value in other.state_dict().items():

@@ -62,7 +62,7 @@ def find(model: PreTrainedModel, setting: str) -> Layers:
         UserError: its layers share their weights, or there is no list of them.
     """
     config = model.config
-    count = config.num_hidden_layers
+    count = getattr(config, "num_hidden_layers", 0)
     if getattr(config, "num_hidden_groups", count) < count:
         raise UserError(
             f"{setting} needs layers with weights of their own, and the {count} layers of this `{config.model_type}` "

@@ -37,7 +37,7 @@ def try_out(model: PreTrainedModel, folder: Path) -> None:
     alone = tokenizer(_TEXTS[-1:], return_tensors="pt")
     model.eval()
     try:
-        together, single = (model(**inputs).logits.select(0, -1) for inputs in (padded, alone))
+        together, single = (model(**inputs)[0].select(0, -1) for inputs in (padded, alone))
     except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(

@@ -125,21 +125,24 @@ def _training_loss(content: dict[str, Any]) -> Figure:
 
 
 def _adaptation(content: dict[str, Any]) -> Figure:
-    """Masked-LM loss in training and on held-out text, and perplexity, from before the first epoch on."""
+    """The loss that is minimized in training and on held-out text, and perplexity, from before the first epoch on."""
     from matplotlib.ticker import LogLocator
 
     figure, (left, right) = blank(3.2, 1, 2)
     rows = content["adaptation"]
     for place, row in enumerate(rows[:MOST_COLOURS]):
         drawn = look(place)
-        held_out = [[row["before"]["loss"], *one["epochs"]["loss"]] for one in row["seeds"].values()]
+        held_out, masked = (
+            [[row["before"][key], *one["epochs"][key]] for one in row["seeds"].values()]
+            for key in ("objective_loss" if "objective_loss" in row["before"] else "loss", "loss")
+        )
         training = [one["epochs"]["train_loss"] for one in row["seeds"].values()]
         name = row["stage"] if len(rows) > 1 else ""
         from_0 = [range(len(one)) for one in held_out]
         _curve(left, held_out, drawn, f"{name} held out".strip(), from_0)
         _curve(left, training, {**drawn, "linestyle": (0, (1.5, 1.5)), "alpha": 0.8}, f"{name} training".strip())
-        _curve(right, [list(np.exp(np.minimum(one, 700))) for one in held_out], drawn, name or "_", from_0)
-    left.set_ylabel("masked-LM loss")
+        _curve(right, [list(np.exp(np.minimum(one, 700))) for one in masked], drawn, name or "_", from_0)
+    left.set_ylabel("loss" if any("objective_loss" in row["before"] for row in rows) else "masked-LM loss")
     right.set_ylabel("perplexity, held out")
     right.set_yscale("log", subs=[])
     right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ftjobs import statistics
 from ftjobs.jobfile.fields import Adapt
-from ftjobs.reporting import reference
+from ftjobs.reporting import reference, vocabularies
 from ftjobs.reporting.evidence import Evidence, Intermediate, Run, Stage, Strategy
 from ftjobs.reporting.phrases import TIMES
 
@@ -27,17 +27,20 @@ def results(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
-    """One entry per adapt stage: loss, perplexity and share of tokens guessed right on held-out text."""
+    """One entry per adapt stage: loss, perplexity and share of tokens guessed right on held-out text, and what its
+    objective measures besides."""
+    of_vocabularies = vocabularies.figures(evidence)
     return [
         {
             "stage": one.name,
             "method": Adapt.model_validate(one.settings).in_words,
             "mlm_probability": one.settings["mlm_probability"],
-            "before": {key: mean(one.figures("before", key)) for key in ("loss", "perplexity", "accuracy")},
-            "after": {key: spread(one.figures("best", key)) for key in ("loss", "perplexity", "accuracy")},
+            "before": {key: mean(one.figures("before", key)) for key in one.runs[0].metrics["before"]},
+            "after": {key: spread(one.figures("best", key)) for key in one.runs[0].metrics["before"]},
             "best_epochs": one.figures("best_epoch"),
             **_parameters(one),
             **_stopping(one),
+            **of_vocabularies.get(one.name, {}),
             "texts": one.runs[0].metrics["texts"],
             "tokens": one.runs[0].metrics["tokens"],
             "evaluated_on": one.runs[0].metrics["evaluated_on"],
@@ -46,7 +49,10 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
             "task": _on_the_task(one),
             "cost": cost(one),
             "seeds": {
-                str(run.seed): {"loss": run.metrics["best"]["loss"], **_curves(run, "loss", "train_loss")}
+                str(run.seed): {
+                    "loss": run.metrics["best"]["loss"],
+                    **_curves(run, "loss", "train_loss", *({"objective_loss"} & run.metrics["best"].keys())),
+                }
                 for run in one.runs
             },
         }

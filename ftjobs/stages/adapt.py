@@ -1,28 +1,23 @@
-"""`adapt`: go on pretraining the encoder on the domain's texts by masked language modelling."""
+"""`adapt`: go on pretraining the encoder on the domain's texts by the objectives that encoders are pretrained with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import set_seed
+from transformers import PreTrainedTokenizerBase
 
-from ftjobs.data import prepared, units
-from ftjobs.data.batching import MaskedExamples
-from ftjobs.data.packed import PackedExamples
-from ftjobs.data.units import Unit
+from ftjobs.data import prepared
+from ftjobs.data.pairs import PairExamples
 from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
-from ftjobs.models import checkpoints, heads
-from ftjobs.models.isolation import isolate
+from ftjobs.models import checkpoints, heads, vocabulary
 from ftjobs.progress import LOG
-from ftjobs.stages.learned import learned
-from ftjobs.training import evaluation, lora, memory
+from ftjobs.stages.learned import Learned, learned
+from ftjobs.training import lora, memory, pretraining
 from ftjobs.training.loop import train
-from ftjobs.training.objectives import MaskedLM
 from ftjobs.training.session import Session
 
 #: Held-out texts are masked by this seed in every stage, so that their losses can be compared.
@@ -33,10 +28,10 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`, or of `inputs["corpus"]`.
 
     Writes `model/` (the encoder with every weight of its input, and its masked-LM head), `metrics.json` (every epoch),
-    `metrics.jsonl` (also every tenth step) and `timing.json`.
+    `metrics.jsonl` (also every tenth step), `timing.json`, and `vocabulary.json` (the new words) if there are any.
 
     Raises:
-        UserError: the encoder cannot be trained by masked language modelling.
+        UserError: the encoder or the texts cannot serve the objective.
     """
     memory.start_over()
     data = prepared.read(inputs["prepare"] / "data")
@@ -44,61 +39,50 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     tokenizer = checkpoints.load_tokenizer(folder)
     if tokenizer.mask_token_id is None:
         raise UserError(
-            "objective: mlm needs a mask token, and the encoder's tokenizer has none; choose another encoder"
+            f"objective: {settings.objective} needs a mask token, and the encoder's tokenizer has none; "
+            "choose another encoder"
         )
     set_seed(seed)
-    model, new = heads.load_masked_lm(folder)
-    if new:
-        LOG.info("newly initialised, because the checkpoint has none: %s", heads.new_modules(new))
-    beyond = heads.weights_beyond(model, folder)
-    limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
-
+    trainee = pretraining.load(settings, folder)
+    if trainee.new:
+        LOG.info("newly initialised, because the checkpoint has none: %s", heads.new_modules(trainee.new))
+    beyond = heads.weights_beyond(trainee.encoder, folder)
+    limit = checkpoints.longest_input(trainee.encoder, tokenizer, settings.max_length)
     texts = learned(settings, data, inputs)
-
-    def masked(documents: Iterable[str], mask_seed: int, unit: Unit = "document") -> MaskedExamples | PackedExamples:
-        how = partial(
-            MaskedExamples,
-            seed=mask_seed,
-            probability=settings.mlm_probability,
-            mask_token_id=tokenizer.mask_token_id,
-            vocab_size=len(tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
-            masking=settings.masking,
-            replace=settings.replace,
+    extension = None
+    if settings.vocabulary is not None:
+        tokenizer, extension = vocabulary.extend(
+            trainee.encoder, tokenizer, texts.train, texts.held_out, settings.vocabulary, seed
         )
-        words = settings.masking != "token"
-        return units.examples(documents, unit, tokenizer, limit, how, seed=mask_seed, words=words)
-
-    examples = masked(texts.train, seed, texts.unit)
-    held_out = masked(texts.held_out, _EVALUATION_SEED, texts.unit)
-    task = None if texts.task is None else masked(texts.task, _EVALUATION_SEED)
-    tokens = int(examples.lengths.sum())
+    examples = pretraining.examples(settings, tokenizer, texts.train, limit, seed, texts.unit)
+    held_out = pretraining.examples(settings, tokenizer, texts.held_out, limit, _EVALUATION_SEED, texts.unit)
+    task = _on_the_task(settings, tokenizer, texts, limit)
+    if texts.unit == "isolated":
+        pretraining.isolate(trainee)
     LOG.info(
         "adapting on %d texts of %d tokens, %d cut to %d; evaluating on %d %s texts",
-        len(examples), tokens, examples.tokens.truncated, limit, len(held_out), texts.evaluated_on,
+        examples.texts, len(examples.tokens.input_ids), examples.tokens.truncated, limit, held_out.texts,
+        texts.evaluated_on,
     )  # fmt: skip
-    if texts.unit == "isolated":
-        isolate(model)
-    objective = MaskedLM(model)
 
     def evaluate() -> dict[str, float]:
-        if task is None:
-            return evaluation.masked_lm(model, objective, held_out)
-        found = evaluation.masked_lm(model, objective, held_out, settings.per_device_batch_size)
-        return found | {f"task_{name}": one for name, one in evaluation.masked_lm(model, objective, task).items()}
+        found = trainee.evaluate(held_out)
+        beside = {} if task is None else trainee.evaluate(task)
+        return found | {f"task_{name}": value for name, value in beside.items()}
 
-    model.to(training_device())
+    trainee.model.to(training_device())
     before = evaluate()
     session.log_before(before)
-    with lora.adapters(model, settings.lora, new) as adapted:
+    with lora.adapters(trainee.encoder, settings.lora, trainee.new_in_encoder) as adapted:
         trained = train(
-            model,
+            trainee.model,
             examples,
             settings,
             seed=seed,
-            loss=objective.loss,
+            loss=trainee.loss,
+            items=trainee.items,
             evaluate=evaluate,
-            score=lambda metrics: -metrics["loss"],
+            score=trainee.score,
             keeper=session.keeper,
             on_step=session.log_step,
             on_epoch=session.log_epoch,
@@ -107,13 +91,14 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     best = trained.epochs[trained.best_epoch - 1]
     if adapted:  # the adapters are part of the weights now: measured is what is published
         best = {**best, **evaluate()}
-    heads.save(model.cpu(), tokenizer, output / "model", beyond)
-    metrics = {
-        "texts": len(examples),
-        "tokens": tokens,
+    trainee.model.cpu()
+    trainee.save(tokenizer, output / "model", beyond)
+    metrics: dict[str, Any] = {
+        "texts": examples.texts,
+        "tokens": len(examples.tokens.input_ids),
         "truncated": examples.tokens.truncated,
         "max_length": limit,
-        "newly_initialised": new,
+        "newly_initialised": trainee.new,
         "evaluated_on": texts.evaluated_on,
         "evaluation_texts_also_trained_on": settings.corpus == "all",
         "before": before,
@@ -121,8 +106,27 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "best": best,
         "last": trained.epochs[-1],
         **trained.stopping(settings),
-        **({"corpus": texts.counts | {"tokens_seen": tokens * len(trained.epochs)}} if texts.counts else {}),
         **({"parameters": adapted} if adapted else {}),
     }
+    if extension is not None:
+        metrics["vocabulary"] = extension.metrics(before, metrics["best"])
+        extension.write(output)
+    if texts.counts is not None:
+        metrics["corpus"] = {**texts.counts, "tokens_seen": metrics["tokens"] * len(trained.epochs)}
+    if isinstance(examples, PairExamples):
+        metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.singles}
     trained.write(output, metrics, len(examples))
     return metrics
+
+
+def _on_the_task(
+    settings: Adapt, tokenizer: PreTrainedTokenizerBase, texts: Learned, limit: int
+) -> pretraining.TextExamples | None:
+    """The task's held-out texts, if others decide, and if the objective can be measured on them."""
+    if texts.task is None:
+        return None
+    try:
+        return pretraining.examples(settings, tokenizer, texts.task, limit, _EVALUATION_SEED)
+    except UserError as error:
+        LOG.info("not measured on the task's texts: %s", error)
+        return None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ftjobs.data import corpora
-from ftjobs.data.prepared import PreparedData
+from ftjobs.data.prepared import PreparedData, Sentences
 from ftjobs.data.units import Unit
 from ftjobs.jobfile.fields import Adapt, Corpus
 
@@ -21,12 +19,12 @@ _COUNTS = ("read", "empty", "contaminated", "exact_duplicates", "near_duplicates
 class Learned:
     """Texts to learn from and to measure on, and what of them is an example."""
 
-    train: Iterable[str]
-    held_out: Iterable[str]
+    train: Sentences
+    held_out: Sentences
     """What the best epoch is chosen on."""
     evaluated_on: str
     """A split of the job's data, or `corpus`."""
-    task: Iterable[str] | None = None
+    task: Sentences | None = None
     """The job's held-out texts, where something else is held out."""
     unit: Unit = "document"
     counts: dict[str, Any] | None = None
@@ -41,7 +39,10 @@ def learned(settings: Adapt, data: PreparedData, inputs: dict[str, Path]) -> Lea
         folder = inputs["corpus"] / "corpus"
         record = corpora.read_record(folder)
         train, held_out = corpora.read(folder)
-        counts = {"unit": corpus.unit, "isolate": corpus.isolate, **{name: record[name] for name in _COUNTS}}
-        return Learned(train, held_out, "corpus", task, "isolated" if corpus.isolate else corpus.unit, counts)
+        used = "pairs" if settings.makes_pairs else corpus.unit
+        counts = {"unit": used, "isolate": corpus.isolate, **{name: record[name] for name in _COUNTS}}
+        unit: Unit = "isolated" if corpus.isolate else corpus.unit
+        return Learned(Sentences([train]), Sentences([held_out]), "corpus", task, unit, counts)
     splits = ["train"] if corpus == "train" else list(data.splits)
-    return Learned(chain.from_iterable(data.splits[name].sentences for name in splits), task, data.selection_split)
+    columns = [column for name in splits for column in data.splits[name].columns]
+    return Learned(Sentences(columns), task, data.selection_split)

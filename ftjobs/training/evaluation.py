@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ftjobs.data.batching import LabelledExamples, MaskedExamples, by_length
+from ftjobs.data.batching import Batch, LabelledExamples, MaskedExamples, by_length
 from ftjobs.data.packed import PackedExamples
+from ftjobs.data.pairs import PairExamples
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.objectives import MaskedLM
+from ftjobs.training.replacedtokens import WEIGHT, DrawnExamples, Guesses, ReplacedTokenModel
+from ftjobs.training.sentencepairs import SentencePairs
 
 _BATCH = 64
 
@@ -30,23 +34,92 @@ def logits(model: PreTrainedModel, examples: LabelledExamples | FeatureExamples)
 
 
 @torch.no_grad()
-def masked_lm(
-    model: nn.Module, objective: MaskedLM, examples: MaskedExamples | PackedExamples, batch_size: int = _BATCH
-) -> dict[str, float]:
+def masked_lm(model: nn.Module, objective: MaskedLM, examples: MaskedExamples | PackedExamples) -> dict[str, float]:
     """Mean cross-entropy per masked token, its exponential, and the share of masked tokens guessed right.
 
     Always with the masks of epoch 0, so that figures of different epochs and models can be compared.
     """
+    masked = _MaskedTokens()
+    for batch in _batches(model, examples):
+        if len(batch.labels):
+            masked.add(objective.logits(model, batch), batch)
+    return masked.metrics()
+
+
+@torch.no_grad()
+def sentence_pairs(model: nn.Module, objective: SentencePairs, examples: PairExamples, name: str) -> dict[str, float]:
+    """As `masked_lm`, and of the pairs mean cross-entropy and the share told right, as `<name>_loss` and
+    `<name>_accuracy`; `objective_loss` is the sum that training minimizes.
+
+    Always with the pairs and masks of epoch 0.
+    """
+    masked, loss, right = _MaskedTokens(), 0.0, 0
+    for batch in _batches(model, examples):
+        tokens, pairs = objective.logits(model, batch)
+        assert batch.pair_labels is not None, "pairs come with labels"
+        masked.add(tokens, batch)
+        loss += float(nn.functional.cross_entropy(pairs.float(), batch.pair_labels, reduction="sum"))
+        right += int((pairs.argmax(-1) == batch.pair_labels).sum())
+    count = max(len(examples), 1)
+    metrics = masked.metrics()
+    found = {f"{name}_loss": loss / count, f"{name}_accuracy": right / count}
+    return {**metrics, **found, "objective_loss": metrics["loss"] + loss / count}
+
+
+@torch.no_grad()
+def replaced_tokens(model: ReplacedTokenModel, examples: DrawnExamples) -> dict[str, float]:
+    """As `masked_lm`, of the generator; and of the discriminator mean loss, the share of tokens told right, and F1 of
+    telling replaced ones, as `replaced_...`; `objective_loss` is the weighted sum that training minimizes.
+
+    Always with the masks and draws of epoch 0.
+    """
+    masked, loss, tokens = _MaskedTokens(), 0.0, 0
+    hits = misses = alarms = 0
+    for batch in _batches(model, examples):
+        guesses: Guesses = model(batch)
+        masked.add(guesses.tokens, batch)
+        truth, said = guesses.truth, guesses.replaced > 0
+        binary = nn.functional.binary_cross_entropy_with_logits
+        loss += float(binary(guesses.replaced.float(), truth.float(), reduction="sum"))
+        tokens += len(truth)
+        hits, misses = hits + int((truth & said).sum()), misses + int((truth & ~said).sum())
+        alarms += int((~truth & said).sum())
+    metrics, mean = masked.metrics(), loss / max(tokens, 1)
+    return {
+        **metrics,
+        "replaced_loss": mean,
+        "replaced_accuracy": 1 - (misses + alarms) / max(tokens, 1),
+        "replaced_f1": 2 * hits / max(2 * hits + misses + alarms, 1),
+        "objective_loss": metrics["loss"] + WEIGHT * mean,
+    }
+
+
+class _MaskedTokens:
+    """What `masked_lm` measures, batch by batch."""
+
+    def __init__(self) -> None:
+        self.loss, self.right, self.tokens = 0.0, 0, 0
+
+    def add(self, guesses: torch.Tensor, batch: Batch) -> None:
+        """Count the masked tokens of a batch. Args: guesses: logits (M, V)."""
+        self.loss += float(nn.functional.cross_entropy(guesses.float(), batch.labels, reduction="sum"))
+        self.right += int((guesses.argmax(-1) == batch.labels).sum())
+        self.tokens += len(batch.labels)
+
+    def metrics(self) -> dict[str, float]:
+        mean = self.loss / max(self.tokens, 1)
+        return {
+            "loss": mean,
+            "perplexity": math.exp(min(mean, 700.0)),
+            "accuracy": self.right / max(self.tokens, 1),
+        }
+
+
+def _batches(
+    model: nn.Module, examples: MaskedExamples | PackedExamples | PairExamples | DrawnExamples
+) -> Iterator[Batch]:
+    """The examples of epoch 0 on the model's device, which is put into eval mode."""
     model.eval()
     device = next(model.parameters()).device
-    loss, right, tokens = 0.0, 0, 0
-    for indices in by_length(examples.lengths, batch_size):
-        batch = examples.batch(indices, 0).to(device)
-        if not len(batch.labels):
-            continue
-        guesses = objective.logits(model, batch).float()  # (M, V)
-        loss += float(nn.functional.cross_entropy(guesses, batch.labels, reduction="sum"))
-        right += int((guesses.argmax(-1) == batch.labels).sum())
-        tokens += len(batch.labels)
-    mean = loss / max(tokens, 1)
-    return {"loss": mean, "perplexity": math.exp(min(mean, 700.0)), "accuracy": right / max(tokens, 1)}
+    for indices in by_length(examples.lengths, _BATCH):
+        yield examples.batch(indices, 0).to(device)

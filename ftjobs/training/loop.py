@@ -18,7 +18,7 @@ from ftjobs.training import memory
 from ftjobs.training.dropout import fast_masks
 from ftjobs.training.outcome import Trained
 from ftjobs.training.state import Position, StateKeeper
-from ftjobs.training.stepping import Examples, Stepper, accelerator_of
+from ftjobs.training.stepping import Examples, Items, Stepper, accelerator_of
 from ftjobs.training.tuning import Tuning
 
 
@@ -33,7 +33,7 @@ def train(
     score: Callable[[dict[str, float]], float],
     training_mode: Callable[[], None] | None = None,
     tuning: Tuning | None = None,
-    items: Callable[[Batch], float] = lambda batch: len(batch.labels),
+    items: Callable[[Batch], Items] = lambda batch: len(batch.labels),
     on_step: Callable[[int, torch.Tensor, float], None] | None = None,
     on_epoch: Callable[[int, dict[str, Any], float], None] | None = None,
     keeper: StateKeeper | None = None,
@@ -43,20 +43,21 @@ def train(
 
     The loss of a step is the mean over all its items (examples, or masked tokens), weighted if they have weights,
     whatever their division into forward passes and processes; so gradient accumulation and data parallelism change
-    nothing but rounding.
+    nothing but rounding. An objective with several losses has the sum of their means, each over its own items.
 
     Args:
         model: a transformers model; moved to the device.
         examples: the training set.
         settings: epochs, batch size, optimizer and schedule.
         seed: of the order of examples and of dropout.
-        loss: summed loss of a batch.
+        loss: summed loss of a batch: scalar, or (L,) for L losses.
         evaluate: metrics of the model as it is now, outside of autocast; may leave it in eval mode.
         score: higher is better; the first best epoch wins.
         training_mode: puts the model into training mode before every epoch; `model.train` unless given.
         tuning: which layers are trained from which epoch on, and how fast; all parameters that require gradients,
             alike, unless given.
-        items: what a batch counts for in the mean of a step: the number of its labels, unless they are weighted.
+        items: what a batch counts for in the mean of a step: the number of its labels, unless they are weighted; for
+            several losses, what it counts for in each.
         on_step: called after each optimizer step with its number (from 1), mean loss (on the device) and learning rate.
         on_epoch: called after each evaluation with the step, the epoch's record, as in `Trained.epochs`, and the
             examples per second that its training steps went through.

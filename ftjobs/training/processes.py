@@ -20,13 +20,18 @@ class Processes:
         self.count, self.rank = accelerator.num_processes, accelerator.process_index
         self._group = distributed.new_group(backend="gloo", timeout=_PATIENCE) if self.count > 1 else None
 
-    def before_step(self, items: float, stop: bool) -> tuple[float, bool]:
-        """The items of all processes in the coming step, and whether any of them is to stop: then all do."""
+    def before_step(self, items: list[float], stop: bool) -> tuple[list[float], bool]:
+        """The items of all processes in the coming step, and whether any of them is to stop: then all do.
+
+        Args:
+            items: of this process, for each loss that the step is made of.
+            stop: whether this process is to stop.
+        """
         if self._group is None:
             return items, stop
-        message = torch.tensor([items, stop], dtype=torch.float64)
+        message = torch.tensor([*items, stop], dtype=torch.float64)
         distributed.all_reduce(message, group=self._group)
-        return float(message[0]), bool(message[1])
+        return message[:-1].tolist(), bool(message[-1])
 
     def from_main(self, value: Any) -> Any:
         """What the main process gave; what others gave is ignored."""

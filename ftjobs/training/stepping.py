@@ -27,6 +27,9 @@ from ftjobs.training.records import STEPS_BETWEEN
 from ftjobs.training.state import Position, TrainingState, capture, restore
 from ftjobs.training.tuning import Tuning
 
+#: What the sum over a batch is divided by; of objectives with several losses, of each.
+Items = float | tuple[float, ...]
+
 
 class Examples(Protocol):
     """What the loop needs of a training set."""
@@ -51,7 +54,7 @@ class Stepper:
         examples: Examples,
         settings: TrainingFields,
         loss: Callable[[nn.Module, Batch], torch.Tensor],
-        items: Callable[[Batch], float],
+        items: Callable[[Batch], Items],
         tuning: Tuning | None,
     ) -> None:
         self.accelerator, self.examples, self.settings = accelerator, examples, settings
@@ -75,8 +78,9 @@ class Stepper:
         """
         processes, settings = self.processes, self.settings
         self.losses = torch.tensor(at.losses, device=self.accelerator.device)  # stays there: no wait in an epoch
+        order = epoch_order(self.examples.lengths, seed, at.epoch, self.global_batch_size)
         steps = windows(
-            epoch_order(self.examples.lengths, seed, at.epoch, self.global_batch_size),
+            order,
             settings.per_device_batch_size,
             settings.gradient_accumulation_steps,
             processes.rank,
@@ -86,15 +90,18 @@ class Stepper:
             for window in islice(steps, at.steps_in_epoch, None):
                 started = perf_counter()
                 with signals.deferred():
-                    batches = [self.examples.batch(indices, at.epoch) for indices in window]
-                    own_items = sum(self.items(batch) for batch in batches)
+                    # Encoders take no empty batch, so a process without an example in an epoch's last step goes along
+                    # with one that does not count.
+                    idle = not len(window[0])
+                    batches = [self.examples.batch(order[:1] if idle else indices, at.epoch) for indices in window]
+                    own_items = _summed([self.items(batch) for batch in batches], idle)
                     items, stop = processes.before_step(own_items, signals.requested())
                     if stop:
                         raise signals.Stopped
                     _seed_step(seed, at.step, processes.rank)
-                    mean_loss, rate = self.step(batches, items)
-                    self.losses += mean_loss * items
-                    at.items += items
+                    mean_loss, rate = self.step(batches, items, idle)
+                    self.losses += mean_loss * items[0]
+                    at.items += items[0]
                     at.step += 1
                     at.steps_in_epoch += 1
                     if at.step % STEPS_BETWEEN == 0:  # part of the state: a step is logged once, whoever is killed when
@@ -103,17 +110,21 @@ class Stepper:
                 yield mean_loss, rate
 
     def mean_loss(self, at: Position) -> float:
-        """Mean loss per item of the epoch so far."""
+        """Mean loss per item of the epoch so far; of several losses, steps count by the items of the first."""
         return float(self.losses) / (at.items or 1)
 
-    def step(self, batches: list[Batch], items: float) -> tuple[torch.Tensor, float]:
-        """One step over forward passes with `items` in all processes: mean loss (on the device), learning rate."""
+    def step(self, batches: list[Batch], items: list[float], idle: bool = False) -> tuple[torch.Tensor, float]:
+        """One step over forward passes with `items` in all processes: mean loss (on the device), learning rate.
+
+        Those of an `idle` process do not count.
+        """
         accelerator = self.accelerator
         mean_loss = torch.zeros((), device=accelerator.device)
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1  # only then do processes exchange gradients
             with nullcontext() if last else accelerator.no_sync(self.model):
-                share = self.loss(self.model, batch.to(accelerator.device)) / (items or 1)
+                share = _mean(self.loss(self.model, batch.to(accelerator.device)), items)
+                share = share * 0 if idle else share
                 accelerator.backward(share * accelerator.num_processes)  # gradients are averaged over processes
             mean_loss += share.detach()
         if self.settings.max_grad_norm:
@@ -162,6 +173,21 @@ class Stepper:
     def unwrap(self) -> None:
         """Give the model its own `forward` back."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+
+
+def _summed(items: list[Items], idle: bool) -> list[float]:
+    """The items of all passes, for each loss; none of an idle process."""
+    return [
+        0 if idle else sum(those)
+        for those in zip(*(one if isinstance(one, tuple) else (one,) for one in items), strict=True)
+    ]
+
+
+def _mean(losses: torch.Tensor, items: list[float]) -> torch.Tensor:
+    """What a pass adds to the step's loss: each of its summed losses over the items of the whole step."""
+    if losses.ndim == 0:
+        return losses / (items[0] or 1)
+    return torch.stack([loss / (count or 1) for loss, count in zip(losses, items, strict=True)]).sum()
 
 
 def _seed_step(seed: int, step: int, process: int) -> None:

@@ -154,7 +154,7 @@ def test_a_frame_is_what_the_tokenizer_puts_around_a_text(family):
     tokenizer = tiny_tokenizer(family)
     frame = Frame.of(tokenizer)
     text = " ".join(WORDS[:9])
-    alone = tokenize(tokenizer, [text], None, None, specials=False)
+    alone = tokenize(tokenizer, [text], None, None, special_tokens=False)
     assert not alone.special.any()
     expected = [*frame.opening, *alone.input_ids.tolist(), *frame.closing]
     assert expected == tokenizer(text).input_ids

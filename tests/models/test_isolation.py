@@ -24,7 +24,7 @@ NEIGHBOURS = [" ".join(reversed(TEXTS[0].split())), TEXTS[1], TEXTS[3], TEXTS[2]
 
 
 def packed(tokenizer: Any, texts: list[str], isolated: bool, length: int = 64) -> PackedTokens:
-    found = tokenize(tokenizer, texts, None, None, specials=False)
+    found = tokenize(tokenizer, texts, None, None, special_tokens=False)
     return Packing(found, Frame.of(tokenizer), length, isolated, seed=0).tokens(0)
 
 
@@ -98,7 +98,7 @@ def test_the_shortcut_of_the_last_layer_gives_the_same_logits_and_gradients(load
     for shortcut in (True, False):
         model, tokenizer = load(family)
         isolate(model)
-        tokens = tokenize(tokenizer, TEXTS, None, None, specials=False)
+        tokens = tokenize(tokenizer, TEXTS, None, None, special_tokens=False)
         packing = Packing(tokens, Frame.of(tokenizer), 16, True, seed=0)
         how = MaskedExamples(tokens, 1, 0.4, tokenizer.mask_token_id, len(tokenizer), tokenizer.pad_token_id)
         batch = PackedExamples(packing, how).batch(np.arange(len(packing)), 1)

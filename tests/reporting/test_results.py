@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ftjobs import statistics
-from ftjobs.reporting import results
-from ftjobs.reporting.sections import figures
+from ftjobs.reporting import plots, results
+from ftjobs.reporting.sections import figures, objectives
 from tests.reporting.made import STAGES, Pipeline, guesses
 
 FOUR = dict.fromkeys(STAGES, guesses(0.8))
@@ -76,3 +76,36 @@ def test_how_each_adaptation_was_trained_is_said_where_they_differ(tmp_path: Pat
         text = section.blocks[0].text
         assert said in text
         assert ("`b` by masked language modelling of whole words (30 %)" in text) == (folder == "mixed")
+
+
+def test_what_objectives_measure_besides_stands_beside_it(tmp_path: Path) -> None:
+    stages = {"plain": {"kind": "adapt"}, "pairs": {"kind": "adapt", "objective": "mlm+nsp"}}
+    stages["electra"] = {"kind": "adapt", "objective": "replaced-token"}
+    own = {"pairs": {"nsp_accuracy": 0.5}, "electra": {"replaced_accuracy": 0.9, "replaced_f1": 0.25}}
+    pipeline = Pipeline(tmp_path, {}, stages=stages, seeds=[1])
+    for stage, figures_ in own.items():
+        path = pipeline.inputs[f"{stage}/seed-1"] / "metrics.json"
+        content = json.loads(path.read_text())
+        for record, more in (
+            (content["before"], 0.0),
+            (content["best"], 0.05),
+            *((one, 0.05) for one in content["epochs"]),
+        ):
+            record |= {name: value + more for name, value in figures_.items()} | {"objective_loss": 9.0}
+        path.write_text(json.dumps(content))
+    rows = results.adaptation(pipeline.evidence())
+    assert [objectives.own_figures(row) for row in rows] == [
+        *("-", "next segments told from others 50.0 → 55.0"),
+        "replaced tokens told from original ones 90.0 → 95.0; F1 of replaced tokens 25.0 → 30.0",
+    ]
+    assert rows[1]["seeds"]["1"]["epochs"]["objective_loss"] == [9.0] * 3
+    section = figures.adaptation({"adaptation": rows})
+    assert section is not None
+    assert section.blocks[1].header[5] == "of the objective, %"
+    assert "Masked-LM figures of `electra` are those of the generator" in section.blocks[0].text
+    plain = figures.adaptation({"adaptation": rows[:1]})
+    assert plain is not None
+    assert "of the objective, %" not in plain.blocks[1].header
+    assert plots.draw(section.blocks[-1], {"adaptation": rows}) != plots.draw(
+        plain.blocks[-1], {"adaptation": rows[:1]}
+    )

@@ -2,61 +2,196 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AlbertForPreTraining, BertForPreTraining, ElectraForMaskedLM, ElectraForPreTraining
 
-from ftjobs.jobfile.fields import Adapt
+from ftjobs.errors import UserError
+from ftjobs.jobfile.fields import Adapt, Classify, Lora
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints
+from ftjobs.models.pretraining import GENERATOR
 from ftjobs.plan import plan
-from ftjobs.stages import adapt, prepare
+from ftjobs.stages import adapt, classify, prepare
 from ftjobs.training.session import Session
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.data.test_pairs import documents_of
+from tests.stages.test_pipeline import CLASSES, job_fields, write_rows
 from tests.training.test_resume import FolderKeeper, Killed
 
-#: Whole optimizer steps of 60 texts at a time, twice through.
 SHORT = {"epochs": 2, "learning_rate": 1e-3, "per_device_batch_size": 16, "mixed_precision": "no"}
+#: Objectives with the family that has each, and the class that its heads are published for.
+OBJECTIVES = {
+    "mlm+nsp": ("bert", BertForPreTraining),
+    "mlm+sop": ("albert", AlbertForPreTraining),
+    "replaced-token": ("electra", ElectraForPreTraining),
+}
 
 
 @pytest.fixture(scope="module")
-def prepared_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """`prepared_with(encoder)`: the folder that `prepare` publishes for 90 rows of two texts."""
-    made: dict[Path, Path] = {}
+def prepared_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`prepared_with(encoder, documents=True)`: what `prepare` publishes for 90 rows of two texts of several sentences,
+    or of one."""
+    made: dict[Any, Path] = {}
 
-    def make(encoder: Path) -> Path:
-        if encoder not in made:
+    def make(encoder: Path, documents: bool = False) -> Path:
+        if (encoder, documents) not in made:
             folder = tmp_path_factory.mktemp("prepared")
             write_rows(folder / "rows.csv")
+            if documents:
+                texts = iter(documents_of(180))
+                with (folder / "rows.csv").open("w", newline="") as file:
+                    rows = [[next(texts), next(texts), CLASSES[row % 3]] for row in range(90)]
+                    csv.writer(file).writerows([["question", "answer", "topic"], *rows])
             (folder / "job.yaml").write_text(json.dumps(job_fields(encoder)))
             run = plan(read(folder / "job.yaml"))[0]
             (folder / "out").mkdir()
             prepare.run(run.settings, 0, {}, folder / "out")
-            made[encoder] = folder / "out"
-        return made[encoder]
+            made[encoder, documents] = folder / "out"
+        return made[encoder, documents]
 
     return make
 
 
-def run_adapt(folder: Path, output: Path, keeper: Any = None, **fields: Any) -> dict[str, Any]:
+def run_adapt(
+    folder: Path, output: Path, keeper: Any = None, encoder: Path | None = None, **fields: Any
+) -> dict[str, Any]:
     output.mkdir()
     settings = Adapt(**{**SHORT, **fields})
-    return adapt.run(settings, 1, {"prepare": folder, "encoder": folder}, output, Session(keeper))
+    return adapt.run(settings, 1, {"prepare": folder, "encoder": encoder or folder}, output, Session(keeper))
 
 
-@pytest.mark.parametrize("masking", ["whole-word", "span"])
-def test_words_and_spans_are_learned_and_killed_and_resumed_end_in_the_same_bytes(
-    prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, masking: str
+def files_of(folder: Path) -> dict[str, bytes]:
+    """All that a stage wrote, apart from what was measured."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if name != "timing.json"}
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("bert", {"masking": "whole-word"}),
+        ("bert", {"masking": "span"}),
+        *((family, {"objective": objective}) for objective, (family, _) in OBJECTIVES.items()),
+    ],
+)
+def test_it_learns_and_killed_and_resumed_it_ends_in_the_same_bytes(
+    prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, family: str, fields: dict[str, Any]
 ) -> None:
-    folder = prepared_with(make_encoder("bert", "mlm"))
-    whole = run_adapt(folder, tmp_path / "whole", masking=masking)
-    assert whole["best"]["loss"] < whole["before"]["loss"]
+    folder = prepared_with(make_encoder(family, "pretraining"), documents=True)
+    whole = run_adapt(folder, tmp_path / "whole", **fields)
+    minimized = "objective_loss" if "objective" in fields else "loss"
+    assert whole["best"][minimized] < whole["before"][minimized]
     (tmp_path / "state").mkdir()
     with pytest.raises(Killed):
-        run_adapt(folder, tmp_path / "killed", FolderKeeper(tmp_path / "state", 1, 11), masking=masking)
-    assert run_adapt(folder, tmp_path / "again", FolderKeeper(tmp_path / "state", 100), masking=masking) == whole
-    for name in (checkpoints.WEIGHTS, "../metrics.json", "../metrics.jsonl"):
-        assert (tmp_path / "again/model" / name).read_bytes() == (tmp_path / "whole/model" / name).read_bytes()
+        run_adapt(folder, tmp_path / "killed", FolderKeeper(tmp_path / "state", 1, 11), **fields)
+    assert run_adapt(folder, tmp_path / "again", FolderKeeper(tmp_path / "state", 100), **fields) == whole
+    assert files_of(tmp_path / "again") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_what_is_published_loads_whole_goes_on_and_gives_the_figures(
+    prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, objective: str
+) -> None:
+    family, kind = OBJECTIVES[objective]
+    folder = prepared_with(make_encoder(family, "pretraining"), documents=True)
+    first = run_adapt(folder, tmp_path / "first", objective=objective, epochs=1)
+    model, loading = kind.from_pretrained(tmp_path / "first/model", output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    original = kind.from_pretrained(folder / "model")
+    for name, parameter in model.named_parameters():
+        assert not torch.equal(parameter, original.get_parameter(name)), name  # all heads are trained, the pooler too
+    second = run_adapt(folder, tmp_path / "second", encoder=tmp_path / "first", objective=objective, epochs=1)
+    assert second["before"] == pytest.approx({key: first["best"][key] for key in first["before"]}, rel=1e-4)
+    assert second["newly_initialised"] == []
+    inputs = {"prepare": folder, "encoder": tmp_path / "first"}
+    (tmp_path / "head").mkdir()
+    settings = Classify(**{**SHORT, "freeze_encoder": True, "epochs": 1})
+    found = classify.run(settings, 1, inputs, tmp_path / "head", Session())
+    assert all("classifier" in name for name in found["newly_initialised"])
+
+
+def test_the_generator_lies_beside_its_discriminator(
+    prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = prepared_with(make_encoder("electra", "mlm"), documents=True)
+    metrics = run_adapt(folder, tmp_path / "out", objective="replaced-token", generator_size=0.5, epochs=1)
+    heads = {name.partition(".")[0] for name in metrics["newly_initialised"]}
+    assert heads == {"discriminator", "generator"}
+    generator, loading = ElectraForMaskedLM.from_pretrained(
+        tmp_path / "out/model" / GENERATOR, output_loading_info=True
+    )
+    assert not loading["missing_keys"]
+    assert generator.config.hidden_size == 16
+    discriminator = ElectraForPreTraining.from_pretrained(tmp_path / "out/model")
+    assert torch.equal(generator.get_input_embeddings().weight, discriminator.get_input_embeddings().weight)
+    masked_lm_head = checkpoints.read_weights(folder / "model")["generator_predictions.dense.weight"]
+    kept = checkpoints.read_weights(tmp_path / "out/model")["generator_predictions.dense.weight"]
+    assert torch.equal(kept, masked_lm_head)  # the encoder's own, which this objective does not train
+
+
+def test_a_next_sentence_head_and_a_pooler_are_new_where_the_checkpoint_has_none(
+    prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = prepared_with(make_encoder("bert", "mlm"), documents=True)
+    metrics = run_adapt(folder, tmp_path / "out", objective="mlm+nsp", epochs=1)
+    assert {name.rpartition(".")[0] for name in metrics["newly_initialised"]} == {
+        *("bert.pooler.dense", "cls.seq_relationship")
+    }
+    assert "bert.pooler.dense.weight" in checkpoints.read_weights(tmp_path / "out/model")
+    assert metrics["texts"] + metrics["texts_of_one_sentence"] == 2 * 72
+    assert metrics["pairs"] >= metrics["texts"]
+    lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["mlm/nsp_accuracy"] == metrics["before"]["nsp_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("family", "objective", "message"),
+    [
+        ("roberta", "mlm+nsp", r"mlm\+nsp needs an encoder with a next-sentence head.*`roberta`.*objective: `mlm`"),
+        (
+            "albert",
+            "mlm+nsp",
+            r"those of type `albert` have none in transformers; write objective: `mlm\+sop` or `mlm`",
+        ),
+        ("bert", "mlm+sop", r"mlm\+sop needs ALBERT.*this encoder is of type `bert`; write objective: `mlm\+nsp`"),
+        ("bert", "replaced-token", r"replaced-token needs an ELECTRA encoder, and this one is of type `bert`"),
+        ("bert", "mlm+nsp", r"needs texts of two sentences or more, and each of the 144 is a single one"),
+        ("albert", "mlm+sop", r"needs texts of two sentences or more, and each of the 144 is a single one"),
+    ],
+)
+def test_what_the_encoder_or_the_texts_cannot_serve_is_refused(
+    prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, family: str, objective: str, message: str
+) -> None:
+    folder = prepared_with(make_encoder(family, "mlm"))
+    with pytest.raises(UserError, match=message):
+        run_adapt(folder, tmp_path / "out", objective=objective)
+
+
+def test_one_segment_is_not_two(make_encoder: Callable[..., Path], prepared_with: Any, tmp_path: Path) -> None:
+    folder = prepared_with(make_encoder("bert", "mlm", type_vocab_size=1))
+    with pytest.raises(UserError, match=r"has token types for one segment only .*write objective: mlm"):
+        run_adapt(folder, tmp_path / "out", objective="mlm+nsp")
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_low_rank_adapters_serve_every_objective(
+    prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, objective: str
+) -> None:
+    """They are merged: what is published loads without, and is what the metrics were measured on."""
+    family, kind = OBJECTIVES[objective]
+    folder = prepared_with(make_encoder(family, "pretraining"), documents=True)
+    first = run_adapt(folder, tmp_path / "first", objective=objective, lora=Lora(rank=4), epochs=1)
+    model, loading = kind.from_pretrained(tmp_path / "first/model", output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    word_embeddings = model.get_input_embeddings().weight
+    assert torch.equal(word_embeddings, kind.from_pretrained(folder / "model").get_input_embeddings().weight)
+    second = run_adapt(folder, tmp_path / "second", encoder=tmp_path / "first", objective=objective, epochs=1)
+    assert second["before"] == pytest.approx({key: first["best"][key] for key in first["before"]}, rel=1e-4)

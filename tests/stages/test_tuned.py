@@ -131,16 +131,17 @@ def test_low_rank_adapters_are_counted_and_named(tuned: Any) -> None:
     adapters, head = 2 * 4 * (2 * 32 + 2 * 32), 3 * 32 + 3
     assert counted["trained"] == adapters + head
     card = files_of(storage, manifest)["model/README.md"].decode()
-    assert "fine-tuned through LoRA of rank 2, merged on" in card
-    assert f"Of the model's {counted['all']:,} parameters, {counted['trained']:,} were trained." in card
+    assert "fine-tuned through LoRA of rank 2 on" in card
+    assert f"Trained were {counted['trained']:,} parameters, of low-rank adapters and of what was new;" in card
+    assert f"part of the model's {counted['all']:,} now." in card
     assert manifest.environment["peft"]
     assert "peft" not in manifests["plain seed 1"].environment
     adapted = manifests["low-rank-adapt seed 1"]
     assert adapted.metrics["parameters"]["trained"] == adapters
-    assert "by masked language modelling through LoRA of rank 2, merged." in (
+    assert "by masked language modelling through LoRA of rank 2." in (
         files_of(storage, adapted)["model/README.md"].decode()
     )
     report = files_of(storage, manifests["report"])["report.md"].decode()
-    assert "for `low-rank-adapt` after epoch 2 of 2" in report
+    assert "for `low-rank-adapt` after" not in report  # it may stop early and did not
     for stage, metrics in (("low-rank", manifest.metrics), ("low-rank-adapt", adapted.metrics)):
         assert f"`{stage}` {metrics['parameters']['trained']:,} of {metrics['parameters']['all']:,}" in report

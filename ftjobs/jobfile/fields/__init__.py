@@ -4,7 +4,7 @@ Every model refuses unknown keys and converts nothing silently: `epochs: "8"` is
 each field is what `ftjobs schema` hands to editors.
 """
 
-from ftjobs.jobfile.fields.adapt import Adapt, Replace
+from ftjobs.jobfile.fields.adapt import OBJECTIVE_FIGURES, Adapt, Replace
 from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.classify import Classify
 from ftjobs.jobfile.fields.corpus import Corpus, CorpusSource, Streaming
@@ -15,8 +15,10 @@ from ftjobs.jobfile.fields.job import Job
 from ftjobs.jobfile.fields.lora import Lora
 from ftjobs.jobfile.fields.tracking import Tracking, WandbTracking
 from ftjobs.jobfile.fields.training import TrainingFields
+from ftjobs.jobfile.fields.vocabulary import Vocabulary
 
 __all__ = [
+    "OBJECTIVE_FIGURES",
     "Adapt",
     "Classify",
     "Corpus",
@@ -33,5 +35,6 @@ __all__ = [
     "Streaming",
     "Tracking",
     "TrainingFields",
+    "Vocabulary",
     "WandbTracking",
 ]

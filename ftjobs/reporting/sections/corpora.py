@@ -45,5 +45,5 @@ def _row(row: dict[str, Any]) -> list[str]:
         *(f"{found[name]:,}" for name in ("train", "held_out", *_DROPPED)),
         unit,
         f"{found['tokens_seen']:,}",
-        f"{task['before']['perplexity']:,.1f} → {task['after']['perplexity']['mean']:,.1f}",
+        f"{task['before']['perplexity']:,.1f} → {task['after']['perplexity']['mean']:,.1f}" if task else "-",
     ]

@@ -16,6 +16,7 @@ from ftjobs.reporting.phrases import (
     quoted,
     spread,
 )
+from ftjobs.reporting.sections import new_words, objectives
 from ftjobs.reporting.sections.corpora import corpora, measured_on
 
 
@@ -80,7 +81,7 @@ def _about_stopping(rows: list[dict[str, Any]]) -> str:
         f"{code(row['stage'])} after epoch {listed([str(epochs) for epochs in row['epochs_run']])} of "
         f"{row['epochs_planned']}"
         for row in rows
-        if "epochs_run" in row
+        if min(row.get("epochs_run", ()), default=0) < row.get("epochs_planned", 0)
     ]
     return f"With early stopping, training ended for {'; for '.join(ended)}." if ended else ""
 
@@ -127,8 +128,10 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     """Masked-LM loss and perplexity before and after; None where nothing was adapted."""
     if not content["adaptation"]:
         return None
-    header = ["model", "texts", "masked-LM loss", "perplexity", "tokens guessed, %", "best epoch"]
-    header += ["training time", "examples/s", "peak memory", "device"]
+    own = objectives.has_own(content["adaptation"])
+    bits = new_words.has_bits(content["adaptation"])
+    header = ["model", "texts", "masked-LM loss", "perplexity", *([new_words.HEADER] * bits), "tokens guessed, %"]
+    header += [*([objectives.HEADER] * own), "best epoch", "training time", "examples/s", "peak memory", "device"]
     rows = []
     for row in content["adaptation"]:
         before, after = row["before"], row["after"]
@@ -138,32 +141,25 @@ def adaptation(content: dict[str, Any]) -> Section | None:
                 f"{row['texts']:,}",
                 f"{before['loss']:.3f} → {_figure(after['loss'], '.3f')}",
                 f"{before['perplexity']:,.1f} → {_figure(after['perplexity'], ',.1f')}",
+                *([new_words.bits(row)] * bits),
                 f"{percent(before['accuracy'], 1)} → {percent(after['accuracy']['mean'], 1)}",
+                *([objectives.own_figures(row)] * own),
                 ", ".join(map(str, row["best_epochs"])),
                 *cost(row["cost"]),
             ]
         )
-    measured = f"Masked language modelling, before → after adapting, measured on {measured_on(content['adaptation'])}."
-    measured += _methods(content["adaptation"])
+    measured = (
+        f"Masked language modelling, before → after adapting, measured on {measured_on(content['adaptation'])}."
+        f"{objectives.methods(content['adaptation'])}{new_words.about(content['adaptation'])}"
+    )
     plot = Plot(
         "adaptation",
         "Loss and perplexity on held-out text by epoch of adaptation",
         "Epoch 0 is the encoder as it came.",
     )
-    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1}))
+    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1, *([5 + bits] * own)}))
     more = [Prose(text) for about in (_about_stopping, _about_parameters) if (text := about(content["adaptation"]))]
     return Section("Adaptation", [Prose(measured), table, *more, *corpora(content["adaptation"]), plot])
-
-
-def _methods(rows: list[dict[str, Any]]) -> str:
-    """What each adaptation was, where they are not all plain masked language modelling of the same share of tokens."""
-    if len({(row["method"], row["mlm_probability"]) for row in rows}) == 1:
-        return "" if rows[0]["method"] == "masked language modelling" else f" Trained by {rows[0]['method']}."
-    each = [f"{code(row['stage'])} by {row['method']} ({percent(row['mlm_probability'], 0)} %)" for row in rows]
-    return (
-        f" Trained are {listed(each)}. Each is measured with masks of its own kind, so compare before with after, and "
-        "not one row with another."
-    )
 
 
 def errors(content: dict[str, Any]) -> Section | None:

@@ -1,0 +1,58 @@
+"""Encoders of different vocabularies side by side: what new words changed, and a figure that can be compared."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from ftjobs.data.fertility import bits_per_character
+from ftjobs.reporting.evidence import Evidence, Stage
+
+
+def figures(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """By adapt stage: `vocabulary`, where it added words, and `bits_per_character` before and after adapting.
+
+    Empty where no stage added words. Bits are only given for held-out texts that were measured: those of the stages
+    that added words.
+    """
+    extended = {one.name: one for one in evidence.adaptations if "vocabulary" in one.runs[0].metrics}
+    found: dict[str, dict[str, Any]] = {}
+    for one in evidence.adaptations if extended else []:
+        found[one.name] = {}
+        if one.name in extended:
+            added = one.runs[0].metrics["vocabulary"]
+            found[one.name]["vocabulary"] = {key: added[key] for key in ("words", "tokens", "pieces_per_word")}
+        lengths = _held_out(evidence, one, extended)
+        if lengths is not None:
+            found[one.name]["bits_per_character"] = {
+                when: mean(bits_per_character(loss, *lengths) for loss in one.figures(name, "loss"))
+                for when, name in (("before", "before"), ("after", "best"))
+            }
+    return found
+
+
+def _held_out(evidence: Evidence, stage: Stage, extended: dict[str, Stage]) -> tuple[int, int] | None:
+    """Pieces and characters of the texts that a stage was measured on; None where nobody counted them."""
+    jobs = evidence.report.job["stages"]
+    above: str | None = stage.name
+    while above is not None and above not in extended:
+        above = jobs[above].get("encoder")
+    if above is not None:
+        counted, index = extended[above], 1
+    else:  # its vocabulary is that of the job's encoder, as those of the first that added words were before
+        counted, index = next(one for one in extended.values() if not _extended_above(jobs, one.name, extended)), 0
+    if _texts(stage) != _texts(counted):
+        return None
+    held_out = counted.runs[0].metrics["vocabulary"]["held_out"]
+    return held_out["pieces"][index], held_out["characters"]
+
+
+def _extended_above(jobs: dict[str, Any], name: str, extended: dict[str, Stage]) -> bool:
+    above = jobs[name].get("encoder")
+    return above is not None and (above in extended or _extended_above(jobs, above, extended))
+
+
+def _texts(stage: Stage) -> Any:
+    """What says on which texts a stage was measured."""
+    own = stage.settings["corpus"]
+    return stage.runs[0].metrics["evaluated_on"], None if isinstance(own, str) else own
