@@ -17,6 +17,7 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile.content import of_corpus, of_data, of_encoder
 from ftjobs.jobfile.derived import Derived, derived, users
 from ftjobs.jobfile.fields import Adapt, Classify, Corpus, CorpusSource, Data, Encoder, Fields, Job, Tracking
+from ftjobs.jobfile.labeltypes import default_metric
 from ftjobs.jobfile.resolved import resolved
 
 #: Raise a kind's number when its code, or a default, starts to give other results for the same settings.
@@ -121,6 +122,8 @@ def plan(job: Job) -> list[StageRun]:
         content = settings.model_dump(exclude={"encoder", "kind", "save_every", "data"}, exclude_defaults=True)
         if isinstance(settings, Adapt) and isinstance(settings.corpus, Corpus):  # the rest decides through the input
             content["corpus"] = settings.corpus.model_dump(include=Corpus.use(), exclude_defaults=True)
+        if content.get("metric_for_best") == default_metric(job.label_type(name)):
+            del content["metric_for_best"]
         own: dict[str, StageRun] = {one.kind: brought[one.name] for one in needs.get(name, [])}
         for seed in job.seeds:
             source = prepare if settings.encoder is None else runs[settings.encoder, seed]

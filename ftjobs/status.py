@@ -100,6 +100,11 @@ def work(run: StageRun, prepared: Manifest | None) -> str:
 def summary(manifest: Manifest) -> str:
     """What came out of a stage, in a few words."""
     metrics = manifest.metrics
+    if manifest.kind == "classify" and "mse" in metrics:
+        return (
+            f"mean squared error {_figure(metrics['mse'], '.4g')}, Pearson {_figure(metrics['pearson'], '.4f')} in "
+            f"epoch {metrics['best_epoch']}"
+        )
     if manifest.kind == "classify":
         return f"accuracy {_figure(metrics['accuracy'], '.4f')} in epoch {metrics['best_epoch']}"
     if manifest.kind == "adapt":

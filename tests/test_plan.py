@@ -272,6 +272,7 @@ class TestIdentity:
         }
         split = {"test_fraction": None, "validation_fraction": None, "seed": 42, "group_by": None}
         data = {"revision": "main", "config": None, "format": None, "columns": None, "label": None, "split": split}
+        data |= {"label_type": "class", "label_separator": ","}
         defaults: dict[type[Fields], dict[str, Any]] = {
             Adapt: training | adapt,
             Classify: training
@@ -430,6 +431,25 @@ class TestDataOfItsOwn:
     def test_a_file_that_is_not_there(self, here):
         with pytest.raises(UserError, match=r"^stages.nli.data.source: there is no file or folder 'a.csv'"):
             runs(self.own, "stages.nli.data.source=a.csv")
+
+
+class TestTypesOfLabels:
+    numbers = "data.label_type=float"
+
+    def test_change_everything(self):
+        assert changed(self.numbers) == {"prepare", *STAGES, "report"}
+
+    def test_the_metric_that_follows_from_them_is_no_setting(self):
+        assert changed(self.numbers, "stages.head.metric_for_best=mse", since=identities(self.numbers)) == set()
+        assert changed(self.numbers, "stages.head.metric_for_best=pearson", since=identities(self.numbers)) == {
+            *("head", "report")
+        }
+
+    def test_the_resolved_job_names_it_and_leads_to_the_same(self, here):
+        job = runs(self.numbers)[-1].settings.job
+        assert job["stages"]["head"]["metric_for_best"] == "mse"
+        Path("again.yaml").write_text(json.dumps(job))
+        assert identities(job=Path("again.yaml")) == identities(self.numbers)
 
 
 class TestIdentityOfFiles:

@@ -25,14 +25,21 @@ class Facts(Fields):
     text_columns: Annotated[list[str], Field(min_length=1, max_length=2)]
     """Columns of the job's data that hold the texts, in the order the model takes them in."""
     label_column: str | None
+    """The column of the labels; none where there are several, or the model was adapted without labels."""
     classes: list[str]
-    """Names of the classes in the order of their indices; none if the model was adapted without labels."""
+    """Names of the classes or labels in the order of their indices, or of the number; none if the model was adapted
+    without labels."""
     max_length: Annotated[int, Field(ge=1)]
     """Longest input in tokens; in training, longer ones were cut."""
+    label_columns: list[str] | None = None
+    """The columns of the labels, where there are several."""
+    label_separator: str | None = None
+    """What stood between the names of a row's labels."""
 
     def write(self, folder: Path) -> None:
         """Write them into a model folder."""
-        (folder / NAME).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        unused = {name for name in ("label_columns", "label_separator") if getattr(self, name) is None}
+        (folder / NAME).write_text(self.model_dump_json(indent=1, exclude=unused) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Facts:

@@ -22,14 +22,47 @@ def _of_classifier(made: Made) -> Iterator[str]:
     if metrics["selected_on"] == "test":
         yield (
             f"The best epoch was chosen on the {rows:,} test rows that it is reported on, so the figures are "
-            f"optimistic; the last epoch reached {100 * metrics['last']['accuracy']:.2f} %."
+            f"optimistic; the last epoch reached {_last(made)}."
         )
     if leaked["rows_in_training"]:
         yield (
             f"{leaked['rows_in_training']:,} of {leaked['rows']:,} test rows have a text that also stands in training; "
             "on texts that are all new the model may do worse."
         )
-    balance = data["labels"]["test"]
+    yield from (_of_other_labels(made) if made.label_type != "class" else _of_classes(made))
+    yield from _cut(metrics["truncated"]["train"], data["rows"]["train"], "training rows", metrics["max_length"])
+    yield from _cut(metrics["truncated"]["test"], rows, "test rows", metrics["max_length"])
+    yield "One seed of one pipeline, and one test split: other domains, and later texts, were not measured."
+
+
+def _last(made: Made) -> str:
+    last = made.metrics["last"]
+    return f"{last['mse']:.4g}" if made.label_type == "float" else f"{100 * last['accuracy']:.2f} %"
+
+
+def _of_other_labels(made: Made) -> Iterator[str]:
+    """Of numbers, and of several labels at once."""
+    labels = made.data["labels"]
+    if made.label_type == "multi":
+        unseen = [name for name, count in labels["train"].items() if not count]
+        if unseen:
+            yield f"No training row has the label{'s' if len(unseen) > 1 else ''} {', '.join(map(code, unseen))}."
+        return
+    constant = labels["test"]["sd"] ** 2 + (labels["test"]["mean"] - labels["train"]["mean"]) ** 2
+    always = f"answering the mean of the training labels every time has a mean squared error of {constant:.4g}"
+    if made.error_interval()[1] >= constant:
+        yield f"Not better than a constant, as far as these test rows tell: {always}, which is not above the interval."
+    else:
+        yield f"To compare with: {always} on the test rows."
+    yield (
+        f"Its training labels go from {labels['train']['min']:g} to {labels['train']['max']:g}; nothing keeps its "
+        "answers within."
+    )
+
+
+def _of_classes(made: Made) -> Iterator[str]:
+    metrics, data = made.metrics, made.data
+    rows, balance = data["rows"]["test"], data["labels"]["test"]
     largest = max(balance, key=lambda name: balance[name])
     low = proportion_interval(round(metrics["accuracy"] * rows), rows).low
     always = f"answering {code(largest)} every time reaches {100 * balance[largest] / rows:.2f} %"
@@ -43,9 +76,6 @@ def _of_classifier(made: Made) -> Iterator[str]:
     unseen = [name for name, count in data["labels"]["train"].items() if not count]
     if unseen:
         yield f"No training row is of the class{'es' if len(unseen) > 1 else ''} {', '.join(map(code, unseen))}."
-    yield from _cut(metrics["truncated"]["train"], data["rows"]["train"], "training rows", metrics["max_length"])
-    yield from _cut(metrics["truncated"]["test"], rows, "test rows", metrics["max_length"])
-    yield "One seed of one pipeline, and one test split: other domains, and later texts, were not measured."
 
 
 def _of_adapted(made: Made) -> Iterator[str]:

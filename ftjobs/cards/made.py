@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from ftjobs.cards import basecard
 from ftjobs.data import corpora, prepared
-from ftjobs.jobfile.fields import Adapt
+from ftjobs.jobfile.fields import Adapt, Data
+from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.plan import OwnCorpus, OwnData, Prepare, StageRun
+from ftjobs.statistics import score_interval
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,23 @@ class Made:
         return found
 
     @property
-    def label(self) -> str | None:
-        """The column of the data that holds the class."""
+    def labelled(self) -> Data:
+        """The settings of the data, which say where its labels stand."""
         bringing = (self.run if self.run.kind == "prepare" else self.run.data).settings
         assert isinstance(bringing, Prepare | OwnData), "nothing else brings data"
-        return bringing.data.label
+        return bringing.data
+
+    @property
+    def label_type(self) -> LabelType:
+        """What the labels are."""
+        return self.labelled.label_type
+
+    def error_interval(self) -> tuple[float, float]:
+        """Of the mean squared error, where labels are numbers: 95 %, a bootstrap's over test rows."""
+        table = pq.read_table(self.predictions)
+        errors = (table["prediction"].to_numpy() - table["label"].to_numpy()) ** 2
+        found = score_interval(errors[None], seed=0)
+        return found.low, found.high
 
     @property
     def decontaminated(self) -> bool:

@@ -22,7 +22,7 @@ def card_data(made: Made) -> ModelCardData:
         pipeline_tag=None if made.finds_replaced else _TASKS.get(made.run.kind),
         base_model=made.base_model,
         datasets=[hub_data] if hub_data else None,
-        metrics=[result.metric_type for result in results] or None,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         tags=["ftjobs", *(["domain-adaptation"] if made.run.kind == "adapt" else [])],
         model_name=made.name,
         eval_results=results or None,
@@ -45,18 +45,35 @@ def _results(made: Made) -> list[EvalResult]:
             if key in best
         ]
     elif made.run.kind == "classify":
-        split = "test"
-        average = "binary" if len(made.classes) == 2 else "macro"
-        found = [
-            ("accuracy", "Accuracy", metrics["accuracy"], None),
-            ("f1", f"F1 ({average})", metrics["f1"], {"average": average}),
-        ]
+        split, found = "test", _classified(made)
     else:
         return []
     return [
         _result(made, split, type=metric, name=name, value=value, args=arguments)
         for metric, name, value, arguments in found
         if math.isfinite(value)
+    ]
+
+
+def _classified(made: Made) -> list[tuple[str, str, float, dict[str, Any] | None]]:
+    """Metrics by the names that the hub knows them by."""
+    metrics = made.metrics
+    if made.label_type == "float":
+        return [
+            ("mse", "Mean squared error", metrics["mse"], None),
+            ("pearsonr", "Pearson correlation", metrics["pearson"], None),
+            ("spearmanr", "Spearman correlation", metrics["spearman"], None),
+        ]
+    if made.label_type == "multi":
+        return [
+            ("accuracy", "Subset accuracy", metrics["accuracy"], None),
+            ("f1", "F1 (micro)", metrics["f1"], {"average": "micro"}),
+            ("f1", "F1 (macro)", metrics["f1_macro"], {"average": "macro"}),
+        ]
+    average = "binary" if len(made.classes) == 2 else "macro"
+    return [
+        ("accuracy", "Accuracy", metrics["accuracy"], None),
+        ("f1", f"F1 ({average})", metrics["f1"], {"average": average}),
     ]
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ftjobs.cards import corpora, how, recipe
+from ftjobs.cards import corpora, figures, how, recipe
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
 from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify
 from ftjobs.plan import StageRun
-from ftjobs.statistics import proportion_interval
 
 _LIBRARIES = ("ftjobs", "transformers", "torch", "tokenizers", "python")
 #: Settings that change no result, or stand elsewhere in the card.
 _NO_HYPERPARAMETERS = {"encoder", "kind", "save_every", "data"}
 _MOST_CLASSES = 30
+_MOMENTS = ("min", "median", "max", "mean", "sd")
 #: The line that says which model to load; it is another one on the hub.
 HERE = 'model = "."  # this folder'
 
@@ -54,10 +54,7 @@ def _summary(made: Made) -> str:
     trained = "its head trained on a frozen encoder" if settings.freeze_encoder else how.trained(settings)
     through = [run.stage for run in made.chain[1:-1]]
     went = f", by way of {' and '.join(f'`{stage}`' for stage in through)}" if through else ""
-    return (
-        f"A classifier of {'pairs of texts' if len(made.data['text_columns']) == 2 else 'texts'} ({texts}) into "
-        f"{len(made.classes)} classes ({listed(made.classes)}): {base}{went}, {trained} on {code(made.source)}."
-    )
+    return f"A {figures.what_for(made)}: {base}{went}, {trained} on {code(made.source)}."
 
 
 def _heads(settings: Adapt) -> str:
@@ -81,13 +78,14 @@ def _base(origin: dict[str, Any]) -> str:
 def _usage(made: Made) -> str:
     pair = len(made.data["text_columns"]) == 2
     if made.run.kind == "classify":
+        several = "top_k=None, " if made.label_type == "multi" else ""
         example = '{"text": "A text.", "text_pair": "Another text."}' if pair else '"A text."'
         lines = [
             "from transformers import pipeline",
             "",
             HERE,
             'classifier = pipeline("text-classification", model=model)',
-            f"print(classifier({example}, truncation=True, max_length={made.metrics['max_length']}))",
+            f"print(classifier({example}, {several}truncation=True, max_length={made.metrics['max_length']}))",
         ]
     elif made.finds_replaced:
         lines = [
@@ -117,38 +115,28 @@ def _usage(made: Made) -> str:
 
 
 def _classified(made: Made) -> str:
-    settings, metrics, rows = made.run.settings, made.metrics, made.data["rows"]["test"]
+    settings, metrics = made.run.settings, made.metrics
     assert isinstance(settings, Classify)
-    found = proportion_interval(round(metrics["accuracy"] * rows), rows)
-    interval = f"{_percent(found.low)} to {_percent(found.high)}"
-    f1 = f"F1 of {code(made.classes[1])}" if len(made.classes) == 2 else "F1, mean over classes"
-    last, chosen = metrics["last"], metrics["selected_on"]
-    figures = table(
-        [f"on {rows:,} test rows", "best epoch", "95 % interval", "last epoch"],
-        [
-            ["accuracy", _percent(metrics["accuracy"]), interval, _percent(last["accuracy"])],
-            [f1, _percent(metrics["f1"]), "", _percent(last["f1"])],
-            ["cross-entropy", f"{metrics['loss']:.4f}", "", f"{last['loss']:.4f}"],
-        ],
-    )
-    better = {"accuracy": "highest accuracy", "f1": "highest F1", "loss": "lowest cross-entropy"}
+    chosen = metrics["selected_on"]
+    header = [f"on {made.data['rows']['test']:,} test rows", "best epoch", "95 % interval", "last epoch"]
+    kind = "a bootstrap's over test rows" if made.label_type == "float" else "Wilson's for a proportion"
     return (
-        f"{figures}\n\nThe published weights are those of epoch {metrics['best_epoch']} of {_epochs(made)}, the "
-        f"first with the {better[settings.metric_for_best]} on the {chosen} split ({made.data['rows'][chosen]:,} "
-        "rows). The interval is Wilson's for a proportion; it says what another draw of test rows would change, not "
-        "what another seed would."
+        f"{table(header, figures.rows(made))}\n\nThe published weights are those of epoch {metrics['best_epoch']} of "
+        f"{_epochs(made)}, the first with the {figures.BEST[settings.metric_for_best]} on the {chosen} split "
+        f"({made.data['rows'][chosen]:,} rows). The interval is {kind}; it says what another draw of test rows would "
+        "change, not what another seed would."
     )
 
 
 def _adapted(made: Made) -> str:
     before, best, last = (made.metrics[name] for name in ("before", "best", "last"))
-    figures = table(
+    shown = table(
         [corpora.measured_on(made), "before", "after (best epoch)", "last epoch"],
         [
             ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
-            ["masked tokens guessed right", *(_percent(one["accuracy"]) for one in (before, best, last))],
+            ["masked tokens guessed right", *(figures.percent(one["accuracy"]) for one in (before, best, last))],
             *(
-                [name, *(_percent(one[key]) for one in (before, best, last))]
+                [name, *(figures.percent(one[key]) for one in (before, best, last))]
                 for key, name in OBJECTIVE_FIGURES.items()
                 if key in before
             ),
@@ -158,7 +146,7 @@ def _adapted(made: Made) -> str:
     whose = " is that of the generator, which lies in the folder `generator`;" if made.finds_replaced else ","
     loss = "loss of the whole objective" if "objective_loss" in before else "loss"
     return (
-        f"{figures}\n\nPerplexity of the masked tokens{whose} with the same masks before and after. The published "
+        f"{shown}\n\nPerplexity of the masked tokens{whose} with the same masks before and after. The published "
         f"weights are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest {loss} "
         f"on them.{_new_words(made.metrics)}"
     )
@@ -190,6 +178,9 @@ def _data(made: Made) -> str:
     data = made.data
     splits = list(data["rows"])
     rows = [["all", *(f"{data['rows'][split]:,}" for split in splits)]]
+    if made.label_type == "float":
+        rows += [[f"{name} label", *(f"{data['labels'][split][name]:.4g}" for split in splits)] for name in _MOMENTS]
+        return f"{_provenance(data['provenance'])}\n\n{table(['rows', *splits], rows)}\n\n{_division(data)}"
     for name in made.classes[:_MOST_CLASSES]:
         rows.append([code(name), *(f"{data['labels'][split][name]:,}" for split in splits)])
     counts = table(["rows", *splits], rows)
@@ -279,7 +270,3 @@ def _does(run: StageRun) -> str:
     if run.kind == "corpus":
         return "the corpus, without repetitions and test texts"
     return "data, split" if run.kind == "data" else "encoder and data, split"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"

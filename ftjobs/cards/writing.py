@@ -16,6 +16,11 @@ from ftjobs.models.checkpoints import CARD
 from ftjobs.plan import StageRun
 
 
+def _separator(made: Made) -> str | None:
+    joined = made.label_type == "multi" and isinstance(made.labelled.label, str)
+    return made.labelled.label_separator if joined else None
+
+
 def write(
     run: StageRun, inputs: dict[str, Path], output: Path, metrics: dict[str, Any], environment: dict[str, str]
 ) -> None:
@@ -39,7 +44,9 @@ def write(
             seed=run.seed,
             identity=run.identity,
             text_columns=made.data["text_columns"],
-            label_column=made.label,
+            label_column=made.labelled.label if isinstance(made.labelled.label, str) else None,
+            label_columns=made.labelled.label if isinstance(made.labelled.label, list) else None,
+            label_separator=_separator(made),
             classes=made.classes if run.kind == "classify" else [],
             max_length=metrics["max_length"],
         ).write(made.model)

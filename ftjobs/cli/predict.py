@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 import tempfile
@@ -14,6 +13,14 @@ import typer
 from ftjobs.cli.app import AsJson, app
 from ftjobs.cli.tables import aligned, print_table
 
+#: What metrics are called, if not by their names.
+_NAMES = {
+    "f1": "F1",
+    "f1_macro": "F1, mean over labels",
+    "mse": "mean squared error",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+}
 Model = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A model folder, an address that `ls` prints, or s3://….", show_default=False),
@@ -57,11 +64,13 @@ def evaluate(
     source: Input,
     text: Text = None,
     label: Annotated[
-        str | None, typer.Option("--label", metavar="COLUMN", help="Column of the class, if not that of the training.")
+        list[str] | None,
+        typer.Option("--label", metavar="COLUMN", help="Column of the label, if not that of the training."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare a classifier's predictions with the labels of a file: accuracy with its 95 % interval, F1, loss."""
+    """Compare a classifier's predictions with the labels of a file: accuracy with its 95 % interval, F1, loss; of
+    numbers the mean squared error and correlations."""
     from ftjobs.progress import log_to_stderr
 
     log_to_stderr()
@@ -71,9 +80,10 @@ def evaluate(
         classifier = predicting.Classifier.load(model, Path(work))
         found = predicting.evaluate(classifier, source, text, label)
     if as_json:
-        print(json.dumps(dataclasses.asdict(found)))
+        print(json.dumps(found.as_json()))
         return
     interval = f"{found.interval.low:.4f} to {found.interval.high:.4f}"
-    rows = [["accuracy", found.accuracy, interval], ["F1", found.f1, ""], ["loss", found.loss, ""]]
+    rows = [[_NAMES.get(name, name), value, ""] for name, value in found.metrics.items()]
+    rows[0][2] = interval
     rows += [["rows", found.rows, ""], ["cut", found.truncated, ""]]
     print_table(aligned(["metric", "value", "95 % interval"], rows))

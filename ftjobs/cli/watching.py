@@ -25,7 +25,10 @@ _PLAIN_MARKS = {"published": "+", "running": ">", "failed": "x", "ready": "o", "
 _STYLES = {"published": "green", "running": "bold cyan", "failed": "bold red", "ready": "yellow", "waiting": "dim"}
 _LINES_PER_STAGE = 10
 #: What is shown of a running stage's newest figures, the first that there are.
-_FIGURES = ("train/loss", "eval/validation/accuracy", "eval/test/accuracy", "mlm/perplexity")
+_FIGURES = (
+    *("train/loss", "eval/validation/accuracy", "eval/test/accuracy", "eval/validation/mse", "eval/test/mse"),
+    "mlm/perplexity",
+)
 
 
 def watch(title: str, look: Callable[[], Rows], console: Console) -> None:

@@ -119,11 +119,11 @@ def pad(tokens: Tokens, indices: Sequence[int] | np.ndarray, pad_token_id: int) 
 
 @dataclass(frozen=True)
 class LabelledExamples:
-    """Tokenized texts with their classes."""
+    """Tokenized texts with their labels."""
 
     tokens: Tokens
     labels: np.ndarray
-    """int64 (N,)"""
+    """int64 (N,), classes; or what another loss takes: float32 (N,) or (N, C)"""
     pad_token_id: int
 
     def __len__(self) -> int:

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Features
 
+from ftjobs.data import labelcolumns
 from ftjobs.jobfile.fields import Data
 
 TEXT = "data.text"
+_CLASSES = ("strings", "integers", "booleans")
 MAX_PROBLEMS = 5
 """Problems reported of one file before reading stops: enough to see a pattern."""
 
@@ -24,11 +26,20 @@ _ROWS, _BYTES = 1_000, 2**23
 def wanted(data: Data) -> dict[str, str]:
     """Columns the job reads, in order, each with the field of the job file that names it."""
     columns = dict.fromkeys(data.text_columns, TEXT)
-    if data.label is not None:
-        columns.setdefault(data.label, "data.label")
+    for label in data.label_columns:
+        columns.setdefault(label, label_field(data.label_type, isinstance(data.label, list)))
     if data.split.group_by not in (None, "connected"):
         columns.setdefault(data.split.group_by, "data.split.group_by")
     return columns
+
+
+def label_field(label_type: str, several: bool) -> str:
+    """What the field of the label is called; `several`: where each label has a column."""
+    if label_type == "float":
+        return labelcolumns.NUMBER
+    if label_type == "multi":
+        return labelcolumns.FLAG if several else labelcolumns.NAMES
+    return "data.label"
 
 
 def missing(where: str, present: Sequence[str], needed: dict[str, str]) -> list[str]:
@@ -47,24 +58,30 @@ class Values:
     """Types and values of the needed columns, looked at a table at a time.
 
     Texts are strings; labels and groups are strings, whole numbers or booleans; none is missing or blank, unless gaps
-    are allowed.
+    are allowed. Labels that are no classes become what `labelcolumns.typed` makes of them.
     """
 
-    def __init__(self, where: str, needed: dict[str, str], gaps: bool = False) -> None:
-        self._where, self._needed, self._gaps = where, needed, gaps
+    def __init__(self, where: str, needed: dict[str, str], separator: str = ",", gaps: bool = False) -> None:
+        self._where, self._needed, self._separator, self._gaps = where, needed, separator, gaps
         self._rows = 0
         self._wrong: dict[str, str] = {}  # columns of a type that is not taken, with that type
         self._blank: dict[str, tuple[int, str]] = {}  # columns with gaps: how many, and where the first is
+        self._unfit: dict[str, tuple[int, str]] = {}  # labels that cannot be: how many, and what the first is
 
-    def good(self, table: pa.Table, place: Callable[[int], str]) -> bool:
+    def taken(self, table: pa.Table, place: Callable[[int], str]) -> pa.Table | None:
         """Look at the next rows. `place` says where row i of them stands, such as "line 7".
 
-        Returns whether these and all before them are as they should be.
+        Returns them, None if they or any before them are not as they should be.
         """
         for name, field in self._needed.items():
             kind = type_name(table[name].type)
-            accepted = ("strings", "nothing") if field == TEXT else ("strings", "integers", "booleans", "nothing")
-            if kind not in accepted:
+            if field in labelcolumns.ACCEPTED and labelcolumns.is_accepted(table[name].type, kind, field):
+                table = self._typed(table, name, field, place)
+                continue
+            if field in labelcolumns.ACCEPTED or kind not in (
+                *(("strings",) if field == TEXT else _CLASSES),
+                "nothing",
+            ):
                 self._wrong.setdefault(name, kind)
                 continue
             if self._gaps:
@@ -75,17 +92,32 @@ class Values:
                 before, first = self._blank.get(name, (0, first))
                 self._blank[name] = (before + count, first)
         self._rows += len(table)
-        return not (self._wrong or self._blank)
+        return None if self._wrong or self._blank or self._unfit else table
+
+    def _typed(self, table: pa.Table, name: str, field: str, place: Callable[[int], str]) -> pa.Table:
+        column, rows = labelcolumns.typed(table[name], field, self._separator)
+        if rows:
+            first = f"{place(rows[0])} {labelcolumns.unfit(table[name][rows[0]].as_py(), field)}"
+            before, first = self._unfit.get(name, (0, first))
+            self._unfit[name] = (before + len(rows), first)
+        return table.set_column(table.schema.get_field_index(name), name, column)
 
     def problems(self) -> list[str]:
         """One for each column that was not as it should be."""
-        return [self._problem(name, field) for name, field in self._needed.items() if name in self._wrong | self._blank]
+        found = self._wrong.keys() | self._blank.keys() | self._unfit.keys()
+        return [self._problem(name, field) for name, field in self._needed.items() if name in found]
 
     def _problem(self, name: str, field: str) -> str:
         if name in self._wrong:
-            allowed = "strings" if field == TEXT else "strings, whole numbers or booleans"
+            allowed = {TEXT: "strings", **labelcolumns.ALLOWED}.get(field, "strings, whole numbers or booleans")
             kind = self._wrong[name]
             return f"{self._where}: column {name!r} holds {kind}, but {field} takes {allowed}; convert the column"
+        if name in self._unfit:
+            count, first = self._unfit[name]
+            return (
+                f"{self._where}: column {name!r} ({field}) cannot be read in {count} of {self._rows} rows: {first}; "
+                "correct or remove these rows"
+            )
         count, first = self._blank[name]
         return (
             f"{self._where}: column {name!r} ({field}) is empty or missing in {count} of {self._rows} rows, first in "
@@ -178,6 +210,8 @@ def conform(table: pa.Table, features: Features) -> pa.Table:
         column, feature = table[name], features[name]
         if isinstance(feature, ClassLabel) and feature.names:
             column = _class_names(column, [str(class_name) for class_name in feature.names])
+        elif isinstance(inner := getattr(feature, "feature", None), ClassLabel) and inner.names:
+            column = labelcolumns.named(column, [str(class_name) for class_name in inner.names])
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):

@@ -157,13 +157,14 @@ def _tables(data: Data, loaded: dict[str, datasets.Dataset], needed: dict[str, s
             problems += absent or [f"{where}: has no rows; choose another revision or configuration"]
             continue
         columns = dataset.select_columns(list(needed))
-        if data.label is not None and _unlabelled(columns.data.column(data.label)):
+        label = next(iter(data.label_columns), None)
+        if label is not None and _unlabelled(columns.data.column(label)):
             problems.append(
-                f"{where}: is unlabelled (column {data.label!r} is -1 in all {len(columns)} rows), as test splits of "
+                f"{where}: is unlabelled (column {label!r} is -1 in all {len(columns)} rows), as test splits of "
                 "benchmarks are; save the labelled splits as files and write data.source as {train: FILE, test: FILE}"
             )
             continue
-        table, found = _checked(where, columns, needed)
+        table, found = _checked(where, columns, needed, data.label_separator)
         tables[split] = table
         problems += found
     if problems:
@@ -171,15 +172,19 @@ def _tables(data: Data, loaded: dict[str, datasets.Dataset], needed: dict[str, s
     return tables
 
 
-def _checked(where: str, dataset: datasets.Dataset, needed: dict[str, str]) -> tuple[pa.Table, list[str]]:
+def _checked(
+    where: str, dataset: datasets.Dataset, needed: dict[str, str], separator: str
+) -> tuple[pa.Table, list[str]]:
     """The rows as we keep them, and what is wrong with them."""
-    values, rows, start = Values(where, needed), TableFile(), 0
+    values, rows, start = Values(where, needed, separator), TableFile(), 0
     for batch in in_batches(dataset):
         table = conform(batch, dataset.features)
-        values.good(table, row_after(start))
-        rows.append(table)
+        taken = values.taken(table, row_after(start))
+        if taken is not None:
+            rows.append(taken)
         start += len(table)
-    return rows.mapped(), values.problems()
+    problems = values.problems()
+    return (pa.table({}) if problems else rows.mapped()), problems
 
 
 def _unlabelled(labels: pa.ChunkedArray) -> bool:

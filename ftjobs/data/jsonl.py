@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftjobs.data.columns import MAX_PROBLEMS, TEXT, Chunk, Tables, missing, shown
+from ftjobs.data.labelcolumns import JSON_KINDS, NAMES, NUMBER
 from ftjobs.errors import UserError
 
 Kinds = dict[str, tuple[int, object]]
@@ -36,6 +37,7 @@ def read_jsonl(path: Path, lines: Iterator[str], needed: dict[str, str]) -> Tabl
         values = [record.get(name) for name in needed]
         for kind, value in zip(kinds.values(), values, strict=True):
             kind.setdefault(_kind(value), (number, value))
+        values = [_uniform(value, field) for value, field in zip(values, needed.values(), strict=True)]
         rows += 1
         if chunk.add(number, values, len(line)):
             if not problems and not _wrong_kinds(path, needed, kinds):  # else no table can be made of them
@@ -66,7 +68,22 @@ def _kind(value: object) -> str:
         except UnicodeEncodeError:
             return "half a surrogate pair"
         return "a string"
-    return "a list" if isinstance(value, list) else "an object"
+    if not isinstance(value, list):
+        return "an object"
+    return "a list" if {_kind(item) for item in value} <= _IN_LISTS else "a list of other things than names"
+
+
+#: What a list of names may hold.
+_IN_LISTS = {"a string", "a whole number"}
+
+
+def _uniform(value: object, field: str) -> object:
+    """Numbers all of one type, and names in lists too, so that a table can be made of them."""
+    if field == NUMBER and _kind(value) == "a whole number":
+        return float(value)  # type: ignore[arg-type]
+    if field == NAMES and isinstance(value, list):
+        return [str(item) for item in value]
+    return value
 
 
 def _wrong_kinds(path: Path, needed: dict[str, str], kinds: dict[str, Kinds]) -> list[str]:
@@ -74,13 +91,15 @@ def _wrong_kinds(path: Path, needed: dict[str, str], kinds: dict[str, Kinds]) ->
 
 
 def _wrong_kinds_of(path: Path, name: str, field: str, kinds: Kinds) -> list[str]:
-    allowed = ("a string",) if field == TEXT else ("a string", "a whole number", "a boolean")
+    allowed = {TEXT: ("a string",), **JSON_KINDS}.get(field, ("a string", "a whole number", "a boolean"))
     problems = [
         f"{path}, line {number}: column {name!r} is {shown(value)}, {kind}; {field} takes {' or '.join(allowed)}"
         for kind, (number, value) in kinds.items()
         if kind not in (*allowed, "missing")
     ]
     used = {kind: first for kind, first in kinds.items() if kind != "missing"}
+    if field == NUMBER:
+        used = {"a number" if kind.endswith("number") else kind: first for kind, first in used.items()}
     if not problems and len(used) > 1:
         examples = " and ".join(f"{kind} ({shown(value)} in line {line})" for kind, (line, value) in used.items())
         problems.append(f"{path}: column {name!r} mixes {examples}; write all values of {field} alike")

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ftjobs.data import labels, prepared, sources
-from ftjobs.data.columns import column_of, in_batches
-from ftjobs.data.prepared import PreparedData, Rows
+from ftjobs.data import encoding, prepared, sources
+from ftjobs.data.columns import in_batches
+from ftjobs.data.prepared import PreparedData
 from ftjobs.data.splits import overlap, split, text_keys
 from ftjobs.jobfile.fields import Data
 from ftjobs.progress import LOG
@@ -35,28 +35,30 @@ def bring(settings: Data, folder: Path) -> tuple[PreparedData, dict[str, Any]]:
         numbered[name] = rows.add_column(_ID, np.arange(start, start + len(rows)))
         start += len(rows)
     splits = split(numbered, settings.split, settings.text_columns)
-    classes = []
-    if settings.label is not None:  # training comes first
-        classes = labels.class_names(*(column_of(rows, settings.label) for rows in splits.values()))
+    classes = encoding.names(settings, splits)
     folder.mkdir(parents=True)
     for name, rows in splits.items():
         prepared.write_rows(_tables(rows, settings, classes), folder, name)
-    data = prepared.read_splits(folder, classes)
+    data = prepared.read_splits(folder, classes, settings.label_type)
     keys = {name: text_keys(rows.columns) for name, rows in data.splits.items()}
     return data, {
         "rows": {name: len(rows) for name, rows in data.splits.items()},
-        "labels": {name: _balance(rows, classes) for name, rows in data.splits.items()} if classes else {},
+        "labels": {
+            name: encoding.summary(rows, classes, settings.label_type) for name, rows in data.splits.items() if classes
+        },
         "overlap": {name: overlap(keys["train"], keys[name]) for name in keys if name != "train"},
         "text_columns": settings.text_columns,
         "split": settings.split.model_dump(),
         "provenance": source.provenance,
+        **({} if settings.label_type == "class" else {"label_type": settings.label_type}),
     }
 
 
 def tell(found: dict[str, Any]) -> None:
     """Log what was found out about the rows."""
     for name, rows in found["rows"].items():
-        LOG.info("%s: %d rows, %s", name, rows, _balance_text(found["labels"].get(name, {})))
+        words = encoding.in_words(found["labels"].get(name, {}), found.get("label_type", "class"))
+        LOG.info("%s: %d rows, %s", name, rows, words)
     leaked = found["overlap"]["test"]
     if leaked["rows_in_training"]:
         LOG.info(
@@ -71,14 +73,5 @@ def _tables(rows: Dataset, settings: Data, classes: list[str]) -> Iterator[pa.Ta
         columns = {"id": table[_ID]}
         columns |= {name: table[column] for name, column in zip(prepared.TEXTS, settings.text_columns, strict=False)}
         if settings.label is not None:
-            columns["label"] = pa.array(labels.encode(table[settings.label].to_pylist(), classes))
+            columns["label"] = encoding.encoded(table, settings, classes)
         yield pa.table(columns)
-
-
-def _balance(rows: Rows, classes: list[str]) -> dict[str, int]:
-    counts = np.bincount(np.asarray(rows.labels), minlength=len(classes))
-    return dict(zip(classes, counts.tolist(), strict=True))
-
-
-def _balance_text(balance: dict[str, int]) -> str:
-    return ", ".join(f"{count} x {name}" for name, count in balance.items()) or "no labels"

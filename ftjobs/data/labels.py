@@ -50,6 +50,40 @@ def encode(values: Iterable[object], names: Sequence[str]) -> np.ndarray:
         ) from None
 
 
+def label_names(rows: Iterable[list[str]], *others: Iterable[list[str]]) -> list[str]:
+    """Names of the labels of which rows have any number: those of training and of further splits, by code point.
+
+    Raises UserError when training has fewer than two.
+    """
+    training = {name for names in rows for name in names}
+    if len(training) < 2:
+        found = f"only the label {min(training)!r}" if training else "no label in any row"
+        raise UserError(
+            f"data.label: the training split has {found}; label_type: multi needs two labels or more: check data.label "
+            "and data.label_separator"
+        )
+    return sorted(training.union(*({name for names in other for name in names} for other in others)))
+
+
+def encode_sets(rows: Iterable[list[str]], names: Sequence[str]) -> np.ndarray:
+    """Lists of names as flags: uint8 (N, C).
+
+    Raises UserError when a label is none of `names`.
+    """
+    index = {name: position for position, name in enumerate(names)}
+    given = list(rows)
+    flags = np.zeros((len(given), len(names)), dtype=np.uint8)
+    try:
+        for row, labels in enumerate(given):
+            flags[row, [index[name] for name in labels]] = 1
+    except KeyError as unknown:
+        raise UserError(
+            f"data.label: {unknown.args[0]!r} is not among the {len(names)} labels ({_listed(names)}); correct it, or "
+            "train with rows that have it"
+        ) from None
+    return flags
+
+
 def _name(value: object) -> str:
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ftjobs.jobfile.labeltypes import LabelType
+
 SPLITS = ("train", "validation", "test")
 TEXTS = ("text", "text_pair")
 """What the text columns are called in the files."""
@@ -72,7 +74,8 @@ class Rows:
     pairs: Texts | None
     """The second text of each row, where the job has two text columns."""
     labels: np.ndarray | None
-    """int64 (N,): index into the class names, where the job has labels."""
+    """Where the job has labels: int64 (N,), index into the class names; or by type of label float64 (N,), or uint8
+    (N, C), 1 for each of the C labels that a row has."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,7 +110,8 @@ class PreparedData:
 
     splits: dict[str, Rows]
     classes: list[str]
-    """Names of the classes in the order of their indices; empty for jobs without labels."""
+    """Names of the classes or labels in the order of their indices, or of the number; empty for jobs without labels."""
+    label_type: LabelType = "class"
 
     @property
     def selection_split(self) -> str:
@@ -123,9 +127,23 @@ def write(data: PreparedData, summary: dict[str, Any], folder: Path) -> None:
         if rows.pairs is not None:
             columns["text_pair"] = pa.array(list(rows.pairs), pa.string())
         if rows.labels is not None:
-            columns["label"] = pa.array(rows.labels)
+            columns["label"] = label_array(rows.labels)
         write_rows([pa.table(columns)], folder, name)
     write_summary(data.classes, summary, folder)
+
+
+def label_array(labels: np.ndarray) -> pa.Array:
+    """Labels as a column: one value a row, or for (N, C) a list of C."""
+    if labels.ndim == 1:
+        return pa.array(labels)
+    return pa.FixedSizeListArray.from_arrays(pa.array(labels.reshape(-1)), labels.shape[1])
+
+
+def _labels(column: pa.ChunkedArray) -> np.ndarray:
+    if not pa.types.is_fixed_size_list(column.type):
+        return np.asarray(column.to_numpy())
+    flags = np.asarray(column.combine_chunks().flatten().to_numpy())
+    return flags.reshape(len(column), column.type.list_size)
 
 
 def write_rows(tables: Iterable[pa.Table], folder: Path, name: str) -> None:
@@ -158,13 +176,14 @@ def write_summary(classes: list[str], summary: dict[str, Any], folder: Path) -> 
 
 def read(folder: Path) -> PreparedData:
     """Read what `write` wrote; texts only when they are asked for."""
-    return read_splits(folder, read_summary(folder)["classes"])
+    summary = read_summary(folder)
+    return read_splits(folder, summary["classes"], summary.get("label_type", "class"))
 
 
-def read_splits(folder: Path, classes: list[str]) -> PreparedData:
+def read_splits(folder: Path, classes: list[str], label_type: LabelType = "class") -> PreparedData:
     """Read what `write_rows` wrote."""
     found = {name: folder / f"{name}.parquet" for name in SPLITS}
-    return PreparedData({name: _read_rows(path) for name, path in found.items() if path.is_file()}, classes)
+    return PreparedData({name: _read_rows(path) for name, path in found.items() if path.is_file()}, classes, label_type)
 
 
 def _read_rows(path: Path) -> Rows:
@@ -175,7 +194,7 @@ def _read_rows(path: Path) -> Rows:
         ids=numbers["id"].to_numpy(),
         texts=TextColumn(path, "text"),
         pairs=TextColumn(path, "text_pair") if "text_pair" in names else None,
-        labels=numbers["label"].to_numpy() if "label" in names else None,
+        labels=_labels(numbers["label"]) if "label" in names else None,
     )
 
 

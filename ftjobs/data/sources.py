@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,7 +58,7 @@ def read(data: Data) -> Source:
     else:
         _refuse_url("data.source", data.source)
         tables, origin = hub.load(data, needed)
-    if data.label is not None:
+    if isinstance(data.label, str) and data.label_type == "class":
         classes = pc.unique(tables["train"][data.label]).to_pylist()
         if len(classes) < 2:
             raise UserError(
@@ -76,7 +77,7 @@ def _read_files(data: Data, needed: dict[str, str]) -> tuple[dict[str, pa.Table]
     for split, name, path in _files(data):
         schema = pa.schema([])
         try:
-            for table in read_file(path, localfiles.format_of(path, data.format), data.columns, needed):
+            for table in _rows_of(path, data, needed):
                 schema = table.schema
                 if not problems and schema == first.get(split, (path, schema))[1]:  # else only to find more problems
                     parts.setdefault(split, TableFile()).append(table)
@@ -89,6 +90,10 @@ def _read_files(data: Data, needed: dict[str, str]) -> tuple[dict[str, pa.Table]
     if problems:
         raise UserError(problems)
     return {split: part.mapped() for split, part in parts.items()}, {"files": provenance}
+
+
+def _rows_of(path: Path, data: Data, needed: dict[str, str]) -> Iterator[pa.Table]:
+    return read_file(path, localfiles.format_of(path, data.format), data.columns, needed, data.label_separator)
 
 
 def _disagreements(path: Path, schema: pa.Schema, first_path: Path, first: pa.Schema) -> list[str]:

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from ftjobs.jobfile.derived import derived
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Hypothesis, Job
+from ftjobs.jobfile.fields.hypothesis import TOO_LARGE
+from ftjobs.jobfile.labeltypes import METRICS
 
 RESERVED = ("prepare", "report")
 #: Characters of pipeline and stage together. `<pipeline>-<stage>-<identity[:8]>-<highest index>` is the host name of a
@@ -39,8 +41,11 @@ def _columns(where: tuple[str, ...], data: Data, classifying: Sequence[str]) -> 
     columns = data.text_columns
     if len(set(columns)) < len(columns):
         yield (*where, "text"), f"column `{columns[0]}` stands twice"
-    if data.label in columns:
-        yield (*where, "label"), f"`{data.label}` is a text column too"
+    for label in dict.fromkeys(data.label_columns):
+        if label in columns:
+            yield (*where, "label"), f"`{label}` is a text column too"
+        if data.label_columns.count(label) > 1:
+            yield (*where, "label"), f"column `{label}` stands twice"
     if data.label is None and classifying:
         yield where, f"`label` is missing; stage `{classifying[0]}` classifies and needs the column of the class"
 
@@ -69,9 +74,23 @@ def _stages(job: Job) -> Iterator[Problem]:
             yield ("stages", name, "encoder"), _no_such_stage(encoder, job.stages)
         try:
             yield from _objective(job, name, job.stage(name))
+            yield from _fits_labels(job, name, job.stage(name))
         except ValidationError as error:  # fields that clash only once the defaults are merged in
             for detail in error.errors():
                 yield ("stages", name), detail["msg"].removeprefix("Value error, ")
+
+
+def _fits_labels(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
+    """Settings that make no sense of labels of this type."""
+    if not isinstance(stage, Classify):
+        return
+    label_type = job.label_type(name)
+    for field, off in (("class_weights", None), ("label_smoothing", 0.0)):
+        if label_type != "class" and getattr(stage, field) != off:
+            yield ("stages", name, field), f"only has a meaning for single classes, not with label_type: {label_type}"
+    if stage.metric_for_best not in METRICS[label_type]:
+        problem = f"`{stage.metric_for_best}` is no metric of labels of label_type: {label_type}"
+        yield ("stages", name, "metric_for_best"), f"{problem}; they have {', '.join(METRICS[label_type])}"
 
 
 def _objective(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
@@ -105,6 +124,8 @@ def _hypotheses(job: Job) -> Iterator[Problem]:
         except ValueError as error:
             yield ("hypotheses", index), f"{text!r} {error}"
             continue
+        if hypothesis.by >= 1 and job.data.label_type != "float":
+            yield ("hypotheses", index), f"{text!r} {TOO_LARGE}"
         for name in (hypothesis.better, hypothesis.worse):
             if name not in job.stages:
                 yield ("hypotheses", index), _no_such_stage(name, classifiers)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles
-from ftjobs.jobfile.fields import CorpusSource, Data, Encoder
+from ftjobs.jobfile.fields import GENERATOR, CorpusSource, Data, Encoder
 
 
 def of_data(data: Data, field: str) -> dict[str, Any]:
@@ -41,8 +41,9 @@ def of_encoder(encoder: Encoder) -> list[list[str]] | None:
             f"encoder.model: {folder} is no folder (looked at {folder.absolute()}); give a hub id such as "
             "google-bert/bert-base-cased, or a folder with config.json, weights and tokenizer files"
         )
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return [[path.name, localfiles.digest(path)] for path in files]
+    inside = [*folder.iterdir(), *(folder / GENERATOR).glob("*")]
+    files = sorted(path for path in inside if path.is_file() and not path.name.startswith("."))
+    return [[path.relative_to(folder).as_posix(), localfiles.digest(path)] for path in files]
 
 
 def _of_source(source: str, declared: str | None, field: str) -> Any:

@@ -24,6 +24,7 @@ from transformers import (
 
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.hubfailures import causes, may_pass, reason
+from ftjobs.jobfile.fields import GENERATOR
 
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
@@ -71,7 +72,7 @@ def download(model: str, revision: str) -> tuple[Path, str]:
 
 def copy_checkpoint(folder: Path, destination: Path) -> None:
     """Copy a checkpoint's configuration, tokenizer, model card if it has one, and every weight to `destination`, the
-    weights as one safetensors file.
+    weights as one safetensors file. The generator of an ELECTRA goes with it.
 
     Raises:
         UserError: the folder is no readable encoder; says what is missing or broken.
@@ -83,6 +84,17 @@ def copy_checkpoint(folder: Path, destination: Path) -> None:
             f"{folder}: the tokenizer has {len(tokenizer)} tokens but the model embeds {config.vocab_size}; "
             "tokenizer and model are not from the same checkpoint"
         )
+    _copy_model(folder, destination)
+    if (folder / CARD).is_file():
+        shutil.copyfile(folder / CARD, destination / CARD)
+    tokenizer.save_pretrained(destination)
+    if config.model_type == "electra" and (folder / GENERATOR).is_dir():
+        load_config(folder / GENERATOR)
+        _copy_model(folder / GENERATOR, destination / GENERATOR)
+
+
+def _copy_model(folder: Path, destination: Path) -> None:
+    """Copy weights and configuration."""
     destination.mkdir(parents=True, exist_ok=True)
     if (folder / WEIGHTS).is_file():
         read_weights(folder)  # so that a broken file is noticed here
@@ -90,9 +102,6 @@ def copy_checkpoint(folder: Path, destination: Path) -> None:
     else:
         write_weights(read_weights(folder), destination)
     shutil.copyfile(folder / "config.json", destination / "config.json")
-    if (folder / CARD).is_file():
-        shutil.copyfile(folder / CARD, destination / CARD)
-    tokenizer.save_pretrained(destination)
 
 
 def load_config(folder: Path) -> PreTrainedConfig:

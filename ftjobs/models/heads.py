@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from ftjobs.errors import UserError
+from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.models import checkpoints
 from ftjobs.models.trial import try_out
 
@@ -58,11 +59,13 @@ def load_pretraining(folder: Path, config: PreTrainedConfig) -> tuple[PreTrained
     return _load(AutoModelForPreTraining, folder, config)
 
 
-def load_classifier(folder: Path, classes: list[str]) -> tuple[PreTrainedModel, list[str]]:
-    """An encoder with a classification head for `classes`, in fp32.
+def load_classifier(
+    folder: Path, classes: list[str], label_type: LabelType = "class"
+) -> tuple[PreTrainedModel, list[str]]:
+    """An encoder with a head for `classes`, for several labels at once, or for one number, in fp32.
 
-    A head that the checkpoint brings is kept if it was trained for the same classes in the same order, else rebuilt:
-    all of it, whatever shapes happen to fit.
+    A head that the checkpoint brings is kept if it was trained for labels of the same type, names and order, else
+    rebuilt: all of it, whatever shapes happen to fit.
 
     Returns:
         The model, and the names of parameters that are newly initialised (from torch's global generator).
@@ -71,10 +74,10 @@ def load_classifier(folder: Path, classes: list[str]) -> tuple[PreTrainedModel, 
         UserError: the family has no classification head, or the checkpoint holds no such encoder.
     """
     config = checkpoints.load_config(folder)
-    kept = _is_classifier(config) and checkpoints.class_names(config) == classes
+    kept = label_type_of(config) == label_type and checkpoints.class_names(config) == classes
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
-    config.problem_type = "single_label_classification"
+    config.problem_type = _PROBLEM_TYPES[label_type]
     model, new = _load(AutoModelForSequenceClassification, folder, config)
     if not kept and any(name.endswith(_HEADS) for name in config.architectures or []):
         fresh = AutoModelForSequenceClassification.from_config(config)
@@ -88,11 +91,23 @@ def load_classifier(folder: Path, classes: list[str]) -> tuple[PreTrainedModel, 
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
 
 
-def _is_classifier(config: PreTrainedConfig) -> bool:
-    """Whether a checkpoint's head tells single classes: not of a regression, nor of several labels at once."""
-    architectures = config.architectures or []
-    single = config.problem_type in (None, "single_label_classification")
-    return single and any(name.endswith("ForSequenceClassification") for name in architectures)
+_PROBLEM_TYPES: dict[LabelType, str] = {
+    "class": "single_label_classification",
+    "float": "regression",
+    "multi": "multi_label_classification",
+}
+
+
+def label_type_of(config: PreTrainedConfig) -> LabelType | None:
+    """What a checkpoint's head was trained for; None if it is no classifier's.
+
+    Without a problem type, transformers takes a single output for regression.
+    """
+    if not any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
+        return None
+    if config.problem_type is None:
+        return "float" if config.num_labels == 1 else "class"
+    return next((name for name, problem in _PROBLEM_TYPES.items() if problem == config.problem_type), None)
 
 
 def is_encoder(model: PreTrainedModel, name: str) -> bool:

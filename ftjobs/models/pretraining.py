@@ -17,10 +17,8 @@ from transformers import (
 
 from ftjobs.data.pairs import Relation
 from ftjobs.errors import UserError
+from ftjobs.jobfile.fields import GENERATOR
 from ftjobs.models import checkpoints, heads
-
-#: Where the generator lies in the folder of a discriminator.
-GENERATOR = "generator"
 
 
 def load_sentence_pairs(folder: Path, relation: Relation) -> tuple[PreTrainedModel, list[str]]:
@@ -77,6 +75,12 @@ def load_replaced_token(folder: Path, size: float) -> tuple[ElectraForPreTrainin
     discriminator, new = heads.load_pretraining(folder, config)
     if (folder / GENERATOR).is_dir():
         generator, missing = heads.load_masked_lm(folder / GENERATOR)
+        ours, its = ((one.vocab_size, one.embedding_size) for one in (config, generator.config))
+        if type(generator) is not ElectraForMaskedLM or ours != its:
+            raise UserError(
+                f"{folder / GENERATOR}: is no generator for this encoder, with which it has to share embeddings; put "
+                "the one there that the encoder was pretrained with, or none"
+            )
     else:
         generator = ElectraForMaskedLM(_generator_config(config, size)).to(torch.float32)
         missing = [name for name, _ in generator.named_parameters() if ".embeddings." not in name]

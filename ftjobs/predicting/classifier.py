@@ -18,6 +18,7 @@ from ftjobs.data.batching import LabelledExamples
 from ftjobs.data.tokenization import tokenize
 from ftjobs.device import training_device
 from ftjobs.errors import UserError
+from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.models import checkpoints, heads
 from ftjobs.remote import local_copy
 from ftjobs.training import evaluation, lastlayer
@@ -36,7 +37,10 @@ class Classifier:
     max_length: int
     text_columns: list[str] | None
     """Columns that held the texts in training; None if the checkpoint does not say."""
-    label_column: str | None
+    label_columns: list[str] | None
+    """Those that held the labels: one, or one for each label."""
+    label_type: LabelType = "class"
+    label_separator: str = ","
 
     @classmethod
     def load(cls, address: str, work: Path) -> Classifier:
@@ -49,7 +53,8 @@ class Classifier:
         folder = _fetched(address, work)
         config, tokenizer = checkpoints.load_config(folder), checkpoints.load_tokenizer(folder)
         classes = checkpoints.class_names(config)
-        model, new = heads.load_classifier(folder, classes)
+        label_type = heads.label_type_of(config) or "class"
+        model, new = heads.load_classifier(folder, classes, label_type)
         if new:
             raise UserError(
                 f"{address}: is no trained classifier, it has no weights for {heads.new_modules(new)}; give a model "
@@ -63,15 +68,23 @@ class Classifier:
             classes=classes,
             max_length=checkpoints.longest_input(model, tokenizer, facts.max_length if facts else _LONGEST),
             text_columns=facts.text_columns if facts else None,
-            label_column=facts.label_column if facts else None,
+            label_type=label_type,
+            label_columns=_label_columns(facts),
+            label_separator=(facts and facts.label_separator) or ",",
         )
 
-    def logits(self, texts: list[str], pairs: list[str] | None) -> tuple[np.ndarray, int]:
-        """Logits in fp32, float32 (N, C), and how many of the N texts were cut to `max_length`."""
+    def outputs(self, texts: list[str], pairs: list[str] | None) -> tuple[np.ndarray, int]:
+        """Logits, or numbers, in fp32: float32 (N, C), and how many of the N texts were cut to `max_length`."""
         tokens = tokenize(self.tokenizer, texts, pairs, self.max_length)
         unknown = np.zeros(len(texts), dtype=np.int64)
         examples = LabelledExamples(tokens, unknown, self.tokenizer.pad_token_id)
         return evaluation.logits(self.model, examples), tokens.truncated
+
+
+def _label_columns(facts: Facts | None) -> list[str] | None:
+    if facts is None or (facts.label_columns is None and facts.label_column is None):
+        return None
+    return facts.label_columns or [str(facts.label_column)]
 
 
 def _fetched(address: str, work: Path) -> Path:

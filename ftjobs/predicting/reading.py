@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ftjobs.data import labelcolumns
 from ftjobs.data.columns import missing, shown
 from ftjobs.data.delimited import records
 from ftjobs.data.files import lines_of
@@ -27,32 +29,52 @@ class Row(NamedTuple):
     values: list[Any]
 
 
-def chunks(source: str, texts: dict[str, str], label: dict[str, str]) -> Iterator[tuple[list[list[str]], list[Any]]]:
-    """Rows of a file, a glob or a folder: per chunk a list of strings for each text column, and the labels.
+@dataclass(frozen=True)
+class Labels:
+    """Which columns hold the labels, and what they hold."""
+
+    columns: list[str]
+    field: str = "data.label"
+    """As `columns.label_field` has it."""
+    separator: str = ","
+
+
+def chunks(
+    source: str, texts: dict[str, str], labels: Labels | None
+) -> Iterator[tuple[list[list[str]], list[list[Any]]]]:
+    """Rows of a file, a glob or a folder: per chunk a list of values for each text column, and for each label column.
 
     Args:
         source: as a job's `data.source`: csv, tsv, jsonl, parquet or text, also gzipped.
         texts: the text columns, each with what says that it is one.
-        label: the label's column in the same way; empty if labels are not asked for.
+        labels: the label's columns; None if labels are not asked for.
 
     Raises:
         UserError: a file is not what it should be; says the line or row.
     """
-    rows = (row for path in localfiles.expand(source, "INPUT") for row in _rows(path, {**texts, **label}))
+    needed = {**texts, **dict.fromkeys(labels.columns if labels else [], "--label")}
+    rows = (row for path in localfiles.expand(source, "INPUT") for row in _rows(path, needed))
     while chunk := list(islice(rows, _CHUNK)):
         for row in chunk:
-            _check(row, list(texts), bool(label))
+            _check(row, list(texts), labels)
         columns = [list(column) for column in zip(*(row.values for row in chunk), strict=True)]
-        yield columns[: len(texts)], columns[len(texts)] if label else []
+        yield columns[: len(texts)], columns[len(texts) :]
 
 
-def _check(row: Row, texts: list[str], labelled: bool) -> None:
+def _check(row: Row, texts: list[str], labels: Labels | None) -> None:
     for name, value in zip(texts, row.values, strict=False):
         if not isinstance(value, str) or not value.strip():
             what = "empty or missing" if value is None or isinstance(value, str) else f"{shown(value)}, no string"
             raise UserError(f"{row.place}: column {name!r} is {what}; write a text there, or remove the row")
-    if labelled and (not isinstance(row.values[-1], str | int) or row.values[-1] == ""):
-        raise UserError(f"{row.place}: the label is {shown(row.values[-1])}; give a string or a whole number")
+    if labels is None:
+        return
+    for position, given in enumerate(row.values[len(texts) :], len(texts)):
+        if labels.field in labelcolumns.ACCEPTED:
+            row.values[position] = labelcolumns.value(given, labels.field, labels.separator)
+            if row.values[position] is None:
+                raise UserError(f"{row.place}: the label {labelcolumns.unfit(given, labels.field)}; correct it")
+        elif not isinstance(given, str | int) or given == "":
+            raise UserError(f"{row.place}: the label is {shown(given)}; give a string or a whole number")
 
 
 def _rows(path: Path, needed: dict[str, str]) -> Iterator[Row]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ftjobs import metrics as measure
 from ftjobs.data import labels as label_names
+from ftjobs.data.columns import label_field
 from ftjobs.errors import UserError
 from ftjobs.predicting.classifier import Classifier
-from ftjobs.predicting.reading import chunks
+from ftjobs.predicting.reading import Labels, chunks
 from ftjobs.predicting.writing import writer
-from ftjobs.statistics import Interval, proportion_interval
+from ftjobs.statistics import Interval, proportion_interval, score_interval
+
+#: Of the bootstrap.
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -23,13 +28,16 @@ class Evaluated:
     rows: int
     truncated: int
     """Rows that were longer than the model takes and were cut."""
-    accuracy: float
+    metrics: dict[str, float]
+    """As `metrics.of` has them for the type of label, the first the one that strategies are compared by."""
     interval: Interval
-    """Of accuracy, 95 %: Wilson's."""
-    f1: float
-    """Of class 1 where there are two classes, else the mean over classes."""
-    loss: float
-    """Mean cross-entropy."""
+    """Of that one, 95 %: Wilson's of accuracy, a bootstrap's of the mean squared error."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        (first, value), *others = self.metrics.items()
+        interval = {"low": self.interval.low, "high": self.interval.high}
+        return {"rows": self.rows, "truncated": self.truncated, first: value, "interval": interval, **dict(others)}
 
 
 def predict(classifier: Classifier, source: str, text: list[str] | None, out: Path) -> tuple[int, int]:
@@ -48,46 +56,82 @@ def predict(classifier: Classifier, source: str, text: list[str] | None, out: Pa
         UserError: the input is not what the model takes, or `out` cannot be written.
     """
     done = cut = 0
-    with writer(out, classifier.classes) as write:
-        for texts, _ in chunks(source, _texts(classifier, source, text), {}):
-            logits, truncated = classifier.logits(texts[0], texts[1] if len(texts) == 2 else None)
-            names = [classifier.classes[index] for index in logits.argmax(axis=1)]
-            write(done, names, np.exp(measure.log_softmax(logits)))
-            done, cut = done + len(names), cut + truncated
+    with writer(out, classifier.classes, classifier.label_type, classifier.label_separator) as write:
+        for texts, _ in chunks(source, _texts(classifier, source, text), None):
+            outputs, truncated = classifier.outputs(texts[0], texts[1] if len(texts) == 2 else None)
+            write(done, *_predicted(classifier, outputs))
+            done, cut = done + len(outputs), cut + truncated
         if not done:
             raise UserError(f"{source}: has no rows; give a file with texts")
     return done, cut
 
 
-def evaluate(classifier: Classifier, source: str, text: list[str] | None, label: str | None) -> Evaluated:
+def evaluate(classifier: Classifier, source: str, text: list[str] | None, label: list[str] | None) -> Evaluated:
     """Compare the predictions for every row of `source` with its label.
 
     Args:
         classifier: the model.
         source: a file, a glob or a folder.
         text: its text columns; those that the model was trained on unless given.
-        label: its column of classes; that of the model's training unless given.
+        label: its columns of labels; those of the model's training unless given.
 
     Raises:
         UserError: the input is not what the model takes, or has a label that is none of the model's classes.
     """
-    column = label or classifier.label_column
-    if column is None:
+    columns = label or classifier.label_columns
+    if columns is None:
         raise UserError("the model does not say which column held the label; name it with --label")
-    logits: list[np.ndarray] = []
+    several = classifier.label_type == "multi" and len(columns) > 1
+    if len(columns) != (len(classifier.classes) if several else 1):
+        given = " ".join(f"--label {column}" for column in columns)
+        raise UserError(f"{given}: the model takes one column of labels" + _or_each(classifier))
+    wanted = Labels(columns, label_field(classifier.label_type, several), classifier.label_separator)
+    outputs: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     cut = 0
-    for texts, values in chunks(source, _texts(classifier, source, text), {column: "--label"}):
-        found, truncated = classifier.logits(texts[0], texts[1] if len(texts) == 2 else None)
-        logits.append(found)
-        labels.append(label_names.encode(values, classifier.classes))
+    for texts, values in chunks(source, _texts(classifier, source, text), wanted):
+        found, truncated = classifier.outputs(texts[0], texts[1] if len(texts) == 2 else None)
+        outputs.append(found)
+        labels.append(_encoded(classifier, values))
         cut += truncated
-    if not logits:
+    if not outputs:
         raise UserError(f"{source}: has no rows; give a file with texts and labels")
-    found, right = np.concatenate(logits), np.concatenate(labels)
-    metrics = measure.classification(found, right)
-    interval = proportion_interval(int((found.argmax(axis=1) == right).sum()), len(right))
-    return Evaluated(len(right), cut, metrics["accuracy"], interval, metrics["f1"], metrics["loss"])
+    predicted, true = np.concatenate(outputs), np.concatenate(labels)
+    metrics = measure.of(classifier.label_type)(predicted, true)
+    return Evaluated(len(true), cut, metrics, _interval(classifier, predicted, true))
+
+
+def _predicted(classifier: Classifier, outputs: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """What is written for each row: the prediction, and probabilities (N, C), none of numbers."""
+    if classifier.label_type == "float":
+        return outputs[:, 0].astype(np.float64).tolist(), np.zeros((len(outputs), 0))
+    probabilities = measure.probabilities(outputs, classifier.label_type)
+    if classifier.label_type == "multi":
+        names = np.array(classifier.classes, dtype=object)
+        return [names[flags.astype(bool)].tolist() for flags in measure.chosen(outputs)], probabilities
+    return [classifier.classes[index] for index in outputs.argmax(axis=1)], probabilities
+
+
+def _encoded(classifier: Classifier, values: list[list[Any]]) -> np.ndarray:
+    """The labels of some rows, given by column."""
+    if len(values) > 1:
+        return np.array(values, dtype=np.uint8).T
+    if classifier.label_type == "float":
+        return np.array(values[0], dtype=np.float64)
+    if classifier.label_type == "multi":
+        return label_names.encode_sets(values[0], classifier.classes)
+    return label_names.encode(values[0], classifier.classes)
+
+
+def _interval(classifier: Classifier, outputs: np.ndarray, labels: np.ndarray) -> Interval:
+    if classifier.label_type == "float":
+        return score_interval((outputs.reshape(1, -1).astype(np.float64) - labels) ** 2, seed=_SEED)
+    right = outputs.argmax(axis=1) == labels if labels.ndim == 1 else (measure.chosen(outputs) == labels).all(axis=1)
+    return proportion_interval(int(right.sum()), len(right))
+
+
+def _or_each(classifier: Classifier) -> str:
+    return f", or one for each of its {len(classifier.classes)} labels" if classifier.label_type == "multi" else ""
 
 
 def _texts(classifier: Classifier, source: str, given: list[str] | None) -> dict[str, str]:

@@ -15,15 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ftjobs.errors import UserError
+from ftjobs.jobfile.labeltypes import LabelType
 
-#: Takes a chunk's first row number, predicted classes and probabilities (N, C).
-Write = Callable[[int, list[str], np.ndarray], None]
+#: Takes a chunk's first row number, predictions (names of classes, numbers or lists of names), probabilities (N, C).
+Write = Callable[[int, list[Any], np.ndarray], None]
 FORMATS = (".csv", ".jsonl", ".parquet")
 
 
 @contextmanager
-def writer(path: Path, classes: list[str]) -> Iterator[Write]:
+def writer(path: Path, classes: list[str], label_type: LabelType = "class", separator: str = ",") -> Iterator[Write]:
     """A file with a line for each row of the input: `row` (from 0), `prediction`, and `probability_<class>` for each.
+
+    A model of numbers has no probabilities. Several labels are a list, in csv joined by `separator`.
 
     Raises:
         UserError: the name ends in none of the formats, or the file exists.
@@ -34,23 +37,32 @@ def writer(path: Path, classes: list[str]) -> Iterator[Write]:
         raise UserError(f"--out {path}: exists already; give a file that does not")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.unfinished"
-    names = ["row", "prediction", *(f"probability_{name}" for name in classes)]
-    make = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[path.suffix.lower()]
+    names = ["row", "prediction", *(f"probability_{name}" for name in classes if label_type != "float")]
     try:
         with ExitStack() as stack:
-            yield make(temporary, names, stack)
+            match path.suffix.lower():
+                case ".csv":
+                    yield _csv(temporary, names, separator, stack)
+                case ".jsonl":
+                    yield _jsonl(temporary, names, stack)
+                case _:
+                    yield _parquet(temporary, names, _TYPES[label_type], stack)
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _csv(path: Path, names: list[str], stack: ExitStack) -> Write:
+#: Of predictions in parquet.
+_TYPES = {"class": pa.string(), "float": pa.float64(), "multi": pa.list_(pa.string())}
+
+
+def _csv(path: Path, names: list[str], separator: str, stack: ExitStack) -> Write:
     table = csv.writer(stack.enter_context(path.open("w", newline="", encoding="utf-8")))
     table.writerow(names)
 
-    def write(start: int, predictions: list[str], probabilities: np.ndarray) -> None:
+    def write(start: int, predictions: list[Any], probabilities: np.ndarray) -> None:
         for row, (prediction, shares) in enumerate(zip(predictions, probabilities.tolist(), strict=True), start):
-            table.writerow([row, prediction, *shares])
+            table.writerow([row, separator.join(prediction) if isinstance(prediction, list) else prediction, *shares])
 
     return write
 
@@ -58,7 +70,7 @@ def _csv(path: Path, names: list[str], stack: ExitStack) -> Write:
 def _jsonl(path: Path, names: list[str], stack: ExitStack) -> Write:
     file = stack.enter_context(path.open("w", encoding="utf-8"))
 
-    def write(start: int, predictions: list[str], probabilities: np.ndarray) -> None:
+    def write(start: int, predictions: list[Any], probabilities: np.ndarray) -> None:
         for row, (prediction, shares) in enumerate(zip(predictions, probabilities.tolist(), strict=True), start):
             record: dict[str, Any] = dict(zip(names, [row, prediction, *shares], strict=True))
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -66,14 +78,14 @@ def _jsonl(path: Path, names: list[str], stack: ExitStack) -> Write:
     return write
 
 
-def _parquet(path: Path, names: list[str], stack: ExitStack) -> Write:
-    types = [pa.int64(), pa.string(), *[pa.float64()] * (len(names) - 2)]
+def _parquet(path: Path, names: list[str], prediction: pa.DataType, stack: ExitStack) -> Write:
+    types = [pa.int64(), prediction, *[pa.float64()] * (len(names) - 2)]
     schema = pa.schema(list(zip(names, types, strict=True)))
     file = stack.enter_context(pq.ParquetWriter(path, schema))
 
-    def write(start: int, predictions: list[str], probabilities: np.ndarray) -> None:
+    def write(start: int, predictions: list[Any], probabilities: np.ndarray) -> None:
         rows = pa.array(range(start, start + len(predictions)), pa.int64())
-        columns = [rows, pa.array(predictions, pa.string()), *(pa.array(column) for column in probabilities.T)]
+        columns = [rows, pa.array(predictions, prediction), *(pa.array(column) for column in probabilities.T)]
         file.write_table(pa.Table.from_arrays(columns, schema=schema))
 
     return write

@@ -8,8 +8,9 @@ from typing import Any
 from ftjobs import statistics
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.fields import Hypothesis
-from ftjobs.reporting import hypotheses
+from ftjobs.reporting import hypotheses, vocabularies
 from ftjobs.reporting.evidence import Evidence, Run, Stage, Strategy
+from ftjobs.reporting.measures import measure_of
 from ftjobs.reporting.results import SEED
 
 #: Fields that say how a stage is run, not what comes of it.
@@ -58,40 +59,53 @@ def to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any
         return _encoder_to_ship(evidence, published)
     if not evidence.strategies:
         return _own_to_ship(evidence, published)
-    ranked = sorted(evidence.strategies, key=lambda one: (-mean(one.selection_accuracy), _effort(evidence, one)))
+    ranked = sorted(evidence.strategies, key=lambda one: (one.rank, _effort(evidence, one)))
     chosen = ranked[0]
-    position = max(range(len(chosen.runs)), key=lambda index: chosen.selection_accuracy[index])
-    run, right = chosen.runs[position], chosen.right[position]
-    interval = statistics.proportion_interval(int(right.sum()), len(right))
+    key, sign = chosen.measure.key, -1 if chosen.measure.graded else 1
+    position = max(range(len(chosen.runs)), key=lambda index: sign * chosen.selection[index])
+    run = chosen.runs[position]
     level = [one for other in ranked[1:] if (one := _level(chosen, other)) is not None]
     simplest = min([chosen, *(evidence.strategy(one["stage"]) for one in level)], key=lambda x: _effort(evidence, x))
     return {
         "kind": "classifier",
         "stage": chosen.name,
         "seed": run.seed,
-        "accuracy": run.metrics["accuracy"],
-        "interval": [interval.low, interval.high],
+        key: run.metrics[key],
+        "interval": _interval(chosen, position),
         "chosen_on": chosen.selected_on,
-        "selection_accuracy": {"stage": mean(chosen.selection_accuracy), "seed": chosen.selection_accuracy[position]},
+        f"selection_{key}": {"stage": mean(chosen.selection), "seed": chosen.selection[position]},
         "level_with": level,
         "simplest_of_these": simplest.name,
         "artifact": published[f"{chosen.name}/seed-{run.seed}"].key,
     }
 
 
+def _interval(chosen: Strategy, position: int) -> list[float]:
+    """Of one seed's accuracy, or mean squared error."""
+    if chosen.measure.graded:
+        found = statistics.score_interval(-chosen.scores[[position]], seed=SEED)  # of one seed, so above 0
+    else:
+        right = chosen.right[position]
+        found = statistics.proportion_interval(int(right.sum()), len(right))
+    return [found.low, found.high]
+
+
 def _encoder_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
-    """The one with the lowest loss on the job's held-out texts; those of corpora differ from stage to stage."""
-    stage, run = min(
-        ((stage, run) for stage in evidence.adaptations for run in stage.runs),
-        key=lambda x: _of_task(x[1], "loss"),
-    )
+    """That of the lowest loss on the job's held-out texts, not on corpora, which differ; of encoders with different
+    vocabularies, that of the fewest bits per character."""
+    found = [(stage, run, _of_task(run, "loss")) for stage in evidence.adaptations for run in stage.runs]
+    bits = [vocabularies.bits(evidence, stage, run.metrics["best"]["loss"]) for stage, run, _ in found]
+    comparable = [loss if one is None else one for one, (*_, loss) in zip(bits, found, strict=True)]
+    chosen = min(range(len(found)), key=lambda index: (bits[index] is None, comparable[index]))
+    stage, run, _ = found[chosen]
     return {
         "kind": "encoder",
         "stage": stage.name,
         "seed": run.seed,
-        "chosen_on": evidence.selected_on,
+        "chosen_on": evidence.selected_on if "task_loss" in run.metrics["best"] else run.metrics["evaluated_on"],
         "loss": _of_task(run, "loss"),
         "perplexity": _of_task(run, "perplexity"),
+        **({} if bits[chosen] is None else {"bits_per_character": bits[chosen]}),
         "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
     }
 
@@ -104,12 +118,15 @@ def _of_task(run: Run, figure: str) -> float:
 def _own_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
     """The first stage: with data of their own, which differ, there is nothing to choose by."""
     stage = evidence.intermediate[0]
-    run = max(stage.runs, key=lambda run: run.best[run.metrics["selected_on"]]["accuracy"])
+    measure = measure_of(stage.label_type)
+    sign = -1 if measure.graded else 1
+    run = max(stage.runs, key=lambda run: sign * run.best[run.metrics["selected_on"]][measure.key])
     return {
         "kind": "classifier of its own data",
         "stage": stage.name,
         "seed": run.seed,
-        "accuracy": run.metrics["accuracy"],
+        measure.key: run.metrics[measure.key],
+        "label_type": stage.label_type,
         "chosen_on": run.metrics["selected_on"],
         "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
     }
@@ -117,7 +134,7 @@ def _own_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str
 
 def _level(chosen: Strategy, other: Strategy) -> dict[str, Any] | None:
     """The difference between two strategies, if the test rows cannot tell them apart."""
-    found = statistics.compare(chosen.right, other.right, seed=SEED)
+    found = statistics.compare(chosen.scores, other.scores, seed=SEED, graded=chosen.measure.graded)
     if not found.interval.low <= 0 <= found.interval.high:
         return None
     return {
@@ -143,7 +160,7 @@ def _twin(evidence: Evidence, one: Strategy) -> Strategy | None:
     plain = [
         other for other in evidence.strategies if not evidence.is_adapted(other.name) and _frozen(other) == _frozen(one)
     ]
-    return min(plain, key=lambda other: (len(_differences(one, other)), -mean(other.selection_accuracy)), default=None)
+    return min(plain, key=lambda other: (len(_differences(one, other)), other.rank), default=None)
 
 
 def _differences(one: Stage, other: Stage) -> list[str]:

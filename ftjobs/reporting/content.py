@@ -39,7 +39,9 @@ def content(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any
         "calibration": quality.calibration(evidence),
         "disagreements": disagreements.disagreements(evidence),
         "data": {
-            key: evidence.summary[key] for key in ("classes", "rows", "labels", "overlap", "text_columns", "tokens")
+            key: evidence.summary[key]
+            for key in ("classes", "rows", "labels", "overlap", "text_columns", "tokens", "label_type")
+            if key in evidence.summary
         },
         "what_was_run": provenance.what_was_run(evidence, published),
     }

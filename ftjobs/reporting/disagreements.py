@@ -24,6 +24,10 @@ def disagreements(evidence: Evidence) -> dict[str, Any]:
     """
     if not evidence.strategies:
         return {"kind": "none", "rows": 0, "examples": []}
+    if evidence.label_type == "float":
+        return _of_numbers(evidence)
+    if evidence.label_type == "multi":
+        return _of_sets(evidence)
     means = [_mean_probabilities(one) for one in evidence.strategies]
     if len(means) == 1:
         wrong = np.logical_not(evidence.strategies[0].right.any(axis=0))
@@ -55,14 +59,9 @@ def _chosen(
 def _example(evidence: Evidence, row: int, means: list[np.ndarray]) -> dict[str, Any]:
     test, classes = evidence.data.splits["test"], evidence.data.classes
     assert test.labels is not None
-    texts = [test.texts[row]] if test.pairs is None else [test.texts[row], test.pairs[row]]
     label = int(test.labels[row])
     return {
-        "id": int(test.ids[row]),
-        "texts": [text[:CHARACTERS] for text in texts],
-        "characters": [len(text) for text in texts],
-        "label": classes[label],
-        "in_training": bool(evidence.in_training[row]),
+        **_row(evidence, row, classes[label]),
         "strategies": [
             {
                 "stage": one.name,
@@ -73,6 +72,76 @@ def _example(evidence: Evidence, row: int, means: list[np.ndarray]) -> dict[str,
             for one, mean in zip(evidence.strategies, means, strict=True)
         ],
     }
+
+
+def _row(evidence: Evidence, row: int, label: str) -> dict[str, Any]:
+    """What there is to say of a test row before any strategy has its say."""
+    test = evidence.data.splits["test"]
+    texts = [test.texts[row]] if test.pairs is None else [test.texts[row], test.pairs[row]]
+    return {
+        "id": int(test.ids[row]),
+        "texts": [text[:CHARACTERS] for text in texts],
+        "characters": [len(text) for text in texts],
+        "label": label,
+        "in_training": bool(evidence.in_training[row]),
+    }
+
+
+def _of_numbers(evidence: Evidence) -> dict[str, Any]:
+    """The rows on which mean predictions are furthest apart; with a single strategy those with the largest error."""
+    labels = evidence.strategies[0].labels
+    means = np.stack([one.predictions.mean(axis=0) for one in evidence.strategies])
+    kind = "disagreements" if len(means) > 1 else "errors"
+    apart = np.ptp(means, axis=0) if len(means) > 1 else np.abs(means[0] - labels)
+    rows = np.argsort(-apart, kind="stable")[:ROWS]
+    examples = [
+        {
+            **_row(evidence, int(row), f"{labels[row]:.4g}"),
+            "strategies": [
+                {
+                    "stage": one.name,
+                    "predictions": [f"{value:.4g}" for value in one.predictions[:, row]],
+                    "right": None,
+                    "error": round(float(np.abs(one.predictions[:, row] - labels[row]).mean()), 4),
+                }
+                for one in evidence.strategies
+            ],
+        }
+        for row in rows
+    ]
+    return {"kind": kind, "rows": len(labels), "examples": examples}
+
+
+def _of_sets(evidence: Evidence) -> dict[str, Any]:
+    """The rows on which strategies predict other labels, those with most labels apart first; with a single strategy
+    those that it gets wrong with every seed."""
+    strategies, classes = evidence.strategies, evidence.data.classes
+    shares = np.stack([one.predictions.mean(axis=0) for one in strategies])  # (strategies, N, C), of seeds
+    votes = shares >= 0.5
+    wrong = np.abs(shares - strategies[0].labels).sum(axis=(0, 2))
+    if len(strategies) > 1:
+        kind, apart = "disagreements", (votes != votes[0]).any(axis=0).sum(axis=1).astype(np.float64)
+    else:
+        kind, apart = "errors", np.where(strategies[0].right.any(axis=0), 0.0, wrong)
+    order = np.lexsort((-wrong, -apart))
+    rows = [int(row) for row in order if apart[row] > 0]
+
+    def names(flags: np.ndarray) -> str:
+        return ", ".join(name for name, flag in zip(classes, flags, strict=True) if flag) or "no label"
+
+    examples = []
+    for row in rows[:ROWS]:
+        said = [
+            {
+                "stage": one.name,
+                "predictions": [names(flags) for flags in one.predictions[:, row]],
+                "right": int(one.right[:, row].sum()),
+                "labels_right": round(float((one.predictions[:, row] == one.labels[row]).mean()), 4),
+            }
+            for one in strategies
+        ]
+        examples.append({**_row(evidence, row, names(strategies[0].labels[row])), "strategies": said})
+    return {"kind": kind, "rows": len(rows), "examples": examples}
 
 
 def _mean_probabilities(strategy: Strategy) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ftjobs.data import prepared
+from ftjobs.data.labels import encode_sets
 from ftjobs.data.prepared import PreparedData
 from ftjobs.data.splits import seen, text_keys
 from ftjobs.errors import CorruptArtifact
+from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.plan import Report
+from ftjobs.reporting.measures import Accuracy, measure_of
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,27 @@ class Strategy(Stage):
     """A `classify` stage, with what it predicted for every test row."""
 
     predictions: np.ndarray
-    """int32 (S, N): index of the predicted class, per seed and test row."""
+    """int32 (S, N): index of the predicted class, per seed and test row; or float64 (S, N), or uint8 (S, N, C)."""
     labels: np.ndarray
-    """int64 (N,): index of the true class."""
+    """int64 (N,): index of the true class; or float64 (N,), or uint8 (N, C)."""
     classes: list[str]
+    label_type: LabelType = "class"
 
     @cached_property
     def right(self) -> np.ndarray:
-        """bool (S, N): whether the prediction is the label."""
-        return np.asarray(self.predictions == self.labels)
+        """bool (S, N): whether the prediction is the label; of several labels, whether every one is."""
+        return right(self.predictions, self.labels)
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """float (S, N) or bool: what strategies are compared by, whose mean is higher the better: right or wrong, and
+        of numbers the squared error with a minus sign."""
+        return -((self.predictions - self.labels) ** 2) if self.label_type == "float" else self.right
+
+    @property
+    def measure(self) -> Accuracy:
+        """What it is compared by."""
+        return measure_of(self.label_type)
 
     @property
     def selected_on(self) -> str:
@@ -98,9 +114,14 @@ class Strategy(Stage):
         return str(self.runs[0].metrics["selected_on"])
 
     @property
-    def selection_accuracy(self) -> list[float]:
-        """Accuracy of the published epoch on the split that it was chosen on, per seed."""
-        return [run.best[self.selected_on]["accuracy"] for run in self.runs]
+    def selection(self) -> list[float]:
+        """Accuracy, or mean squared error, of the published epoch on the split that it was chosen on, per seed."""
+        return [run.best[self.selected_on][self.measure.key] for run in self.runs]
+
+    @property
+    def rank(self) -> float:
+        """What strategies are ordered by before the test rows have a say: the lower the better."""
+        return mean(self.selection) * (1 if self.label_type == "float" else -1)
 
     def probabilities(self) -> Iterator[np.ndarray]:
         """Per seed, float32 (N, C). Read one after the other: all of them together may not fit into memory."""
@@ -115,8 +136,13 @@ class Intermediate(Stage):
     data: PreparedData
     summary: dict[str, Any]
     """What the stage that brought the data found out about it."""
-    right: np.ndarray
-    """bool (S, M): whether the prediction is the label, per seed and row of its own test split."""
+    predictions: np.ndarray
+    """As a `Strategy` has them, per seed and row of its own test split."""
+
+    @property
+    def label_type(self) -> LabelType:
+        """What its labels are."""
+        return self.data.label_type
 
 
 @dataclass(frozen=True)
@@ -135,6 +161,16 @@ class Evidence:
     def seeds(self) -> list[int]:
         """The job's seeds."""
         return list(self.report.job["seeds"])
+
+    @property
+    def label_type(self) -> LabelType:
+        """What the job's labels are."""
+        return self.data.label_type
+
+    @property
+    def measure(self) -> Accuracy:
+        """What strategies are compared by."""
+        return measure_of(self.label_type)
 
     @property
     def selected_on(self) -> str:
@@ -189,63 +225,20 @@ def read(report: Report, inputs: dict[str, Path]) -> Evidence:
         predictions = np.stack([_predicted(name, run, data) for run in runs])
         labels = data.splits["test"].labels
         assert labels is not None, "the job file's checks let no classify stage through without labels"
-        strategies.append(Strategy(name, settings, runs, predictions, labels, data.classes))
+        strategies.append(Strategy(name, settings, runs, predictions, labels, data.classes, data.label_type))
     return Evidence(report, data, prepared.read_summary(folder), strategies, adaptations, intermediate)
 
 
 def _intermediate(name: str, settings: dict[str, Any], runs: list[Run], folder: Path) -> Intermediate:
     data = prepared.read(folder)
-    right = np.stack([_predicted(name, run, data) == data.splits["test"].labels for run in runs])
-    return Intermediate(name, settings, runs, data, prepared.read_summary(folder), right)
+    predictions = np.stack([_predicted(name, run, data) for run in runs])
+    return Intermediate(name, settings, runs, data, prepared.read_summary(folder), predictions)
 
 
-def write_predictions(evidence: Evidence, path: Path) -> None:
-    """`predictions.parquet`: one row per test example, stage and seed, a row group per stage and seed.
-
-    Columns: `id` (int64, as in the prepared data), `stage`, `seed`, `label`, `prediction` (class names) and
-    `probabilities` (float32, in the order of the classes in `report.json`).
-    """
-    names = pa.dictionary(pa.int32(), pa.string())
-    schema = pa.schema(
-        {
-            "id": pa.int64(),
-            "stage": names,
-            "seed": pa.int64(),
-            "label": names,
-            "prediction": names,
-            "probabilities": pa.list_(pa.float32()),
-        }
-    )
-    classes = pa.array(evidence.data.classes, pa.string())
-    coded = {
-        "id": "DELTA_BINARY_PACKED",
-        "seed": "DELTA_BINARY_PACKED",
-        "probabilities.list.element": "BYTE_STREAM_SPLIT",
-    }
-    with pq.ParquetWriter(
-        path,
-        schema,
-        compression="zstd",
-        use_dictionary=["stage", "label", "prediction"],
-        column_encoding=coded,
-    ) as writer:
-        for strategy in evidence.strategies:
-            rows = len(strategy.labels)
-            stage = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([strategy.name]))
-            label = pa.DictionaryArray.from_arrays(pa.array(strategy.labels.astype(np.int32)), classes)
-            offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * len(classes))
-            for run, predicted, found in zip(
-                strategy.runs, strategy.predictions, strategy.probabilities(), strict=True
-            ):
-                columns = [
-                    pa.array(evidence.data.splits["test"].ids),
-                    stage,
-                    pa.array(np.full(rows, run.seed, np.int64)),
-                    label,
-                    pa.DictionaryArray.from_arrays(pa.array(predicted), classes),
-                    pa.ListArray.from_arrays(offsets, pa.array(found.reshape(-1))),
-                ]
-                writer.write_table(pa.table(columns, schema=schema), row_group_size=max(rows, 1))
+def right(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """bool (S, N): whether a prediction is the label, or each of several labels."""
+    same: np.ndarray = np.equal(predictions, labels)
+    return np.asarray(same.all(axis=-1)) if labels.ndim == 2 else same
 
 
 def _run(folder: Path, seed: int) -> Run:
@@ -261,13 +254,17 @@ def _predictions(run: Run) -> pa.Table:
 
 
 def _predicted(stage: str, run: Run, data: PreparedData) -> np.ndarray:
-    """int32 (N,): the predicted classes of one run."""
+    """The predictions of one run: int32 (N,), classes; float64 (N,), numbers; or uint8 (N, C), labels."""
     table = _predictions(run)
     if not np.array_equal(table["id"].to_numpy(), data.splits["test"].ids):
         raise CorruptArtifact(
             f"{stage} seed {run.seed}: predictions.parquet is not about the test rows that `prepare` published; "
             "run `ftjobs verify`, and the stage again"
         )
+    if data.label_type == "float":
+        return np.asarray(table["prediction"].to_numpy(), dtype=np.float64)
+    if data.label_type == "multi":
+        return encode_sets(table["prediction"].to_pylist(), data.classes)
     found = pc.index_in(table["prediction"], value_set=pa.array(data.classes, pa.string()))
     return np.asarray(found.to_numpy(), dtype=np.int32)
 

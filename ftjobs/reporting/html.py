@@ -79,6 +79,8 @@ def _plain(text: str) -> str:
 def _mark(strategy: dict[str, Any]) -> tuple[str, str, str]:
     """Class, sign and words for how many seeds of a strategy are right."""
     right, seeds = strategy["right"], len(strategy["predictions"])
+    if right is None:  # a number is not right or wrong
+        return "mixed", "≈", "predicted"
     if right == seeds:
         return "right", "✓", "right"
     return ("wrong", "✗", "wrong") if right == 0 else ("mixed", "±", f"right with {right} of {seeds} seeds")

@@ -23,8 +23,9 @@ def compared(evidence: Evidence, hypotheses: list[Hypothesis]) -> list[dict[str,
     """Each hypothesis with difference, interval, p-values and verdict; adjusted as one family."""
     found = []
     for hypothesis in hypotheses:
-        first, second = evidence.strategy(hypothesis.better).right, evidence.strategy(hypothesis.worse).right
-        found.append(statistics.compare(first, second, margin=hypothesis.by, seed=SEED))
+        first, second = evidence.strategy(hypothesis.better).scores, evidence.strategy(hypothesis.worse).scores
+        graded = evidence.measure.graded
+        found.append(statistics.compare(first, second, margin=hypothesis.by, seed=SEED, graded=graded))
     adjusted = statistics.holm([one.p_value for one in found])
     return [
         _entry(evidence, hypothesis, comparison, p, len(hypotheses))
@@ -40,8 +41,10 @@ def _entry(
     needed = None
     if verdict == "undecided":
         # Each of a family has its share of the level (Bonferroni), a little less than Holm leaves it.
-        estimate = statistics.needed(better.right, worse.right, margin=hypothesis.by, alpha=ALPHA / family)
-        seeds, examples = better.right.shape
+        estimate = statistics.needed(
+            better.scores, worse.scores, margin=hypothesis.by, alpha=ALPHA / family, graded=evidence.measure.graded
+        )
+        seeds, examples = better.scores.shape
         needed = {"more_seeds": _more(estimate.seeds, seeds), "more_examples": _more(estimate.examples, examples)}
     margin = f" by {hypothesis.by:g}" if hypothesis.by else ""
     return {
@@ -56,8 +59,8 @@ def _entry(
         "verdict": verdict,
         "needed": needed,
         "seeds": {
-            str(seed): _mcnemar(first, second)
-            for seed, first, second in zip(evidence.seeds, better.right, worse.right, strict=True)
+            str(seed): _signed_rank(first, second) if evidence.measure.graded else _mcnemar(first, second)
+            for seed, first, second in zip(evidence.seeds, better.scores, worse.scores, strict=True)
         },
     }
 
@@ -74,5 +77,16 @@ def _mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         "difference": float(first.mean() - second.mean()),
         "only_better": found.only_first,
         "only_worse": found.only_second,
+        "p_value": found.p_value,
+    }
+
+
+def _signed_rank(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """One seed, of numbers: the difference, the rows that either is nearer to, and Wilcoxon's signed-rank p-value."""
+    found = statistics.signed_rank(first, second)
+    return {
+        "difference": float(first.mean() - second.mean()),
+        "only_better": found.first_higher,
+        "only_worse": found.second_higher,
         "p_value": found.p_value,
     }

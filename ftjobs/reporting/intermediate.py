@@ -6,7 +6,8 @@ from typing import Any
 
 from ftjobs.data.splits import overlap, seen, text_keys
 from ftjobs.reporting.evidence import Evidence, Intermediate, Strategy
-from ftjobs.reporting.results import accuracy, cost, spread
+from ftjobs.reporting.measures import measure_of
+from ftjobs.reporting.results import compared, cost, spread
 
 
 def intermediate(evidence: Evidence) -> list[dict[str, Any]]:
@@ -19,6 +20,8 @@ def intermediate(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def _entry(evidence: Evidence, one: Intermediate) -> dict[str, Any]:
+    measure, labels = measure_of(one.label_type), one.data.splits["test"].labels
+    assert labels is not None, "the job file's checks let no classify stage through without labels"
     readers = [strategy for strategy in evidence.strategies if one.name in evidence.lineage(strategy.name)]
     return {
         "stage": one.name,
@@ -26,8 +29,9 @@ def _entry(evidence: Evidence, one: Intermediate) -> dict[str, Any]:
         "rows": one.summary["rows"],
         "classes": one.data.classes,
         "provenance": one.summary["provenance"],
-        "accuracy": accuracy(one),
-        "f1": spread(one.figures("f1")),
+        "label_type": one.label_type,
+        measure.key: compared(one, labels),
+        **{name: spread(one.figures(name)) for name, _ in measure.others},
         "best_epochs": one.figures("best_epoch"),
         "selected_on": one.runs[0].metrics["selected_on"],
         "cost": cost(one),
@@ -43,8 +47,8 @@ def _overlap(evidence: Evidence, one: Intermediate, readers: list[Strategy]) -> 
         **overlap(train, test),
         "accuracy": {
             strategy.name: {
-                "in_training": float(strategy.right[:, rows].mean()) if rows.any() else None,
-                "new": float(strategy.right[:, ~rows].mean()) if not rows.all() else None,
+                "in_training": abs(float(strategy.scores[:, rows].mean())) if rows.any() else None,
+                "new": abs(float(strategy.scores[:, ~rows].mean())) if not rows.all() else None,
             }
             for strategy in readers
         },

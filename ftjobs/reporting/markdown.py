@@ -114,4 +114,8 @@ def votes(strategy: dict[str, Any]) -> str:
     counts = Counter(strategy["predictions"]).most_common()
     one = len(strategy["predictions"]) == 1
     said = [softly_cut(name, 40) if one else f"{softly_cut(name, 40)} {TIMES}{number}" for name, number in counts]
+    if "error" in strategy:
+        return f"{', '.join(said)} (off by {strategy['error']:.3g})"
+    if "labels_right" in strategy:
+        return f"{', '.join(said)} ({percent(strategy['labels_right'], 0)} % of labels right)"
     return f"{', '.join(said)} ({percent(strategy['label_probability'], 0)} %)"

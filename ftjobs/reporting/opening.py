@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.reporting.document import Block, Command, Prose
-from ftjobs.reporting.phrases import code, count, interval, listed, p_sentence, percent, point_interval, points, roughly
+from ftjobs.reporting.measures import measure, measure_of
+from ftjobs.reporting.phrases import code, count, listed, p_sentence, roughly
 
 #: Comparisons that a headline names one by one.
 _NAMED = 3
@@ -24,7 +25,7 @@ def headline(content: dict[str, Any]) -> str:
         verdict = next(iter(groups))
         if verdict == "undecided":
             return f"Whether {what} pays is undecided"
-        return f"{_capital(what)} {_PREDICATES[verdict]}{_by(contrasts)}"
+        return f"{_capital(what)} {_PREDICATES[verdict]}{_by(content, contrasts)}"
     if len(contrasts) > _NAMED:
         parts = [f"{_PREDICATES[verdict]} in {len(found)}" for verdict, found in groups.items()]
         return f"Of {len(contrasts)} comparisons, {what} {listed(parts)}"
@@ -40,8 +41,8 @@ def _capital(words: str) -> str:
 
 def lead(content: dict[str, Any]) -> list[str]:
     """What the headline rests on: a paragraph for each comparison that asks whether adapting pays."""
-    accuracy = {row["stage"]: row["accuracy"]["mean"] for row in content["results"]}
-    paragraphs = [_contrast(content, one, accuracy) for one in content["does_adapting_pay"][:_NAMED]]
+    figures = {row["stage"]: row[measure(content).key]["mean"] for row in content["results"]}
+    paragraphs = [_contrast(content, one, figures) for one in content["does_adapting_pay"][:_NAMED]]
     more = len(content["does_adapting_pay"]) - _NAMED
     if more > 0:
         paragraphs.append(f"{count(more, 'more comparison')} of this kind: see Hypotheses, or `report.json`.")
@@ -56,18 +57,16 @@ def ship(content: dict[str, Any]) -> list[Block]:
     name = f"{code(chosen['stage'])}, seed {chosen['seed']}"
     pull = Command([f'ftjobs pull "${{FTJOBS_STORE:-runs}}/{chosen["artifact"]}" {chosen["stage"]}'])
     if chosen["kind"] == "encoder":
-        text = (
-            f"**Take {name}:** the lowest loss on the held-out texts of the {chosen['chosen_on']} split "
-            f"({chosen['loss']:.3f}, perplexity {chosen['perplexity']:.1f})."
-        )
+        texts = f"the held-out texts of the {chosen['chosen_on']} split"
+        lowest = f"the lowest loss on {texts} ({chosen['loss']:.3f}, "
+        if "bits_per_character" in chosen:
+            lowest = f"the fewest bits per character on {texts} ({chosen['bits_per_character']:.3f}, "
+        text = f"**Take {name}:** {lowest}perplexity {chosen['perplexity']:.1f})."
         return [Prose(text), pull]
     if chosen["kind"] == "classifier of its own data":
-        text = f"**Take {name}.** It is right on **{percent(chosen['accuracy'])} %** of the test rows of its own data."
-        return [Prose(text), pull]
-    what = (
-        f"**Ship {name}.** It is right on **{percent(chosen['accuracy'])} %** of the test rows (95 % interval "
-        f"{interval(*chosen['interval'])} %)."
-    )
+        own = measure_of(chosen["label_type"])
+        return [Prose(f"**Take {name}.** It {own.level(chosen[own.key])} of its own data."), pull]
+    what = f"**Ship {name}.** {measure(content).level_strong(chosen[measure(content).key], chosen['interval'])}"
     return [Prose(what), Prose(f"{_how_chosen(content, chosen)} {_level(content, chosen)}"), pull]
 
 
@@ -83,26 +82,24 @@ def needed(estimate: dict[str, Any] | None) -> str:
     return f"about {' or '.join(parts)}" if parts else ""
 
 
-def _by(contrasts: list[dict[str, Any]]) -> str:
+def _by(content: dict[str, Any], contrasts: list[dict[str, Any]]) -> str:
     """The size of the effect, or of several the range that they span."""
     low, high = (f(one["difference"] for one in contrasts) for f in (min, max))
-    if len(contrasts) == 1 or round(low, 3) == round(high, 3):
-        return f": {points(low, 1)} points of accuracy"
-    return f": {points(low, 1)} to {points(high, 1)} points of accuracy"
+    return f": {measure(content).gain(low, high)}"
 
 
-def _contrast(content: dict[str, Any], one: dict[str, Any], accuracy: dict[str, float]) -> str:
+def _contrast(content: dict[str, Any], one: dict[str, Any], figures: dict[str, float]) -> str:
+    by = measure(content)
     better, worse = code(one["better"]), code(one["worse"])
-    margin = f" by more than {percent(one['margin'], 1)} points" if one["margin"] else ""
+    margin = f" by more than {by.amount(one['margin'])}" if one["margin"] else ""
     said = {
         "supported": f"**{better} beats {worse}{margin}**",
         "contradicted": f"**{better} does not beat {worse}{margin}**",
         "undecided": f"**It is open whether {better} beats {worse}{margin}**",
     }[one["verdict"]]
     text = (
-        f"{said}: {percent(accuracy[one['better']])} against {percent(accuracy[one['worse']])} % of the test rows "
-        f"right, {points(one['difference'])} points (95 % interval {point_interval(*one['interval'])}; "
-        f"{p_sentence(one['adjusted_p_value'])})."
+        f"{said}: {by.against(figures[one['better']], figures[one['worse']], one['difference'])} (95 % interval "
+        f"{by.difference_interval(*one['interval'])}; {p_sentence(one['adjusted_p_value'])})."
     )
     if estimate := needed(one["needed"]):
         text += f" To decide it would likely take {estimate}."
@@ -118,14 +115,15 @@ def _contrast(content: dict[str, Any], one: dict[str, Any], accuracy: dict[str, 
 def _headline_without_contrast(content: dict[str, Any]) -> str:
     if not content["results"] and not content["adaptation"]:
         best = content["intermediate"][0]
-        return f"{code(best['stage'])} is right on {percent(best['accuracy']['mean'], 1)} % of its own test rows"
+        own = measure_of(best["label_type"])
+        return f"{code(best['stage'])} {own.level(best[own.key]['mean'], 1)} of its own data"
     if not content["results"]:
         best = next(row for row in content["adaptation"] if row["stage"] == content["to_ship"]["stage"])
         measured = best["task"] or best
         before, after = measured["before"]["perplexity"], measured["after"]["perplexity"]["mean"]
         return f"Adapting takes perplexity on held-out text from {before:,.1f} to {after:,.1f}"
     best = next(row for row in content["results"] if row["stage"] == content["to_ship"]["stage"])
-    return f"{code(best['stage'])} is right on {percent(best['accuracy']['mean'], 1)} % of the test rows"
+    return f"{code(best['stage'])} {measure(content).level(best[measure(content).key]['mean'], 1)}"
 
 
 def _lead_without_contrast(content: dict[str, Any]) -> list[str]:
@@ -142,17 +140,18 @@ def _lead_without_contrast(content: dict[str, Any]) -> list[str]:
 
 def _how_chosen(content: dict[str, Any], chosen: dict[str, Any]) -> str:
     split = chosen["chosen_on"]
-    several = len(content["results"]) > 1
-    stage, seed = chosen["selection_accuracy"]["stage"], chosen["selection_accuracy"]["seed"]
+    several, by = len(content["results"]) > 1, measure(content)
+    stage, seed = (chosen[f"selection_{by.key}"][of] for of in ("stage", "seed"))
     reasons = []
     if several:
-        mean = "highest mean over seeds" if len(content["seeds"]) > 1 else "highest"
-        reasons.append(f"of all strategies it has the {mean} ({percent(stage)} %)")
+        extreme = "lowest" if by.graded else "highest"
+        mean = f"{extreme} mean over seeds" if len(content["seeds"]) > 1 else extreme
+        reasons.append(f"of all strategies it has the {mean} ({by.with_unit(stage)})")
     if len(content["seeds"]) > 1:
-        reasons.append(f"of its seeds seed {chosen['seed']} is best ({percent(seed)} %)")
+        reasons.append(f"of its seeds seed {chosen['seed']} is best ({by.with_unit(seed)})")
     if not reasons:
         return "It is the only one."
-    said = f"Chosen by accuracy on the {split} split: {', '.join(reasons)}."
+    said = f"Chosen by {by.name} on the {split} split: {', '.join(reasons)}."
     if split == "test":
         return f"{said} There is no validation split, so **the test rows chose it and its figure flatters it.**"
     return f"{said} The test rows had no say."
@@ -161,20 +160,21 @@ def _how_chosen(content: dict[str, Any], chosen: dict[str, Any]) -> str:
 def _level(content: dict[str, Any], chosen: dict[str, Any]) -> str:
     if len(content["results"]) == 1:
         return ""
-    level = chosen["level_with"]
+    level, by = chosen["level_with"], measure(content)
     if not level:
         return "No other strategy is level with it: the 95 % interval of every difference excludes zero."
     named = [
-        f"{code(one['stage'])} ({points(one['difference'])}, {point_interval(*one['interval'])})" for one in level[:4]
+        f"{code(one['stage'])} ({by.difference(one['difference'])}, {by.difference_interval(*one['interval'])})"
+        for one in level[:4]
     ]
     more = [f"{len(level) - 4} more"] if len(level) > 4 else []
     text = f"**The test rows cannot tell it from {listed(named + more)}.**"
     simplest = chosen["simplest_of_these"]
     if simplest != chosen["stage"]:
         (instead,) = [one for one in level if one["stage"] == simplest]
-        cost = f"{percent(instead['difference'], 1)} points" if instead["difference"] > 0 else "nothing"
+        cost = by.amount(instead["difference"]) if instead["difference"] > 0 else "nothing"
         return (
             f"{text} Of these {code(simplest)} is the simplest to train: to ship that one costs {cost} in these runs, "
-            f"and may cost up to {percent(instead['interval'][1], 1)}."
+            f"and may cost up to {by.figure(instead['interval'][1], 1)}."
         )
     return f"{text} Of these it is also the simplest to train."

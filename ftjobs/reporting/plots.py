@@ -9,6 +9,7 @@ import numpy as np
 
 from ftjobs.reporting import matrices
 from ftjobs.reporting.drawing import FAINT, INK, MOST_COLOURS, PALETTE, PAPER, Drawn, blank, finished, look, style
+from ftjobs.reporting.measures import Accuracy, measure
 from ftjobs.reporting.phrases import softly_cut
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def draw(plot: Plot, content: dict[str, Any]) -> Drawn:
 
 def _results(content: dict[str, Any]) -> Figure:
     """Accuracy of every strategy with its interval; single seeds; the majority class; what was published."""
-    rows = content["results"]
+    rows, by = content["results"], measure(content)
     figure, (axes,) = blank(1.1 + 0.34 * len(rows))
     names = [row["stage"] for row in rows]
     labelled: set[str] = set()
@@ -41,15 +42,15 @@ def _results(content: dict[str, Any]) -> Figure:
         return label if fresh else "_"
 
     for place, row in enumerate(rows):
-        accuracy, colour = row["accuracy"], PALETTE[1] if row["adapted"] else PALETTE[0]
+        found, colour = row[by.key], PALETTE[1] if row["adapted"] else PALETTE[0]
         what = "on the adapted encoder" if row["adapted"] else "on the encoder as it came"
-        low, high = (100 * edge for edge in accuracy["interval"])
+        low, high = (by.scale * edge for edge in found["interval"])
         axes.plot([low, high], [place, place], color=colour, linewidth=2.2, zorder=2)
         if len(row["seeds"]) > 1:
-            seeds = [100 * one["accuracy"] for one in row["seeds"].values()]
+            seeds = [by.scale * one[by.key] for one in row["seeds"].values()]
             axes.plot(seeds, [place] * len(seeds), "o", color=colour, markersize=3.5, alpha=0.45, zorder=3)
         marker = "s" if row["adapted"] else "o"
-        axes.plot(100 * accuracy["mean"], place, marker, color=colour, markersize=7.5, label=once(what), zorder=4)
+        axes.plot(by.scale * found["mean"], place, marker, color=colour, markersize=7.5, label=once(what), zorder=4)
         if row["published"]:
             style: dict[str, Any] = {
                 "marker": "D",
@@ -59,17 +60,21 @@ def _results(content: dict[str, Any]) -> Figure:
                 "linestyle": "",
             }
             axes.plot(100 * row["published"]["accuracy"], place, label=once("published"), zorder=5, **style)
-    majority = _majority(content)
-    axes.axvline(100 * majority, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label="most frequent class", zorder=1)
+    level, what = _constant(content)
+    axes.axvline(by.scale * level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label=what, zorder=1)
     _names_on_the_left(axes, names)
-    axes.set_xlabel("test accuracy, %")
+    axes.set_xlabel(f"test {by.axis}")
     _legend(figure, axes)
     return figure
 
 
-def _majority(content: dict[str, Any]) -> float:
+def _constant(content: dict[str, Any]) -> tuple[float, str]:
+    """What always answering the same would reach, and what that answer is."""
+    for one in content["caveats"]:
+        if one["kind"] == "constant answer":
+            return one["figures"]["level"], one["figures"]["answer"]
     balance = content["data"]["labels"]["test"].values()
-    return float(max(balance) / sum(balance))
+    return float(max(balance) / sum(balance)), "most frequent class"
 
 
 def _hypotheses(content: dict[str, Any]) -> Figure:
@@ -77,18 +82,19 @@ def _hypotheses(content: dict[str, Any]) -> Figure:
     entries = [*content["hypotheses"], *(one for one in content["does_adapting_pay"] if not one["stated"])]
     long = any(len(one["hypothesis"]) > _LONG for one in entries)
     figure, (axes,) = blank(1.1 + (0.42 if long else 0.34) * len(entries))
+    by = measure(content)
     seen: set[str] = set()
     for place, one in enumerate(entries):
         marker, colour = _VERDICTS[one["verdict"]]
-        low, high = (100 * edge for edge in one["interval"])
+        low, high = (by.scale * edge for edge in one["interval"])
         axes.plot([low, high], [place, place], color=colour, linewidth=2.2, zorder=2)
         label = one["verdict"] if one["verdict"] not in seen else "_"
         seen.add(one["verdict"])
-        axes.plot(100 * one["difference"], place, marker, color=colour, markersize=7.5, label=label, zorder=3)
-        axes.plot(100 * one["margin"], place, "|", color=INK, markersize=13, markeredgewidth=1.2, zorder=1)
+        axes.plot(by.scale * one["difference"], place, marker, color=colour, markersize=7.5, label=label, zorder=3)
+        axes.plot(by.scale * one["margin"], place, "|", color=INK, markersize=13, markeredgewidth=1.2, zorder=1)
     axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
     _names_on_the_left(axes, [_on_two_lines(one["hypothesis"]) for one in entries])
-    axes.set_xlabel("difference in test accuracy, points")
+    axes.set_xlabel(by.difference_axis)
     _legend(figure, axes)
     return figure
 
@@ -96,8 +102,9 @@ def _hypotheses(content: dict[str, Any]) -> Figure:
 def _accuracy(content: dict[str, Any]) -> Figure:
     """Test accuracy by epoch, every strategy in one plot, with the epochs that were chosen."""
     figure, (axes,) = blank(3.9)
-    for row, drawn in _looks(content["results"]):
-        curves = [[100 * value for value in one["epochs"]["accuracy"]] for one in row["seeds"].values()]
+    by = measure(content)
+    for row, drawn in _looks(content["results"], by):
+        curves = [[by.scale * value for value in one["epochs"][by.key]] for one in row["seeds"].values()]
         _curve(axes, curves, drawn, row["stage"])
         if drawn["marker"]:
             chosen = [one["best_epoch"] for one in row["seeds"].values()]
@@ -109,14 +116,14 @@ def _accuracy(content: dict[str, Any]) -> Figure:
                 "linestyle": "",
             }
             axes.plot(chosen, heights, marker=drawn["marker"], color=drawn["color"], zorder=4, **edge)
-    axes.set_ylabel("test accuracy, %")
+    axes.set_ylabel(f"test {by.axis}")
     _by_epoch(figure, axes)
     return figure
 
 
 def _training_loss(content: dict[str, Any]) -> Figure:
     figure, (axes,) = blank(3.3)
-    for row, drawn in _looks(content["results"]):
+    for row, drawn in _looks(content["results"], measure(content)):
         training = [one["training"] for one in row["seeds"].values()]
         _curve(axes, [one["loss"] for one in training], drawn, row["stage"], [one["epoch"] for one in training])
     axes.set_ylabel("training loss")
@@ -178,12 +185,12 @@ def _side_by_side(curves: list[list[float]], epochs: Sequence[Sequence[float]]) 
     return longest, np.array(values)
 
 
-def _looks(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def _looks(rows: list[dict[str, Any]], by: Accuracy) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each strategy with its look. Where there are too many to tell apart, the most accurate get the colours."""
     if len(rows) <= MOST_COLOURS:
         yield from ((row, look(place)) for place, row in enumerate(rows))
         return
-    ranked = sorted(rows, key=lambda row: -row["accuracy"]["mean"])
+    ranked = sorted(rows, key=lambda row: row[by.key]["mean"] * (1 if by.graded else -1))
     for place, row in enumerate(ranked):
         label = row["stage"] if place < MOST_COLOURS else "_"
         if place == MOST_COLOURS:

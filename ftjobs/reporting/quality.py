@@ -14,7 +14,12 @@ BINS = 15
 
 
 def confusion(evidence: Evidence) -> list[dict[str, Any]]:
-    """Per strategy `counts`: rows by true class (outer) and predicted class (inner), all seeds together."""
+    """Per strategy `counts`: rows by true class (outer) and predicted class (inner), all seeds together.
+
+    Nothing where labels are numbers, or several at once.
+    """
+    if evidence.label_type != "class":
+        return []
     size = len(evidence.data.classes)
     return [
         {
@@ -32,7 +37,7 @@ def calibration(evidence: Evidence) -> list[dict[str, Any]]:
 
     `confidence` and `accuracy` are means of the bins that hold any prediction, `count` is how many each holds.
     """
-    return [_calibration(one) for one in evidence.strategies]
+    return [_calibration(one) for one in evidence.strategies if one.label_type == "class"]
 
 
 def _calibration(strategy: Strategy) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import numpy as np
 from ftjobs import statistics
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.reporting import reference, vocabularies
-from ftjobs.reporting.evidence import Evidence, Intermediate, Run, Stage, Strategy
+from ftjobs.reporting.evidence import Evidence, Intermediate, Run, Stage, Strategy, right
+from ftjobs.reporting.measures import measure_of
 from ftjobs.reporting.phrases import TIMES
 
 #: Of the bootstrap, so that a report is the same every time it is made.
@@ -75,14 +76,18 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None}
 
 
-def accuracy(strategy: Strategy | Intermediate) -> dict[str, Any]:
-    """Test accuracy: mean, s.d. over seeds, and the 95 % interval of the mean."""
-    if len(strategy.runs) == 1:
-        right = strategy.right[0]
-        found = statistics.proportion_interval(int(right.sum()), len(right))
+def compared(stage: Strategy | Intermediate, labels: np.ndarray) -> dict[str, Any]:
+    """Test accuracy, or mean squared error: mean, s.d. over seeds, and the 95 % interval of the mean."""
+    figures = spread(stage.figures(measure_of(stage.label_type).key))
+    if stage.label_type == "float":
+        found = statistics.score_interval((stage.predictions - labels) ** 2, seed=SEED)
+        return {**figures, "interval": [max(found.low, 0.0), found.high]}
+    rows = right(stage.predictions, labels)
+    if len(rows) == 1:
+        found = statistics.proportion_interval(int(rows[0].sum()), len(rows[0]))
     else:
-        found = statistics.mean_interval(strategy.right, seed=SEED)
-    return {**spread(strategy.figures("accuracy")), "interval": [found.low, found.high]}
+        found = statistics.mean_interval(rows, seed=SEED)
+    return {**figures, "interval": [found.low, found.high]}
 
 
 def cost(stage: Stage) -> dict[str, Any]:
@@ -106,29 +111,31 @@ def _device(timing: dict[str, Any]) -> str:
 
 
 def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
+    measure = strategy.measure
+    others = [name for name, _ in measure.others]
     return {
         "stage": strategy.name,
         "adapted": evidence.is_adapted(strategy.name),
         "frozen": strategy.settings["freeze_encoder"],
-        "accuracy": accuracy(strategy),
-        "f1": spread(strategy.figures("f1")),
+        measure.key: compared(strategy, strategy.labels),
+        **{name: spread(strategy.figures(name)) for name in others},
         "best_epochs": strategy.figures("best_epoch"),
-        "last_epoch_accuracy": spread(strategy.figures("last", "accuracy")),
+        f"last_epoch_{measure.key}": spread(strategy.figures("last", measure.key)),
         "selected_on": strategy.selected_on,
-        "selection_accuracy": spread(strategy.selection_accuracy),
+        f"selection_{measure.key}": spread(strategy.selection),
         **_parameters(strategy),
         **_stopping(strategy),
         "cost": cost(strategy),
         "seeds": {
             str(run.seed): {
-                **{key: run.metrics[key] for key in ("accuracy", "f1", "loss", "best_epoch", "last")},
-                "selection_accuracy": selected,
+                **{key: run.metrics[key] for key in (measure.key, *others, "loss", "best_epoch", "last")},
+                f"selection_{measure.key}": selected,
                 "training": _training_curve(run),
                 "epochs": {
-                    "accuracy": [record["test"]["accuracy"] for record in run.metrics["epochs"]],
+                    measure.key: [record["test"][measure.key] for record in run.metrics["epochs"]],
                 },
             }
-            for run, selected in zip(strategy.runs, strategy.selection_accuracy, strict=True)
+            for run, selected in zip(strategy.runs, strategy.selection, strict=True)
         },
     }
 

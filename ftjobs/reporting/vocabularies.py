@@ -31,6 +31,13 @@ def figures(evidence: Evidence) -> dict[str, dict[str, Any]]:
     return found
 
 
+def bits(evidence: Evidence, stage: Stage, loss: float) -> float | None:
+    """Bits per character of a loss that a stage was measured at; None where no stage of the job added words."""
+    extended = {one.name: one for one in evidence.adaptations if "vocabulary" in one.runs[0].metrics}
+    lengths = _held_out(evidence, stage, extended) if extended else None
+    return None if lengths is None else bits_per_character(loss, *lengths)
+
+
 def _held_out(evidence: Evidence, stage: Stage, extended: dict[str, Stage]) -> tuple[int, int] | None:
     """Pieces and characters of the texts that a stage was measured on; None where nobody counted them."""
     jobs = evidence.report.job["stages"]

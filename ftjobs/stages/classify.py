@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
@@ -17,11 +15,13 @@ from ftjobs.data.batching import LabelledExamples
 from ftjobs.data.tokenization import tokenize
 from ftjobs.device import training_device
 from ftjobs.jobfile.fields import Classify
+from ftjobs.jobfile.labeltypes import LOWEST
 from ftjobs.models import checkpoints, heads
 from ftjobs.progress import LOG
-from ftjobs.training import evaluation, features, lastlayer, lora, memory, tuning, vocabulary
+from ftjobs.training import evaluation, features, lastlayer, lora, memory, predictions, tuning, vocabulary
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.loop import train
+from ftjobs.training.objectives import LOSSES
 from ftjobs.training.session import Session
 from ftjobs.training.weighting import Weighting, of_classes
 
@@ -41,14 +41,15 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     folder = inputs["encoder"] / "model"
     tokenizer = checkpoints.load_tokenizer(folder)
     set_seed(seed)
-    model, new = heads.load_classifier(folder, data.classes)
+    model, new = heads.load_classifier(folder, data.classes, data.label_type)
     LOG.info("newly initialised, trained as head: %s", heads.new_modules(new))
     limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
     texts = {}
     for name, rows in data.splits.items():
         assert rows.labels is not None, "the job file's checks let no classify stage through without labels"
         tokens = tokenize(tokenizer, rows.texts, rows.pairs, limit)
-        texts[name] = LabelledExamples(tokens, rows.labels, tokenizer.pad_token_id)
+        labels = rows.labels if data.label_type == "class" else rows.labels.astype(np.float32)
+        texts[name] = LabelledExamples(tokens, labels, tokenizer.pad_token_id)
     truncated = {name: examples.tokens.truncated for name, examples in texts.items()}
     tuned = tuning.prepare(model, settings)
     lastlayer.keep_first_token(model)
@@ -56,15 +57,15 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     examples, frozen = _freeze(model, new, settings, texts, session)
     held_out = [name for name in ("validation", "test") if name in examples]
 
+    def measured(name: str, outputs: np.ndarray) -> dict[str, float]:
+        return measure.of(data.label_type)(outputs, np.asarray(data.splits[name].labels))
+
     def evaluate() -> dict[str, Any]:
-        return {
-            name: measure.classification(evaluation.logits(model, examples[name]), examples[name].labels)
-            for name in held_out
-        }
+        return {name: measured(name, evaluation.logits(model, examples[name])) for name in held_out}
 
     def score(found: dict[str, Any]) -> float:
         value: float = found[data.selection_split][settings.metric_for_best]
-        return -value if settings.metric_for_best == "loss" else value
+        return -value if settings.metric_for_best in LOWEST else value
 
     def training_mode() -> None:
         model.train()
@@ -84,7 +85,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
             examples["train"],
             settings,
             seed=seed,
-            loss=weighting.loss,
+            loss=LOSSES.get(data.label_type, weighting.loss),
             items=weighting.items,
             evaluate=evaluate,
             score=score,
@@ -98,9 +99,9 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     # From the model that is published, whole, and not from what the loop saw of it.
     test_logits = evaluation.logits(model, texts["test"])
     heads.save(model.cpu(), tokenizer, output / "model", {})
-    _write_predictions(data, test_logits, output / "predictions.parquet")
+    predictions.write(data, test_logits, output / "predictions.parquet")
     metrics = {
-        **measure.classification(test_logits, texts["test"].labels),
+        **measured("test", test_logits),
         "best_epoch": trained.best_epoch,
         "selected_on": data.selection_split,
         "last": trained.epochs[-1]["test"],
@@ -130,17 +131,3 @@ def _freeze(
         LOG.info("the head of `%s` needs more than one vector per text: no features kept", model.config.model_type)
         return texts, False
     return features.of_splits(model, texts, session.keeper, settings.mixed_precision), True
-
-
-def _write_predictions(data: prepared.PreparedData, logits: np.ndarray, path: Path) -> None:
-    """One row per test example: `id`, `label`, `prediction` (class names) and `probabilities` (float64, C)."""
-    rows = data.splits["test"]
-    probabilities = np.exp(measure.log_softmax(logits))
-    names = np.array(data.classes)
-    table = {
-        "id": pa.array(rows.ids),
-        "label": pa.array(names[rows.labels]),
-        "prediction": pa.array(names[logits.argmax(axis=1)]),
-        "probabilities": pa.array(list(probabilities)),
-    }
-    pq.write_table(pa.table(table), path)

@@ -10,7 +10,7 @@ import yaml
 
 from ftjobs.artifacts import Manifest
 from ftjobs.plan import Report
-from ftjobs.reporting import evidence, html, markdown, plots
+from ftjobs.reporting import evidence, html, markdown, plots, predictions
 from ftjobs.reporting.content import content
 from ftjobs.reporting.document import Plot
 from ftjobs.reporting.phrases import visible
@@ -51,9 +51,9 @@ def run(
     for name, text in texts.items():
         (output / name).write_text(text, encoding="utf-8")
     if found.strategies:
-        evidence.write_predictions(found, output / "predictions.parquet")
+        predictions.write_predictions(found, output / "predictions.parquet")
     return {
-        "stages": {row["stage"]: row["accuracy"] for row in findings["results"]},
+        "stages": {row["stage"]: row[found.measure.key] for row in findings["results"]},
         "hypotheses": {one["hypothesis"]: one["verdict"] for one in findings["hypotheses"]},
         "to_ship": {key: findings["to_ship"][key] for key in ("stage", "seed", "artifact")},
     }

@@ -2,8 +2,9 @@
 
 from ftjobs.statistics.calibration import Calibration, calibration
 from ftjobs.statistics.comparison import Comparison, McNemar, compare, holm, mcnemar, verdict
-from ftjobs.statistics.intervals import Interval, mean_interval, proportion_interval
+from ftjobs.statistics.intervals import Interval, mean_interval, proportion_interval, score_interval
 from ftjobs.statistics.power import Needed, needed
+from ftjobs.statistics.signedrank import SignedRank, signed_rank
 
 __all__ = [
     "Calibration",
@@ -11,6 +12,7 @@ __all__ = [
     "Interval",
     "McNemar",
     "Needed",
+    "SignedRank",
     "calibration",
     "compare",
     "holm",
@@ -18,5 +20,7 @@ __all__ = [
     "mean_interval",
     "needed",
     "proportion_interval",
+    "score_interval",
+    "signed_rank",
     "verdict",
 ]

@@ -6,6 +6,8 @@ import numpy as np
 
 from ftjobs.statistics.components import MeanSquares, mean_squares
 
+#: Numbers of resamples in memory at a time.
+_NUMBERS = 2**22
 DRAWS = 10_000
 """Two-sided p-values near 0.05 are then within 0.006 (95 %) of what infinitely many draws would give."""
 
@@ -31,11 +33,22 @@ def means(values: np.ndarray, extra: tuple[float, ...], *, seed: int, draws: int
     support = np.concatenate([sums / seeds, joining(values, extra)])
     weights = np.concatenate([counts, np.ones(len(extra))])
     total = examples + len(extra)
-    drawn: np.ndarray = rng.multinomial(total, weights / total, size=draws) @ support / total
+    drawn = _resampled(support, weights / total, total, rng, draws)
     if seeds > 1:
         variances = seed_variances(mean_squares(values), seeds, examples, rng.chisquare(seeds - 1, draws))
         drawn += np.sqrt(variances) * rng.standard_normal(draws)
     return drawn
+
+
+def _resampled(support: np.ndarray, shares: np.ndarray, total: int, rng: np.random.Generator, draws: int) -> np.ndarray:
+    """Means of `total` examples drawn with replacement, a few resamples at a time: scores that are no counts may all
+    differ, and then a resample has as many numbers as there are examples: float (draws,)."""
+    at_once = max(1, min(draws, _NUMBERS // len(support)))
+    parts = [
+        rng.multinomial(total, shares, size=min(at_once, draws - start)) @ support / total
+        for start in range(0, draws, at_once)
+    ]
+    return np.concatenate(parts)
 
 
 def seed_variances(squares: MeanSquares, seeds: int, examples: int, chi_squares: np.ndarray) -> np.ndarray:

@@ -11,6 +11,9 @@ import numpy as np
 from ftjobs.statistics import bootstrap
 from ftjobs.statistics.intervals import Interval, grid
 
+#: What joins observed differences of right and wrong: see `compare`.
+JOINING = (1.0, -1.0)
+
 
 @dataclass(frozen=True)
 class McNemar:
@@ -61,6 +64,7 @@ def compare(
     seed: int,
     confidence: float = 0.95,
     draws: int = bootstrap.DRAWS,
+    graded: bool = False,
 ) -> Comparison:
     """Difference in accuracy over seeds and test examples: hierarchical paired bootstrap (see `bootstrap.means`).
 
@@ -78,16 +82,20 @@ def compare(
         first, second: bool (S, N), right or wrong; row s of both from the same seed, column i the same example
         margin: fraction; 0.02 asks whether the first is better by more than 2 points
         seed: of the bootstrap
+        graded: the examples have scores of any size, float (S, N), that are compared by their mean; nothing is known of
+            what a score could be, so none joins the observed ones, and the interval has no bounds
 
     Raises:
         ValueError: their shapes differ, or are not (S, N) with at least one of each
     """
     values = differences(first, second)
-    drawn = bootstrap.means(values, (1.0, -1.0), seed=seed, draws=draws)
+    drawn = bootstrap.means(values, () if graded else JOINING, seed=seed, draws=draws)
     tolerance = 1e-12  # sums of the same fractions in another order are the same value
     below, above = (drawn <= margin + tolerance).sum(), (drawn >= margin - tolerance).sum()
     p_value = min(2 * (min(below, above) + 1) / (draws + 1), 1.0)  # + 1: Davison & Hinkley (1997), section 4.2.2
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2]).clip(-1, 1)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    if not graded:
+        low, high = max(low, -1), min(high, 1)
     return Comparison(float(values.mean()), Interval(float(low), float(high)), float(p_value))
 
 

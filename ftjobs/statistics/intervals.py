@@ -67,6 +67,25 @@ def mean_interval(right: np.ndarray, *, seed: int, confidence: float = 0.95, dra
     return _wilson(values.mean(), effective, z)
 
 
+def score_interval(
+    scores: np.ndarray, *, seed: int, confidence: float = 0.95, draws: int = bootstrap.DRAWS
+) -> Interval:
+    """Interval of a mean of scores of any size over seeds and test examples: percentiles of the hierarchical bootstrap.
+
+    With one seed it speaks of this trained model only.
+
+    Args:
+        scores: float (S, N), such as squared errors
+        seed: of the bootstrap
+
+    Raises:
+        ValueError: `scores` is not (S, N) with at least one of each
+    """
+    drawn = bootstrap.means(grid(scores), (), seed=seed, draws=draws)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
 def _wilson(proportion: float, n: float, z: float) -> Interval:
     """Wilson (1927), for a number of examples that need not be whole."""
     centre = (proportion + z**2 / (2 * n)) / (1 + z**2 / n)

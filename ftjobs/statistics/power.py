@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ftjobs.statistics import bootstrap
-from ftjobs.statistics.comparison import differences
+from ftjobs.statistics.comparison import JOINING, differences
 from ftjobs.statistics.components import Components, components
 
 MOST = 10**9
@@ -27,7 +27,15 @@ class Needed:
     examples: int | None
 
 
-def needed(first: np.ndarray, second: np.ndarray, *, margin: float, alpha: float = 0.05, power: float = 0.8) -> Needed:
+def needed(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    margin: float,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    graded: bool = False,
+) -> Needed:
     """How many seeds, or how many examples, it would likely take to decide whether first - second is the margin.
 
     Takes the observed difference and its variance components for the true ones, as a pilot study is used (Cohen 1988,
@@ -42,13 +50,15 @@ def needed(first: np.ndarray, second: np.ndarray, *, margin: float, alpha: float
         margin: fraction
         alpha: of the two-sided test; smaller where several hypotheses share it
         power: chance to decide that is asked for
+        graded: as `compare` has it
 
     Raises:
         ValueError: their shapes differ, or are not (S, N) with at least one of each
     """
     values = differences(first, second)
     seeds, examples = values.shape
-    joining = np.broadcast_to(bootstrap.joining(values, (1.0, -1.0)), (seeds, 2))  # as in `compare`
+    extra = () if graded else JOINING  # as in `compare`
+    joining = np.broadcast_to(bootstrap.joining(values, extra), (seeds, len(extra)))
     parts = components(np.hstack([values, joining]))
     effect = abs(float(values.mean()) - margin)
 

@@ -32,12 +32,12 @@ _SECONDS_TO_BEGIN, _BYTES_PER_SECOND = 5.0, 100e6
 
 @dataclass(frozen=True)
 class FeatureExamples:
-    """Texts as feature vectors, with their classes."""
+    """Texts as feature vectors, with their labels."""
 
     features: torch.Tensor
     """float32 (N, H), in a file"""
     labels: np.ndarray
-    """int64 (N,)"""
+    """int64 (N,), classes; or what another loss takes: float32 (N,) or (N, C)"""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,24 @@ def classification_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Summed cross-entropy over the B examples of a batch: scalar."""
     logits = model(**batch.inputs).logits  # (B, C)
     return functional.cross_entropy(logits, batch.labels, reduction="sum")
+
+
+def regression_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Summed squared error over the B examples of a batch: scalar."""
+    outputs = model(**batch.inputs).logits  # (B, 1)
+    total: torch.Tensor = functional.mse_loss(outputs[:, 0].float(), batch.labels, reduction="sum")
+    return total
+
+
+def multilabel_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Binary cross-entropy, the mean over labels summed over the B examples of a batch: scalar."""
+    logits = model(**batch.inputs).logits  # (B, C)
+    total: torch.Tensor = functional.binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="sum")
+    return total.div(logits.shape[1])
+
+
+#: What is minimized where labels are no classes, by type of label.
+LOSSES: dict[str, Callable[[nn.Module, Batch], torch.Tensor]] = {"float": regression_loss, "multi": multilabel_loss}
 
 
 class MaskedLM:

@@ -189,6 +189,51 @@ class TestCorpus:
             Corpus(source="me/corpus", unit="document", isolate=True)
 
 
+class TestTypesOfLabels:
+    numbers = {"label_type": "float"}
+    several = {"label": ["l", "m"], "label_type": "multi"}
+
+    @pytest.mark.parametrize(
+        ("data", "metric", "known"),
+        [
+            (numbers, "accuracy", "mse, pearson, spearman, loss"),
+            (several, "pearson", "accuracy, f1, f1_macro, loss"),
+            ({}, "mse", "accuracy, f1, loss"),
+        ],
+    )
+    def test_have_metrics_of_their_own(self, data, metric, known):
+        ((path, message),) = found({"a": CLASSIFY | {"metric_for_best": metric}}, data=data)
+        assert path == "stages.a.metric_for_best"
+        assert message.startswith(f"`{metric}` is no metric of labels of label_type: ")
+        assert message.endswith(f"they have {known}")
+
+    @pytest.mark.parametrize("field", [{"class_weights": "balanced"}, {"label_smoothing": 0.1}])
+    def test_what_is_for_single_classes(self, field):
+        assert found({"a": CLASSIFY | field}) == []
+        ((path, message),) = found({"a": CLASSIFY | field}, data=self.numbers)
+        assert path == f"stages.a.{next(iter(field))}"
+        assert message == "only has a meaning for single classes, not with label_type: float"
+
+    def test_the_metric_follows_them_unless_it_is_given(self):
+        own = CLASSIFY | {"data": {"source": "me/x", "text": "t", "label": "l"} | self.numbers}
+        made = job({"a": CLASSIFY, "b": own, "c": own | {"metric_for_best": "pearson"}})
+        assert [made.stage(name).metric_for_best for name in "abc"] == ["accuracy", "mse", "pearson"]
+        shared = job({"a": CLASSIFY}, data=self.numbers, defaults={"classify": {"metric_for_best": "spearman"}})
+        assert shared.stage("a").metric_for_best == "spearman"
+
+    def test_label_columns_are_checked_each(self):
+        assert found({"a": CLASSIFY}, data={"label": ["a", "m"], "label_type": "multi"}) == [
+            ("data.label", "`a` is a text column too")
+        ]
+        assert found({"a": CLASSIFY}, data={"label": ["m", "m"], "label_type": "multi"}) == [
+            ("data.label", "column `m` stands twice")
+        ]
+
+    def test_a_margin_of_squared_errors_has_no_bound(self):
+        stages = {"a": CLASSIFY, "b": CLASSIFY}
+        assert found(stages, data=self.numbers, hypotheses=["a > b by 2.5"]) == []
+
+
 class TestHypotheses:
     stages = {"adapt": ADAPT, "head": CLASSIFY, "full": CLASSIFY}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -176,6 +177,35 @@ def test_a_head_that_was_trained_for_something_else_is_rebuilt(
     assert new == ["classifier.bias", "classifier.weight"]
     assert not torch.equal(second.classifier.weight, first.classifier.weight)
     assert second.config.problem_type == "single_label_classification"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        (("float", ["score"]), ("float", ["score"]), True),
+        (("float", ["score"]), ("float", ["price"]), False),
+        (("float", ["score"]), ("class", ["no", "yes"]), False),
+        (("class", CLASSES), ("float", ["score"]), False),
+        (("class", CLASSES), ("multi", CLASSES), False),
+        (("multi", CLASSES), ("multi", CLASSES), True),
+        (("multi", CLASSES), ("class", CLASSES), False),
+    ],
+)
+def test_a_head_is_kept_for_the_same_type_of_label_only(
+    make_encoder: Callable[..., Path], tmp_path: Path, first: Any, second: Any, kept: bool
+) -> None:
+    before, _ = heads.load_classifier(make_encoder("bert"), first[1], first[0])
+    heads.save(before, checkpoints.load_tokenizer(make_encoder("bert")), tmp_path / "model", {})
+    assert heads.label_type_of(checkpoints.load_config(tmp_path / "model")) == first[0]
+    after, new = heads.load_classifier(tmp_path / "model", second[1], second[0])
+    assert after.classifier.out_features == len(second[1])
+    assert (new == []) == kept
+    assert kept == (
+        after.classifier.weight.shape == before.classifier.weight.shape
+        and torch.equal(after.classifier.weight, before.classifier.weight)
+    )
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert again.config.num_labels == len(first[1])
 
 
 def test_a_head_for_tokens_is_not_taken_for_one_of_texts(make_encoder: Callable[..., Path], tmp_path: Path) -> None:

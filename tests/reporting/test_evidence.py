@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ftjobs.errors import CorruptArtifact
-from ftjobs.reporting import evidence
+from ftjobs.reporting.predictions import write_predictions
 from tests.reporting.made import STAGES, Pipeline, guesses
 
 CLASSES = ("cold", "fever", "rash")
@@ -18,7 +18,7 @@ FOUR = dict.fromkeys(STAGES, guesses(0.7, 3))
 
 def test_predictions_of_all_stages_and_seeds_in_one_file(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path, FOUR, classes=CLASSES, seeds=[4, 5], test=30)
-    evidence.write_predictions(pipeline.evidence(), tmp_path / "predictions.parquet")
+    write_predictions(pipeline.evidence(), tmp_path / "predictions.parquet")
     table = pq.read_table(tmp_path / "predictions.parquet")
     assert table.num_rows == 30 * 4 * 2
     rows = table.to_pylist()

@@ -39,7 +39,7 @@ def test_training_loss_is_that_of_the_logged_steps_where_there_are_enough(tmp_pa
 
 def test_one_seed_has_the_interval_of_a_proportion_and_no_deviation(tmp_path: Path) -> None:
     evidence = Pipeline(tmp_path, FOUR, seeds=[1]).evidence()
-    found = results.accuracy(evidence.strategies[0])
+    found = results.compared(evidence.strategies[0], evidence.strategies[0].labels)
     right = int(evidence.strategies[0].right.sum())
     expected = statistics.proportion_interval(right, 200)
     assert found == {"mean": right / 200, "sd": None, "interval": [expected.low, expected.high]}

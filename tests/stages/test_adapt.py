@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import torch
 from transformers import AlbertForPreTraining, BertForPreTraining, ElectraForMaskedLM, ElectraForPreTraining
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.fields import Adapt, Classify, Lora
+from ftjobs.jobfile.fields import GENERATOR, Adapt, Classify, Lora
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints
-from ftjobs.models.pretraining import GENERATOR
+from ftjobs.models.pretraining import load_replaced_token
 from ftjobs.plan import plan
 from ftjobs.stages import adapt, classify, prepare
 from ftjobs.training.session import Session
@@ -195,3 +196,32 @@ def test_low_rank_adapters_serve_every_objective(
     assert torch.equal(word_embeddings, kind.from_pretrained(folder / "model").get_input_embeddings().weight)
     second = run_adapt(folder, tmp_path / "second", encoder=tmp_path / "first", objective=objective, epochs=1)
     assert second["before"] == pytest.approx({key: first["best"][key] for key in first["before"]}, rel=1e-4)
+
+
+def test_a_published_pair_is_an_encoder_of_another_job(
+    prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """`prepare` takes the generator along, and its content counts for the identity."""
+    folder = prepared_with(make_encoder("electra", "pretraining"), documents=True)
+    run_adapt(folder, tmp_path / "first", objective="replaced-token", generator_size=0.5, epochs=1)
+    pair = tmp_path / "first/model"
+    taken = prepared_with(pair, documents=True)
+    generator = Path("model") / GENERATOR
+    assert (taken / generator / checkpoints.WEIGHTS).read_bytes() == (
+        pair / GENERATOR / checkpoints.WEIGHTS
+    ).read_bytes()
+    metrics = run_adapt(taken, tmp_path / "second", objective="replaced-token", epochs=1)
+    assert metrics["newly_initialised"] == []
+    again = ElectraForMaskedLM.from_pretrained(tmp_path / "second" / generator)
+    assert again.config.hidden_size == 16
+
+    write_rows(tmp_path / "rows.csv")
+    (tmp_path / "job.yaml").write_text(json.dumps(job_fields(pair)))
+    before = plan(read(tmp_path / "job.yaml"))[0].identity
+    (pair / GENERATOR / "config.json").write_text((pair / GENERATOR / "config.json").read_text() + " ")
+    assert plan(read(tmp_path / "job.yaml"))[0].identity != before
+
+    shutil.copytree(make_encoder("electra", "mlm", embedding_size=8), tmp_path / "wrong" / GENERATOR)
+    shutil.copytree(folder / "model", tmp_path / "wrong", dirs_exist_ok=True)
+    with pytest.raises(UserError, match="is no generator for this encoder"):
+        load_replaced_token(tmp_path / "wrong", 0.25)

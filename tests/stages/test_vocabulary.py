@@ -19,6 +19,7 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.resume import Keeper
 from ftjobs.storage import open_storage
+from tests.families import FAMILIES
 from tests.stages.test_pipeline import files_of, job_fields, run_job, write_rows
 
 DRUGS = ("paracetamol", "ibuprofen", "naproxen")
@@ -41,10 +42,10 @@ def job_with_words(folder: Path, encoder: Path, vocabulary: dict[str, Any]) -> d
     return fields
 
 
-SLOW = pytest.mark.slow
+OTHERS = [pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES if family != "roberta"]
 
 
-@pytest.mark.parametrize("family", ["roberta", pytest.param("bert", marks=SLOW), pytest.param("albert", marks=SLOW)])
+@pytest.mark.parametrize("family", ["roberta", *OTHERS])
 def test_later_stages_and_transformers_see_the_new_words(
     make_encoder: Callable[..., Path], family: str, tmp_path: Path
 ) -> None:

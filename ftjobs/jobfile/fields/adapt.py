@@ -66,7 +66,7 @@ class Adapt(TrainingFields):
     generator_size: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Of `replaced-token`: the width of the generator as a share of the encoder's, with as many layers and the same
     embeddings; a quarter to a half is best (Clark et al. 2020, section 3.2). An encoder that was trained so before
-    brings its generator."""
+    brings its generator, and so does a folder of an encoder with that of its generator, `generator`, within."""
     corpus: Literal["train", "all"] | Corpus = "train"
     """Texts of the training split only, or of all splits (validation and test texts without their labels); or a corpus
     of its own, which a stage `<stage>-corpus` fetches and cleans once. The best epoch is then the one with the lowest

@@ -34,8 +34,10 @@ class Classify(TrainingFields):
     """Train only the head: the encoder keeps every weight that came from its checkpoint."""
     encoder_dropout: bool = False
     """With a frozen encoder: leave its dropout on and run it every epoch. Slow and noisy; for comparison only."""
-    metric_for_best: Literal["accuracy", "f1", "loss"] = "accuracy"
-    """The best epoch is the first with the highest accuracy or F1, or the lowest loss."""
+    metric_for_best: Literal["accuracy", "f1", "f1_macro", "pearson", "spearman", "mse", "loss"] = "accuracy"
+    """The best epoch is the first with the highest accuracy or F1, or the lowest loss. Labels that are numbers
+    (`label_type: float`) have `mse`, which is their default and the lowest is best, `pearson` and `spearman`, the
+    correlations; `multi` has `accuracy` (every label of a row right), `f1` (micro) and `f1_macro`."""
     unfreeze: Annotated[str, AfterValidator(_unfreeze), WithJsonSchema({"type": "string", "pattern": _UNFREEZE})] = (
         "all"
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ftjobs.jobfile.fields.base import Fields, Fraction, NonEmpty, Seed
+from ftjobs.jobfile.labeltypes import LabelType
 
 
 class Split(Fields):
@@ -41,8 +42,17 @@ class Data(Fields):
     """Column names of csv or tsv files that have no header row."""
     text: Annotated[list[NonEmpty], Field(min_length=1, max_length=2)] | NonEmpty
     """One text column, or two for tasks on pairs of texts."""
-    label: NonEmpty | None = None
-    """Column of the class: strings or whole numbers. Jobs that only adapt need none."""
+    label: Annotated[list[NonEmpty], Field(min_length=2)] | NonEmpty | None = None
+    """Column of the label: strings or whole numbers, or what `label_type` says. Jobs that only adapt need none."""
+    label_type: LabelType = "class"
+    """`class`: one of several classes. `float`: a finite number, learnt by regression with mean squared error. `multi`:
+    any number of several labels at once, each learnt by binary cross-entropy and predicted from a probability of 0.5 on
+    (binary relevance: Tsoumakas and Katakis 2007, "Multi-label classification: an overview", section 3.1); `label` is
+    then a list of columns that hold 0 or 1, named after the labels, or one column with the names of a row's labels, as
+    a list or joined by `label_separator`. These are transformers' problem types."""
+    label_separator: NonEmpty = ","
+    """What stands between the names of a row's labels where one column holds them as text (`label_type: multi`). White
+    space around a name does not count, and an empty cell is a row without labels."""
     split: Split = Split()
     """How rows are divided."""
 
@@ -50,6 +60,24 @@ class Data(Fields):
     def text_columns(self) -> list[str]:
         """The text columns as a list of one or two names."""
         return [self.text] if isinstance(self.text, str) else list(self.text)
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The label columns as a list: none, one, or for `multi` maybe several."""
+        if self.label is None:
+            return []
+        return [self.label] if isinstance(self.label, str) else list(self.label)
+
+    @model_validator(mode="after")
+    def _labels_fit_their_type(self) -> Data:
+        if self.label is None and self.label_type != "class":
+            raise ValueError(f"label_type: {self.label_type} needs `label`, the column of the labels")
+        if isinstance(self.label, list) and self.label_type != "multi":
+            raise ValueError(f"several label columns need label_type: multi, not {self.label_type}")
+        joined = self.label_type == "multi" and isinstance(self.label, str)
+        if self.label_separator != "," and not joined:
+            raise ValueError("label_separator only has a meaning with label_type: multi and a single label column")
+        return self
 
     def same_as(self, other: Data) -> bool:
         """Whether both say the same, whichever way they write it."""

@@ -13,6 +13,7 @@ from ftjobs.jobfile.fields.corpus import Corpus
 from ftjobs.jobfile.fields.data import Data
 from ftjobs.jobfile.fields.encoder import Encoder
 from ftjobs.jobfile.fields.tracking import Tracking
+from ftjobs.jobfile.labeltypes import LabelType, default_metric
 
 Stage = Annotated[Adapt | Classify, Field(discriminator="kind")]
 
@@ -50,7 +51,16 @@ class Job(Fields):
         Raises:
             ValidationError: the stage and the defaults are each valid but not together.
         """
-        return type(self.stages[name]).model_validate(self._merged(name))
+        fields = self._merged(name)
+        if self.stages[name].kind == "classify":
+            metric = default_metric(self.label_type(name))
+            if metric != Classify.model_fields["metric_for_best"].default:
+                fields = {"metric_for_best": metric, **fields}
+        return type(self.stages[name]).model_validate(fields)
+
+    def label_type(self, name: str) -> LabelType:
+        """What the labels are that a stage learns."""
+        return (self.own_data(name) or self.data).label_type
 
     def stage_encoder(self, name: str) -> str | None:
         """The stage whose encoder a stage starts from, None for the job's encoder."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ftjobs.reporting.caveats import data, training
+from ftjobs.reporting.caveats import data, labels, training
 from ftjobs.reporting.caveats.caveat import Caveat
 from ftjobs.reporting.evidence import Evidence
 
@@ -14,9 +14,12 @@ _CHECKS: tuple[Callable[[Evidence], Iterator[Caveat]], ...] = (
     data.intermediate_leakage,
     training.one_seed,
     training.collapsed,
+    labels.collapsed,
     training.no_better_than_majority,
+    labels.constant_answer,
     data.small_test,
     data.class_balance,
+    labels.distribution,
     data.truncated,
     training.untrained_pooler,
     training.adapted_on_held_out,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from ftjobs import statistics
 from ftjobs.reporting.caveats.caveat import Caveat, caveat, majority, some
 from ftjobs.reporting.evidence import Evidence
 from ftjobs.reporting.intermediate import intermediate
 from ftjobs.reporting.phrases import code, count, interval, listed, percent, quoted
+from ftjobs.reporting.results import SEED
 
 #: Half width of a 95 % interval from which on a test split counts as small: five points.
 _WIDE = 0.05
@@ -41,10 +44,13 @@ def leakage(evidence: Evidence) -> Iterator[Caveat]:
     new = int((~seen).sum())
     accuracy = {}
     for one in evidence.strategies:
-        entry: dict[str, Any] = {"all": float(one.right.mean()), "in_training": float(one.right[:, seen].mean())}
+        entry: dict[str, Any] = {"all": _level(one.scores), "in_training": _level(one.scores[:, seen])}
         if new:
-            entry["new"] = float(one.right[:, ~seen].mean())
-            found = statistics.proportion_interval(round(entry["new"] * new), new)
+            entry["new"] = _level(one.scores[:, ~seen])
+            if one.measure.graded:
+                found = statistics.score_interval(-one.scores[:, ~seen], seed=SEED)
+            else:
+                found = statistics.proportion_interval(round(entry["new"] * new), new)
             entry["new_interval"] = [found.low, found.high]
         accuracy[one.name] = entry
     if not new:
@@ -52,9 +58,15 @@ def leakage(evidence: Evidence) -> Iterator[Caveat]:
     elif evidence.strategies and new < _ENOUGH:
         text += f"Only {count(new, 'row')} {'is' if new == 1 else 'are'} new, too few to say how much that flatters. "
     if evidence.strategies:
-        text += "Accuracy with and without them stands below. "
+        name = evidence.measure.name
+        text += f"{name[0].upper()}{name[1:]} with and without them stands below. "
     text += "`data.split.group_by: connected` keeps rows that share a text on one side."
     yield caveat("leakage", text, rows=len(seen), rows_in_training=int(seen.sum()), new_rows=new, accuracy=accuracy)
+
+
+def _level(scores: np.ndarray) -> float:
+    """Accuracy of rows right or wrong, mean squared error of squared errors with a minus sign."""
+    return abs(float(scores.mean()))
 
 
 def intermediate_leakage(evidence: Evidence) -> Iterator[Caveat]:
@@ -75,18 +87,25 @@ def intermediate_leakage(evidence: Evidence) -> Iterator[Caveat]:
                 f"training data of the intermediate task {code(one['stage'])}** ({found['texts_in_training']:,} of "
                 f"{found['texts']:,} test texts), with the labels of that task."
             )
-            parts = [
-                f"{code(name)} {percent(share['in_training'])} % of those right"
-                + ("" if share["new"] is None else f", {percent(share['new'])} % of the others")
-                for name, share in found["accuracy"].items()
-            ]
+            parts = [_on_leaked(evidence, name, share) for name, share in found["accuracy"].items()]
             text += f" {some(parts, '; ')}." if parts else ""
         yield caveat("intermediate task", text, stage=one["stage"], **found)
 
 
+def _on_leaked(evidence: Evidence, name: str, found: dict[str, float | None]) -> str:
+    """What a strategy reaches on the rows that leak, and on the others."""
+    inside, new = found["in_training"], found["new"]
+    assert inside is not None, "there are such rows"
+    if evidence.measure.graded:
+        return f"{code(name)} a mean squared error of {inside:.3g}" + ("" if new is None else f", {new:.3g} elsewhere")
+    return f"{code(name)} {percent(inside)} % of those right" + (
+        "" if new is None else f", {percent(new)} % of the others"
+    )
+
+
 def small_test(evidence: Evidence) -> Iterator[Caveat]:
     """Too few test rows to tell strategies apart that are close."""
-    if not evidence.strategies:
+    if not evidence.strategies or evidence.measure.graded:
         return
     rows = len(evidence.data.splits["test"])
     best = max(float(one.right.mean()) for one in evidence.strategies)
@@ -104,7 +123,7 @@ def small_test(evidence: Evidence) -> Iterator[Caveat]:
 def class_balance(evidence: Evidence) -> Iterator[Caveat]:
     """How the classes are distributed in every split; gravest where one class outweighs the others."""
     labels: dict[str, dict[str, int]] = evidence.summary["labels"]
-    if not labels:
+    if not labels or evidence.label_type != "class":
         return
     share, name = majority(evidence)
     classes = len(evidence.data.classes)

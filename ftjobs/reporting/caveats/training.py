@@ -10,7 +10,7 @@ import numpy as np
 from ftjobs import statistics
 from ftjobs.reporting.caveats.caveat import Caveat, caveat, majority, some
 from ftjobs.reporting.evidence import Evidence
-from ftjobs.reporting.phrases import code, count, percent, points, quoted
+from ftjobs.reporting.phrases import code, count, percent, quoted
 
 #: A share of predictions in one class from which on a seed counts as collapsed.
 _COLLAPSED = 0.99
@@ -20,13 +20,15 @@ def selection(evidence: Evidence) -> Iterator[Caveat]:
     """Where the best epoch was chosen, and what choosing gained over simply taking the last."""
     if not evidence.strategies:
         return
+    by = evidence.measure
     gaps = {
-        one.name: float(np.mean(one.figures("accuracy")) - np.mean(one.figures("last", "accuracy")))
+        one.name: float(np.mean(one.figures(by.key)) - np.mean(one.figures("last", by.key))) * (-1 if by.graded else 1)
         for one in evidence.strategies
     }
     rows = len(evidence.data.splits["test"])
-    shown = some([f"{code(name)} {points(gap)}" for name, gap in gaps.items()])
-    gap = f"Best epoch against last epoch, in points of test accuracy: {shown}."
+    shown = some([f"{code(name)} {by.difference(gap)}" for name, gap in gaps.items()])
+    what = "how much lower the mean squared error on test rows is" if by.graded else "in points of test accuracy"
+    gap = f"Best epoch against last epoch, {what}: {shown}."
     if evidence.selected_on == "test":
         text = (
             f"**The best epoch was chosen on the same {rows:,} test rows that it is reported on,** so the figures are "
@@ -57,6 +59,8 @@ def one_seed(evidence: Evidence) -> Iterator[Caveat]:
 def collapsed(evidence: Evidence) -> Iterator[Caveat]:
     """Seeds that (nearly) always predict the same class, though the labels do not."""
     found: list[dict[str, Any]] = []
+    if evidence.label_type != "class":
+        return
     for one in evidence.strategies:
         for run, predictions in zip(one.runs, one.predictions, strict=True):
             shares = np.bincount(predictions, minlength=len(one.classes)) / len(predictions)
@@ -90,7 +94,7 @@ def collapsed(evidence: Evidence) -> Iterator[Caveat]:
 
 def no_better_than_majority(evidence: Evidence) -> Iterator[Caveat]:
     """Strategies whose interval holds what one gets by always answering the most frequent class."""
-    if not evidence.strategies:
+    if not evidence.strategies or evidence.label_type != "class":
         return
     share, name = majority(evidence)
     level = []

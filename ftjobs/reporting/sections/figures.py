@@ -6,11 +6,11 @@ from typing import Any
 
 from ftjobs.reporting.document import Block, Plot, Prose, Section, Table
 from ftjobs.reporting.matrices import MOST_MATRICES
+from ftjobs.reporting.measures import measure
 from ftjobs.reporting.phrases import (
     code,
     cost,
     count,
-    interval,
     listed,
     percent,
     quoted,
@@ -26,16 +26,17 @@ def results(content: dict[str, Any]) -> Section | None:
     if not results:
         return None
     has_published = any(row["published"] for row in results)
-    header = ["model", "best accuracy, %", "95 % interval", "F1, %", "best epoch"]
+    by = measure(content)
+    header = ["model", f"best {by.name}{by.unit}", "95 % interval", *(column for _, column in by.others), "best epoch"]
     header += ["published (epoch)"] if has_published else []
     header += ["training time", "examples/s", "peak memory", "device"]
     rows = []
     for row in results:
         cells = [
             code(row["stage"]),
-            spread(**_mean_sd(row["accuracy"])),
-            interval(*row["accuracy"]["interval"]),
-            spread(**row["f1"]),
+            by.spread(**_mean_sd(row[by.key])),
+            by.interval(*row[by.key]["interval"]),
+            *(by.other(**row[name]) for name, _ in by.others),
             ", ".join(map(str, row["best_epochs"])),
         ]
         if has_published:
@@ -51,28 +52,43 @@ def results(content: dict[str, Any]) -> Section | None:
         blocks.append(Prose(text))
     if has_published:
         blocks.append(Prose(_about_published(content)))
-    caption = "Accuracy with its 95 % interval."
+    caption = f"{by.name[0].upper()}{by.name[1:]} with its 95 % interval."
     if len(content["seeds"]) > 1:
-        caption = "Mean accuracy with its 95 % interval; small dots are single seeds."
-    return Section("Results", [*blocks, Plot("results", "Test accuracy of every strategy", caption)])
+        mean = f"Mean over seeds of the {by.name}" if by.graded else f"Mean {by.name}"
+        caption = f"{mean} with its 95 % interval; small dots are single seeds."
+    return Section("Results", [*blocks, Plot("results", f"Test {by.name} of every strategy", caption)])
 
 
 def _rows(content: dict[str, Any]) -> str:
     rows = ", ".join(f"{number:,} {split}" for split, number in content["data"]["rows"].items())
     seeds = f"seeds {', '.join(map(str, content['seeds']))}" if len(content["seeds"]) > 1 else "one seed"
-    return f"{rows} rows, {count(len(content['data']['classes']), 'class', 'classes')}, {seeds}."
+    classes, label_type = len(content["data"]["classes"]), content["data"].get("label_type", "class")
+    labels = {"class": count(classes, "class", "classes"), "multi": f"{classes} labels, any number of them at once"}
+    return f"{rows} rows, {labels.get(label_type, 'labels that are numbers')}, {seeds}."
 
 
 def _how_to_read(content: dict[str, Any]) -> str:
     several = len(content["seeds"]) > 1
     classes = content["data"]["classes"]
     chosen = content["results"][0]["selected_on"]
+    label_type = content["data"].get("label_type", "class")
     average = f"of class {quoted(classes[1])}" if len(classes) == 2 else "is the mean over classes"
     spread_of = "Mean ± standard deviation over seeds; the interval is that of the mean. " if several else ""
     measured = {where for row in content["results"] for where in row["cost"]["peak_memory_of"]}
     memory = f", peak memory of the {' or the '.join(sorted(measured))}" if measured else ""
     times = f"Of one seed: time with loading and evaluation, speed in training steps alone{memory}."
-    return f"Test split, best epoch chosen on {chosen}. {spread_of}F1 {average}. {times}"
+    about = {"class": f"F1 {average}.", "multi": _SETS, "float": _NUMBERS}[label_type]
+    return f"Test split, best epoch chosen on {chosen}. {spread_of}{about} {times}"
+
+
+_SETS = (
+    "Accuracy is the share of rows with every label right; strategies are compared by it. F1 micro counts all labels "
+    "of all rows together, F1 macro is the mean over labels; a label is predicted from a probability of 0.5 on."
+)
+_NUMBERS = (
+    "The lower the mean squared error the better; strategies are compared by it. Pearson's correlation is of the "
+    "values, Spearman's of their ranks; both are 0 where all predictions are the same."
+)
 
 
 def _about_stopping(rows: list[dict[str, Any]]) -> str:
@@ -109,6 +125,7 @@ def learning(content: dict[str, Any]) -> Section | None:
     """Accuracy and training loss by epoch; None without strategies."""
     if not content["results"]:
         return None
+    loss = "Squared error" if measure(content).graded else "Cross-entropy"
     band = "Mean over seeds, the band from the lowest seed to the highest. " if len(content["seeds"]) > 1 else ""
     chosen = content["results"][0]["selected_on"]
     return Section(
@@ -116,10 +133,10 @@ def learning(content: dict[str, Any]) -> Section | None:
         [
             Plot(
                 "accuracy",
-                "Test accuracy by epoch",
+                f"Test {measure(content).name} by epoch",
                 f"{band}Dots mark the epochs that were chosen, on the {chosen} split.",
             ),
-            Plot("training-loss", "Training loss by epoch", f"{band}Cross-entropy per example, as training went on."),
+            Plot("training-loss", "Training loss by epoch", f"{band}{loss} per example, as training went on."),
         ],
     )
 
@@ -163,8 +180,8 @@ def adaptation(content: dict[str, Any]) -> Section | None:
 
 
 def errors(content: dict[str, Any]) -> Section | None:
-    """Confusion matrices and calibration; None without strategies."""
-    if not content["results"]:
+    """Confusion matrices and calibration of single classes; None without them."""
+    if not content["confusion"]:
         return None
     caption = "Rows are the true class, columns the predicted one: share of the row, and test rows per seed."
     if len(content["confusion"]) > MOST_MATRICES:

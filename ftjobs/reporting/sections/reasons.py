@@ -6,14 +6,8 @@ from typing import Any
 
 from ftjobs.reporting import opening
 from ftjobs.reporting.document import Block, Examples, Items, Plot, Prose, Section, Table
-from ftjobs.reporting.phrases import (
-    code,
-    interval,
-    p_value,
-    percent,
-    point_interval,
-    points,
-)
+from ftjobs.reporting.measures import measure
+from ftjobs.reporting.phrases import code, p_value
 
 
 def hypotheses(content: dict[str, Any]) -> Section | None:
@@ -25,36 +19,46 @@ def hypotheses(content: dict[str, Any]) -> Section | None:
     several = len(content["seeds"]) > 1
     blocks: list[Block] = []
     if stated:
-        blocks.append(_verdicts(stated))
+        blocks.append(_verdicts(content, stated))
     else:
         blocks.append(Prose("The job states no hypotheses."))
     if own:
-        blocks += [Prose("Not stated in the job, compared because they say whether adapting pays:"), _verdicts(own)]
+        blocks += [
+            Prose("Not stated in the job, compared because they say whether adapting pays:"),
+            _verdicts(content, own),
+        ]
     if not several:
         blocks.append(Prose("**With one seed a verdict is about these two trained models only.** " + _ONE_SEED))
-    blocks.append(Prose(_METHOD + (_SEVERAL_SEEDS if several else "")))
-    caption = "Difference in accuracy with its 95 % interval; the mark is what the hypothesis asks for."
-    blocks.append(Plot("hypotheses", "Differences in accuracy, and what was expected of them", caption))
-    return Section("Hypotheses", [*blocks, _by_seed([*stated, *own])])
+    by = measure(content)
+    blocks.append(Prose((_OF_NUMBERS if by.graded else _OF_SHARES) + _METHOD + (_SEVERAL_SEEDS if several else "")))
+    caption = f"Difference in {by.name} with its 95 % interval; the mark is what the hypothesis asks for."
+    blocks.append(Plot("hypotheses", f"Differences in {by.name}, and what was expected of them", caption))
+    return Section("Hypotheses", [*blocks, _by_seed(content, [*stated, *own])])
 
 
 _ONE_SEED = "Another run of the same training could turn out otherwise; give `seeds` three or more to cover that."
+_OF_SHARES = "Differences are in points of test accuracy. "
+_OF_NUMBERS = (
+    "A difference is how much lower the mean squared error of the first is on the test rows, so what is better is "
+    "positive. "
+)
 _METHOD = (
-    "Differences are in points of test accuracy. p is adjusted for all hypotheses of the job together (Holm 1979), and "
+    "p is adjusted for all hypotheses of the job together (Holm 1979), and "
     "a verdict is at 5 %: **supported** when the difference exceeds what is asked for, **contradicted** when it falls "
     "short of it, **undecided** when the evidence does not say. Intervals are those of each comparison by itself."
 )
 _SEVERAL_SEEDS = " They are from a paired bootstrap over seeds and test rows together."
 
 
-def _verdicts(entries: list[dict[str, Any]]) -> Table:
+def _verdicts(content: dict[str, Any], entries: list[dict[str, Any]]) -> Table:
+    by = measure(content)
     header = ["hypothesis", "verdict", "difference", "95 % interval", "p", "p adjusted", "to decide"]
     rows = [
         [
             code(one["hypothesis"]),
             f"**{one['verdict']}**",
-            points(one["difference"]),
-            point_interval(*one["interval"]),
+            by.difference(one["difference"]),
+            by.difference_interval(*one["interval"]),
             p_value(one["p_value"]),
             p_value(one["adjusted_p_value"]),
             opening.needed(one["needed"]) or "-",
@@ -64,13 +68,18 @@ def _verdicts(entries: list[dict[str, Any]]) -> Table:
     return Table(header, rows, numeric=2, left=frozenset({6}))
 
 
-def _by_seed(entries: list[dict[str, Any]]) -> Table:
+def _by_seed(content: dict[str, Any], entries: list[dict[str, Any]]) -> Table:
+    by = measure(content)
     header = ["hypothesis", "seed", "difference", "only the first right", "only the second right", "McNemar p"]
+    test = "McNemar's exact test"
+    if by.graded:
+        header[3:] = ["rows the first is nearer to", "rows the second is nearer to", "Wilcoxon p"]
+        test = "Wilcoxon's signed-rank test of the squared errors"
     rows = [
         [
             code(one["hypothesis"]),
             seed,
-            points(found["difference"]),
+            by.difference(found["difference"]),
             f"{found['only_better']:,}",
             f"{found['only_worse']:,}",
             p_value(found["p_value"]),
@@ -78,12 +87,13 @@ def _by_seed(entries: list[dict[str, Any]]) -> Table:
         for one in entries
         for seed, found in one["seeds"].items()
     ]
-    return Table(header, rows, numeric=1, fold="Seed by seed, with McNemar's exact test")
+    return Table(header, rows, numeric=1, fold=f"Seed by seed, with {test}")
 
 
 def caveats(content: dict[str, Any]) -> Section | None:
     """What was looked for and found; accuracy with and without rows that leak."""
     blocks: list[Block] = [Items([one["text"] for one in content["caveats"]])]
+    by = measure(content)
     leak = next((one["figures"] for one in content["caveats"] if one["kind"] == "leakage"), None)
     if leak and leak["accuracy"]:
         seen, new = leak["rows_in_training"], leak["new_rows"]
@@ -91,10 +101,11 @@ def caveats(content: dict[str, Any]) -> Section | None:
         header += [f"{new:,} new", "95 % interval of new"] if new else []
         rows = []
         for stage, found in leak["accuracy"].items():
-            cells = [code(stage), percent(found["all"]), percent(found["in_training"])]
-            rows.append([*cells, *([percent(found["new"]), interval(*found["new_interval"])] if new else [])])
+            cells = [code(stage), by.figure(found["all"]), by.figure(found["in_training"])]
+            rows.append([*cells, *([by.figure(found["new"]), by.interval(*found["new_interval"])] if new else [])])
+        lead = "Mean squared error" if by.graded else "Accuracy in per cent"
         blocks += [
-            Prose("Accuracy in per cent, with and without the test rows that have a text in training:"),
+            Prose(f"{lead}, with and without the test rows that have a text in training:"),
             Table(header, rows, numeric=1),
         ]
     return Section("Caveats", blocks)
@@ -107,6 +118,11 @@ def examples(content: dict[str, Any]) -> Section | None:
         return None
     shown = len(found["examples"])
     total = content["data"]["rows"]["test"]
+    if measure(content).graded:
+        return Section(
+            "Where predictions are furthest apart" if found["kind"] == "disagreements" else "Largest errors",
+            [Prose(_of_numbers(content)), Examples(found["examples"], content["data"]["text_columns"])],
+        )
     if found["kind"] == "errors":
         title = "Errors made with most confidence"
         text = f"Every seed is wrong on {found['rows']:,} of {total:,} test rows; these {shown} with most confidence."
@@ -116,5 +132,20 @@ def examples(content: dict[str, Any]) -> Section | None:
             f"Strategies disagree on {found['rows']:,} of {total:,} test rows. Here are {shown} for somebody who knows "
             "the domain: of every way in which they divide, the rows on which their probabilities differ most."
         )
-    text += " In brackets: how probable a strategy holds the label, over its seeds."
+    if content["data"].get("label_type") == "multi":
+        text = text.replace("on which their probabilities differ most", "on which most labels differ")
+        text = text.replace(" with most confidence", " by most labels")
+        text += " In brackets: how many of all labels a strategy has right, over its seeds."
+    else:
+        text += " In brackets: how probable a strategy holds the label, over its seeds."
     return Section(title, [Prose(text), Examples(found["examples"], content["data"]["text_columns"])])
+
+
+def _of_numbers(content: dict[str, Any]) -> str:
+    shown = len(content["disagreements"]["examples"])
+    if content["disagreements"]["kind"] == "errors":
+        return f"The {shown} test rows whose predictions, over seeds, are furthest from the label."
+    return (
+        f"The {shown} test rows on which the mean predictions of the strategies are furthest apart, for somebody who "
+        "knows the domain. In brackets: how far a strategy is from the label, over its seeds."
+    )

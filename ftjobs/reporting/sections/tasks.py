@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.reporting.document import Prose, Section, Table
-from ftjobs.reporting.phrases import code, cost, count, interval, listed, quoted, spread
+from ftjobs.reporting.measures import measure_of
+from ftjobs.reporting.phrases import code, cost, count, listed, quoted
+
+_LABELS = {"class": ("class", "classes"), "multi": ("label at once", "labels at once")}
+
+
+def _figures(row: dict[str, Any]) -> list[str]:
+    """What was reached, by the measures of its labels, and the interval of the first of them."""
+    measure = measure_of(row["label_type"])
+    found = row[measure.key]
+    parts = [f"{measure.name}{measure.unit} {measure.spread(found['mean'], found['sd'])}"]
+    parts += [f"{header} {measure.other(**row[name])}" for name, header in measure.others]
+    return ["; ".join(parts), measure.interval(*found["interval"])]
 
 
 def intermediate(content: dict[str, Any]) -> Section | None:
@@ -13,17 +25,15 @@ def intermediate(content: dict[str, Any]) -> Section | None:
     found = content.get("intermediate")
     if not found:
         return None
-    header = ["model", "data", "rows", "classes", "accuracy there, %", "95 % interval", "F1, %", "best epoch"]
+    header = ["model", "data", "rows", "labels", "figures there", "95 % interval of the first", "best epoch"]
     header += ["training time", "examples/s", "peak memory", "device"]
     rows = [
         [
             code(row["stage"]),
             quoted(row["provenance"].get("hub_id") or row["provenance"]["files"][0]["name"]),
             ", ".join(f"{number:,} {split}" for split, number in row["rows"].items()),
-            f"{len(row['classes']):,}",
-            spread(row["accuracy"]["mean"], row["accuracy"]["sd"]),
-            interval(*row["accuracy"]["interval"]),
-            spread(**row["f1"]),
+            "numbers" if row["label_type"] == "float" else count(len(row["classes"]), *_LABELS[row["label_type"]]),
+            *_figures(row),
             ", ".join(map(str, row["best_epochs"])),
             *cost(row["cost"]),
         ]
@@ -43,5 +53,5 @@ def intermediate(content: dict[str, Any]) -> Section | None:
     if takers:
         said += f" {'; '.join(takers)}."
     return Section(
-        "Intermediate tasks", [Prose(said), Table(header, rows, numeric=2, left=frozenset({len(header) - 1}))]
+        "Intermediate tasks", [Prose(said), Table(header, rows, numeric=5, left=frozenset({len(header) - 1}))]
     )
