@@ -175,11 +175,6 @@ def _checked(ways: WholeWords, words: list[str], others: list[str], before: list
         if any(len(form) != 1 for form in forms) or sum(one in ids for one in context) != 3:
             raise UserError(f"vocabulary: this encoder's tokenizer does not take {word!r} whole; leave it out of `add`")
         found += [form[0] for form in forms]
-    if max(found) >= len(ways.tokenizer):
-        raise UserError(
-            f"vocabulary: the ids of this encoder's tokenizer have gaps: the highest is {max(found):,} and there are "
-            f"{len(ways.tokenizer):,} tokens; leave `vocabulary` out"
-        )
     for other, old, new in zip(others, before, ways.encoded(others), strict=True):
         if old != new:
             raise UserError(

@@ -14,8 +14,8 @@ _ENOUGH = 5
 
 class Vocabulary(Fields):
     """Words of the domain that the tokenizer shatters, added to it whole (Gee et al. 2022, "Fast vocabulary transfer
-    for language model compression", section 3; Sachidananda et al. 2021, "Efficient domain adaptation of language models
-    via adaptive tokenization", section 3)."""
+    for language model compression", section 3; Sachidananda et al. 2021, "Efficient domain adaptation of language
+    models via adaptive tokenization", section 3)."""
 
     add: Annotated[int, Field(ge=1, le=100_000)] | Annotated[list[NonEmpty], Field(min_length=1)] | NonEmpty
     """How many words to add, chosen by how many pieces they save in the texts of the stage: occurrences times pieces
