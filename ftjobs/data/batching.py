@@ -123,7 +123,7 @@ class LabelledExamples:
 
     tokens: Tokens
     labels: np.ndarray
-    """int64 (N,), classes; or what another loss takes: float32 (N,) or (N, C)"""
+    """int64 (N,), classes; float64 (N,), numbers; or uint8 (N, C), 1 for each label of a row"""
     pad_token_id: int
 
     def __len__(self) -> int:

@@ -25,12 +25,12 @@ def names(settings: Data, splits: dict[str, Dataset]) -> list[str]:
         return list(settings.label)
     if settings.label is None:
         return []
-    columns = [column_of(rows, settings.label) for rows in splits.values()]
+    columns = (column_of(rows, settings.label) for rows in splits.values())
     if settings.label_type == "multi":
         return labels.label_names(*columns)
     if settings.label_type == "class":
         return labels.class_names(*columns)
-    found = np.array(list(columns[0]))
+    found = np.fromiter(next(columns), dtype=np.float64)
     if len(found) and np.ptp(found) == 0:
         raise UserError(
             f"data.label: column {settings.label!r} is {found[0]:g} in all {len(found)} training rows, so there is "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.artifacts import Manifest
-from ftjobs.reporting import answer, disagreements, hypotheses, provenance, quality, reference, results
+from ftjobs.reporting import answer, disagreements, hypotheses, labels, provenance, quality, reference, results
 from ftjobs.reporting.caveats import caveats
 from ftjobs.reporting.evidence import Evidence
 from ftjobs.reporting.intermediate import intermediate
@@ -37,6 +37,7 @@ def content(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any
         "caveats": caveats(evidence),
         "confusion": quality.confusion(evidence),
         "calibration": quality.calibration(evidence),
+        **({"labels": labels.by_label(evidence)} if evidence.label_type == "multi" else {}),
         "disagreements": disagreements.disagreements(evidence),
         "data": {
             key: evidence.summary[key]

@@ -48,8 +48,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     for name, rows in data.splits.items():
         assert rows.labels is not None, "the job file's checks let no classify stage through without labels"
         tokens = tokenize(tokenizer, rows.texts, rows.pairs, limit)
-        labels = rows.labels if data.label_type == "class" else rows.labels.astype(np.float32)
-        texts[name] = LabelledExamples(tokens, labels, tokenizer.pad_token_id)
+        texts[name] = LabelledExamples(tokens, rows.labels, tokenizer.pad_token_id)
     truncated = {name: examples.tokens.truncated for name, examples in texts.items()}
     tuned = tuning.prepare(model, settings)
     lastlayer.keep_first_token(model)

@@ -37,7 +37,7 @@ class FeatureExamples:
     features: torch.Tensor
     """float32 (N, H), in a file"""
     labels: np.ndarray
-    """int64 (N,), classes; or what another loss takes: float32 (N,) or (N, C)"""
+    """As `LabelledExamples` has them."""
 
     def __len__(self) -> int:
         return len(self.labels)

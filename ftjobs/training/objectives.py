@@ -22,14 +22,16 @@ def classification_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
 def regression_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Summed squared error over the B examples of a batch: scalar."""
     outputs = model(**batch.inputs).logits  # (B, 1)
-    total: torch.Tensor = functional.mse_loss(outputs[:, 0].float(), batch.labels, reduction="sum")
+    total: torch.Tensor = functional.mse_loss(outputs[:, 0].float(), batch.labels.float(), reduction="sum")
     return total
 
 
 def multilabel_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Binary cross-entropy, the mean over labels summed over the B examples of a batch: scalar."""
     logits = model(**batch.inputs).logits  # (B, C)
-    total: torch.Tensor = functional.binary_cross_entropy_with_logits(logits.float(), batch.labels, reduction="sum")
+    total: torch.Tensor = functional.binary_cross_entropy_with_logits(
+        logits.float(), batch.labels.float(), reduction="sum"
+    )
     return total.div(logits.shape[1])
 
 

@@ -128,7 +128,7 @@ def predictions_are_those_of_transformers(made: dict[str, Path], stage: str) -> 
     stored = np.array(pq.read_table(made[stage] / "predictions.parquet")["probabilities"].to_pylist())
     rows = pq.read_table(made["prepare"] / "data/test.parquet").to_pydict()
     classifier = Classifier.load(str(made[stage] / "model"), made[stage])
-    logits, _ = classifier.logits(rows["text"], rows["text_pair"])
+    logits, _ = classifier.outputs(rows["text"], rows["text_pair"])
     np.testing.assert_allclose(torch.tensor(logits).softmax(-1), stored, rtol=1e-5, atol=1e-6)
     model = AutoModelForSequenceClassification.from_pretrained(made[stage] / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(made[stage] / "model")

@@ -203,6 +203,18 @@ class TestSeveral:
         full = next(row for row in found["results"] if row["stage"] == "full")
         assert {"accuracy", "f1", "f1_macro"} <= full.keys()
         assert any(one["kind"] == "constant answer" for one in found["caveats"])
+        test = pq.read_table(model_of(several, "prepare") / "data/test.parquet")
+        flags = np.array(test["label"].to_pylist())
+        names = pq.read_table(model_of(several, "full seed 2") / "predictions.parquet")["prediction"].to_pylist()
+        predicted = np.array([[tag in one for tag in TAGS] for one in names])
+        for one in found["labels"]:
+            at = TAGS.index(one["label"])
+            assert one["rows"]["test"] == flags[:, at].sum()
+            f1 = [f1_score(flags[:, at], predicted[:, at], zero_division=0.0)]
+            first = pq.read_table(model_of(several, "full seed 1") / "predictions.parquet")["prediction"].to_pylist()
+            f1.append(f1_score(flags[:, at], [one["label"] in names for names in first], zero_division=0.0))
+            assert one["strategies"]["full"]["f1"]["mean"] == pytest.approx(np.mean(f1))
+        assert "## Labels" in text
         written = pq.read_table(storage.root / manifests["report"].folder / "predictions.parquet")
         assert set(written["prediction"][0].as_py()) <= set(TAGS)
 

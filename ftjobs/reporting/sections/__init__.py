@@ -6,7 +6,7 @@ from typing import Any
 
 from ftjobs.reporting import opening
 from ftjobs.reporting.document import Document
-from ftjobs.reporting.sections import figures, reasons, run, tasks
+from ftjobs.reporting.sections import figures, labels, reasons, run, tasks
 
 
 def document(content: dict[str, Any], job_file: str) -> Document:
@@ -19,6 +19,7 @@ def document(content: dict[str, Any], job_file: str) -> Document:
         figures.adaptation,
         tasks.intermediate,
         figures.errors,
+        labels.by_label,
         reasons.examples,
     )
     sections = [section for make in makers if (section := make(content)) is not None]
