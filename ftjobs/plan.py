@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile import localfiles
+from ftjobs.jobfile.content import of_corpus, of_data, of_encoder
 from ftjobs.jobfile.derived import Derived, derived, users
-from ftjobs.jobfile.fields import GENERATOR, Adapt, Classify, Data, Encoder, Fields, Job, Tracking
+from ftjobs.jobfile.fields import Adapt, Classify, Corpus, CorpusSource, Data, Encoder, Fields, Job, Tracking
 from ftjobs.jobfile.labeltypes import default_metric
 from ftjobs.jobfile.resolved import resolved
 
 #: Raise a kind's number when its code, or a default, starts to give other results for the same settings.
-STAGE_VERSIONS = {"prepare": 2, "data": 1, "adapt": 2, "classify": 2, "report": 2}
+STAGE_VERSIONS = {"prepare": 2, "data": 1, "corpus": 1, "adapt": 2, "classify": 2, "report": 2}
 #: Kinds that run once for all seeds, and what stands where a seed would.
-_WITHOUT_SEEDS = ("prepare", "data", "report")
+_WITHOUT_SEEDS = ("prepare", "data", "corpus", "report")
 NO_SEED = 0
 NO_TRACKING = Tracking()
 
@@ -45,6 +43,14 @@ class OwnData(Fields):
     data: Data
 
 
+class OwnCorpus(Fields):
+    """Settings of a `corpus` stage: passages that adapt stages have to themselves."""
+
+    stage: str
+    """The first of these stages."""
+    corpus: CorpusSource
+
+
 class Report(Fields):
     """Settings of the `report` stage."""
 
@@ -57,7 +63,7 @@ class Report(Fields):
     """The job as resolved: every field with its default filled in, and nothing that names this machine."""
 
 
-Settings = Prepare | OwnData | Adapt | Classify | Report
+Settings = Prepare | OwnData | OwnCorpus | Adapt | Classify | Report
 
 
 @dataclass(frozen=True)
@@ -108,12 +114,14 @@ def plan(job: Job) -> list[StageRun]:
     """
     prepare_settings = Prepare(encoder=job.encoder, data=job.data)
     prepare = _stage_run(job, "prepare", "prepare", NO_SEED, prepare_settings, {}, _prepare_content(prepare_settings))
-    brought = {one.name: _bringing(job, one) for one in derived(job)}
+    brought = {one.name: _bringing(job, one, prepare) for one in derived(job)}
     needs = users(job)
     runs: dict[tuple[str, int], StageRun] = {}
     for name in _in_order(job):
         settings = job.stage(name)
         content = settings.model_dump(exclude={"encoder", "kind", "save_every", "data"}, exclude_defaults=True)
+        if isinstance(settings, Adapt) and isinstance(settings.corpus, Corpus):  # the rest decides through the input
+            content["corpus"] = settings.corpus.model_dump(include=Corpus.use(), exclude_defaults=True)
         if content.get("metric_for_best") == default_metric(job.label_type(name)):
             del content["metric_for_best"]
         own: dict[str, StageRun] = {one.kind: brought[one.name] for one in needs.get(name, [])}
@@ -134,10 +142,17 @@ def plan(job: Job) -> list[StageRun]:
     return [prepare, *brought.values(), *runs.values(), report]
 
 
-def _bringing(job: Job, one: Derived) -> StageRun:
-    settings = OwnData(stage=one.users[0], data=one.settings)
-    content = {"data": _data_content(one.settings, f"stages.{one.users[0]}.data")}
-    return _stage_run(job, one.name, one.kind, NO_SEED, settings, {}, content)
+def _bringing(job: Job, one: Derived, prepare: StageRun) -> StageRun:
+    """A stage that brings what others ask for. A corpus without test texts needs to know these."""
+    stage, field = one.users[0], ".".join(one.field)
+    if isinstance(one.settings, CorpusSource):
+        inputs = {"prepare": prepare} if one.settings.decontaminate else {}
+        content: dict[str, Any] = {"corpus": of_corpus(one.settings, field)}
+        return _stage_run(
+            job, one.name, one.kind, NO_SEED, OwnCorpus(stage=stage, corpus=one.settings), inputs, content
+        )
+    content = {"data": of_data(one.settings, field)}
+    return _stage_run(job, one.name, one.kind, NO_SEED, OwnData(stage=stage, data=one.settings), {}, content)
 
 
 def select(runs: list[StageRun], stage: str, seed: int | None = None) -> StageRun:
@@ -209,43 +224,8 @@ def _stage_run(
 
 
 def _prepare_content(settings: Prepare) -> dict[str, Any]:
-    """What decides the result of `prepare`: local files count by their content, not by their path."""
     content = settings.model_dump(exclude_defaults=True)
-    content["data"] = _data_content(settings.data, "data")
-    model = settings.encoder.model
-    if model is not None and localfiles.is_local(model):
-        content["encoder"] = {"files": _folder_content(Path(os.path.expanduser(model)))}
+    content["data"] = of_data(settings.data, "data")
+    if files := of_encoder(settings.encoder):
+        content["encoder"] = {"files": files}
     return content
-
-
-def _data_content(data: Data, field: str) -> dict[str, Any]:
-    content = data.model_dump(exclude_defaults=True)
-    if isinstance(data.source, dict):
-        content["source"] = {split: _source_content(one, data, field) for split, one in data.source.items()}
-    else:
-        content["source"] = _source_content(data.source, data, field)
-    return content
-
-
-def _source_content(source: str, data: Data, field: str) -> Any:
-    if not localfiles.is_local(source):
-        return source
-    root = Path(os.path.expanduser(source))
-    content = []
-    for path in localfiles.expand(
-        source, f"{field}.source"
-    ):  # names count: they say the split; in a folder, those of folders too
-        name = path.relative_to(root).as_posix() if root.is_dir() else path.name
-        content.append([name, localfiles.format_of(path, data.format), localfiles.digest(path)])
-    return content
-
-
-def _folder_content(folder: Path) -> list[list[str]]:
-    if not os.path.isdir(folder):
-        raise UserError(
-            f"encoder.model: {folder} is no folder (looked at {folder.absolute()}); give a hub id such as "
-            "google-bert/bert-base-cased, or a folder with config.json, weights and tokenizer files"
-        )
-    inside = [*folder.iterdir(), *(folder / GENERATOR).glob("*")]
-    files = sorted(path for path in inside if path.is_file() and not path.name.startswith("."))
-    return [[path.relative_to(folder).as_posix(), localfiles.digest(path)] for path in files]

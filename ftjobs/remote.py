@@ -9,9 +9,12 @@ from __future__ import annotations
 import fnmatch
 import glob
 import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from ftjobs.errors import FtjobsError, UserError
+from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.fields import Data, Encoder
 from ftjobs.plan import OwnData, Prepare
 from ftjobs.progress import LOG
@@ -19,6 +22,7 @@ from ftjobs.storage import Storage, open_storage
 
 _SCHEME = "s3://"
 _TRIES = 3
+_NOTHING_THERE = "correct the address (an object, a prefix, or a pattern)"
 
 
 def local_copies(settings: Prepare | OwnData, work: Path) -> Prepare | OwnData:
@@ -50,13 +54,11 @@ def local_copy(address: str, field: str, work: Path) -> str:
     """Where the copy of `address` lies: a file for an object, a folder for a prefix or a pattern."""
     if not address.startswith(_SCHEME):
         return address
-    bucket, _, path = address.removeprefix(_SCHEME).rstrip("/").partition("/")
-    storage = open_storage(f"{_SCHEME}{bucket}")
-    copies = work / "remote" / hashlib.sha256(address.encode()).hexdigest()[:12]
+    storage, path = _place(address)
+    copies = _copies(work, address)
     LOG.info("%s: fetching %s", field, address)
     if glob.has_magic(path):
-        folder = path[: min(path.index(character) for character in "*?[" if character in path)].rpartition("/")[0]
-        keys = [key for key, *_ in storage.list(folder) if fnmatch.fnmatch(key, path)]
+        folder, keys = _matching(storage, path)
         return _copy(storage, keys, folder, copies, field, address)
     try:
         name = path.rpartition("/")[2]
@@ -67,9 +69,60 @@ def local_copy(address: str, field: str, work: Path) -> str:
         return _copy(storage, keys, path, copies, field, address)
 
 
+def files_at(address: str, field: str, work: Path) -> list[tuple[str, AbstractContextManager[Path]]]:
+    """The data files at an address in the order of their names: the name of each, and a context in which a copy of it
+    exists. So of a source that is larger than this machine one file is here at a time.
+
+    Raises:
+        UserError: no data file lies there, or it may not be read; of an address that is no folder, its context does.
+    """
+    storage, path = _place(address)
+    nothing = f"{field}: no data file lies at {address}; {_NOTHING_THERE}"
+    if glob.has_magic(path):
+        folder, keys = _matching(storage, path)
+        if not keys:
+            raise UserError(nothing)
+    else:
+        keys = [key for key, *_ in storage.list(path) if localfiles.is_data(key.removeprefix(path).lstrip("/"))]
+        folder = path if keys else path.rpartition("/")[0]
+        keys = keys or [path]
+    copies = _copies(work, address)
+    names = {key: key.removeprefix(folder).lstrip("/") for key in sorted(keys)}
+    return [(name, _copied_meanwhile(storage, key, copies / name, nothing)) for key, name in names.items()]
+
+
+@contextmanager
+def _copied_meanwhile(storage: Storage, key: str, path: Path, nothing: str) -> Iterator[Path]:
+    LOG.info("fetching %s", storage.uri(key))
+    try:
+        _copy_file(storage, key, path)
+    except KeyError:
+        raise UserError(nothing) from None
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+def _place(address: str) -> tuple[Storage, str]:
+    """The bucket of an address, and the path in it."""
+    bucket, _, path = address.removeprefix(_SCHEME).rstrip("/").partition("/")
+    return open_storage(f"{_SCHEME}{bucket}"), path
+
+
+def _copies(work: Path, address: str) -> Path:
+    return work / "remote" / hashlib.sha256(address.encode()).hexdigest()[:12]
+
+
+def _matching(storage: Storage, pattern: str) -> tuple[str, list[str]]:
+    """The folder above the first part with a glob character, and the keys that match."""
+    folder = pattern[: min(pattern.index(character) for character in "*?[" if character in pattern)].rpartition("/")[0]
+    return folder, [key for key, *_ in storage.list(folder) if fnmatch.fnmatch(key, pattern)]
+
+
 def _copy(storage: Storage, keys: list[str], folder: str, copies: Path, field: str, address: str) -> str:
     if not keys:
-        raise UserError(f"{field}: nothing lies at {address}; correct the address (an object, a prefix, or a pattern)")
+        raise UserError(f"{field}: nothing lies at {address}; {_NOTHING_THERE}")
     for key in keys:
         _copy_file(storage, key, copies / key.removeprefix(folder).lstrip("/"))
     return str(copies)

@@ -7,6 +7,7 @@ import platform
 import tempfile
 import time
 from contextlib import closing, nullcontext, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.launching import Task, run_together
 from ftjobs.life import Life
 from ftjobs.machines import ALONE, Machines
-from ftjobs.plan import OwnData, Prepare, Report, StageRun
+from ftjobs.plan import OwnCorpus, OwnData, Prepare, Report, StageRun
 from ftjobs.progress import LOG
-from ftjobs.remote import local_copies
+from ftjobs.remote import files_at, local_copies
 from ftjobs.resume import Keeper, Superseded
 from ftjobs.status import summary
 from ftjobs.storage import Storage
@@ -27,6 +28,10 @@ from ftjobs.tracking import NotTracked, tracker
 
 #: Libraries whose versions can change a result, or how a checkpoint loads.
 _LIBRARIES = ("ftjobs", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
+
+#: What some kinds do not read of what they are given, and need not fetch: models, which the report has no use for, and
+#: the passages of corpora.
+_UNREAD = {"report": ("model/", "corpus/train", "corpus/held-out"), "corpus": ("model/",)}
 
 
 def run_all(runs: list[StageRun], storage: Storage) -> list[Manifest]:
@@ -111,9 +116,9 @@ def _produce(
     tracked: NotTracked,
 ) -> tuple[Path, dict[str, Any]]:
     """Fetch the inputs and run the stage on them; returns the folder it filled and its metrics."""
-    reads_models = run.kind != "report"  # it reads the figures of every stage and seed, and of no model a byte
+    unread = _UNREAD.get(run.kind, ())
     fetched = {
-        key: artifacts.fetch(storage, manifest, work, model=reads_models) for key, manifest in _unique(needed).items()
+        key: artifacts.fetch(storage, manifest, work, without=unread) for key, manifest in _unique(needed).items()
     }
     inputs = {role: fetched[manifest.key] for role, manifest in needed.items()}
     output = work / "output"
@@ -121,6 +126,8 @@ def _produce(
     stage = stages.load(run.kind)
     if isinstance(run.settings, Report):
         return output, stage(run.settings, run.seed, inputs, output, needed)
+    if isinstance(run.settings, OwnCorpus):
+        return output, stage(run.settings, run.seed, inputs, output, partial(files_at, work=work))
     if keeper is None:
         settings = local_copies(run.settings, work) if isinstance(run.settings, Prepare | OwnData) else run.settings
         metrics = stage(settings, run.seed, inputs, output)

@@ -7,7 +7,7 @@ from typing import Any
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
 from ftjobs.errors import one_line
-from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify, Data
+from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify, Corpus, Data
 from ftjobs.life import signs
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
@@ -84,6 +84,8 @@ def work(run: StageRun, prepared: Manifest | None) -> str:
         return "-"
     if prepared is None:
         return f"{settings.epochs} epochs"
+    if isinstance(settings, Adapt) and isinstance(settings.corpus, Corpus):  # only the encoder tells how many examples
+        return f"{settings.epochs} epochs of {prepared.metrics['train']:,} passages"
     rows: dict[str, int] = prepared.metrics["rows"]
     examples = rows["train"]
     if isinstance(settings, Adapt):
@@ -112,6 +114,9 @@ def summary(manifest: Manifest) -> str:
             before, best = (_figure(metrics[when][name], ".4f") for when in ("before", "best"))
             said.append(f"{name.replace('_', ' ')} {before} -> {best}")
         return ", ".join(said)
+    if manifest.kind == "corpus":
+        dropped = sum(metrics[name] for name in ("empty", "contaminated", "exact_duplicates", "near_duplicates"))
+        return f"{metrics['train']:,} passages, {metrics['held_out']:,} held out, {dropped:,} dropped"
     return f"{manifest.size:,} bytes"
 
 

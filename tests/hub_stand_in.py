@@ -99,7 +99,13 @@ class Handler(BaseHTTPRequestHandler):
         if name not in files:
             return self.answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
         self.server.hub.served.append(name)
-        return self.answer(200, files[name], {"X-Repo-Commit": commit, "ETag": f'"{commit[:8]}-{len(files[name])}"'})
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{commit[:8]}-{len(files[name])}"', "Accept-Ranges": "bytes"}
+        part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if part is None or self.command == "HEAD":
+            return self.answer(200, files[name], headers)
+        first, last = int(part[1]), min(int(part[2] or len(files[name])), len(files[name]) - 1)
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(files[name])}"
+        return self.answer(206, files[name][first : last + 1], headers)
 
     do_HEAD = do_GET  # noqa: N815
 

@@ -10,7 +10,18 @@ import pytest
 import yaml
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder, Fields, Lora, Scratch, Vocabulary
+from ftjobs.jobfile.fields import (
+    Adapt,
+    Classify,
+    Corpus,
+    Data,
+    Encoder,
+    Fields,
+    Lora,
+    Scratch,
+    Streaming,
+    Vocabulary,
+)
 from ftjobs.jobfile.read import read
 from ftjobs.plan import STAGE_VERSIONS, StageRun, plan, select
 
@@ -218,7 +229,7 @@ class TestIdentity:
 
     def test_a_default_is_what_it_was_when_the_version_was_raised_last(self):
         """Defaults are left out of identities: one that changes has to raise the version of its kind."""
-        assert STAGE_VERSIONS == {"prepare": 2, "data": 1, "adapt": 2, "classify": 2, "report": 2}
+        assert STAGE_VERSIONS == {"prepare": 2, "data": 1, "corpus": 1, "adapt": 2, "classify": 2, "report": 2}
         training = {
             "encoder": None,
             "epochs": 3,
@@ -273,6 +284,10 @@ class TestIdentity:
             Vocabulary: {"min_count": None, "init": "mean-of-pieces"},
             Lora: {"rank": 8, "alpha": 16.0, "dropout": 0.0, "target_modules": "attention"},
             Data: data,
+            Streaming: {"shuffle_buffer": 10_000},
+            Corpus: {"revision": "main", "config": None, "split": None, "format": None, "columns": None, "text": "text"}
+            | {"text_files": "line", "near_duplicates": 0.8, "decontaminate": True, "shortest_test_text": 1}
+            | {"held_out": None, "streaming": None, "seed": 42, "unit": "packed", "isolate": False},
         }
         for kind, expected in defaults.items():
             fields = kind.model_fields
@@ -285,6 +300,76 @@ class TestIdentity:
         before = identities()
         monkeypatch.setitem(STAGE_VERSIONS, "adapt", 1_000)
         assert changed(since=before) == {"adapt", "adapted-head", "adapted-behavioural", "report"}
+
+
+class TestCorpus:
+    """A corpus of its own: a stage of kind `corpus` brings what adapt stages learn from."""
+
+    own = "stages.adapt.corpus={source: me/corpus}"
+
+    def test_is_brought_by_a_stage_that_all_who_ask_for_the_same_passages_share(self):
+        other = "stages.more={kind: adapt, corpus: {source: [me/corpus], unit: document}}"
+        found = runs(self.own, other, "stages.third={kind: adapt, corpus: {source: me/other}}", "seeds=[1, 2]")
+        assert [run.stage for run in found if not run.has_seed] == [
+            *("prepare", "adapt-corpus", "third-corpus", "report")
+        ]
+        by_name = {run.stage: run for run in found}
+        bringing = by_name["adapt-corpus"]
+        assert (bringing.kind, bringing.seed, bringing.inputs) == ("corpus", 0, {"prepare": by_name["prepare"]})
+        assert {run.stage for run in found if run.inputs.get("corpus") is bringing} == {"adapt", "more"}
+        assert by_name["report"].inputs["adapt-corpus"] is bringing
+        for position, run in enumerate(found):
+            assert all(read in found[:position] for read in run.inputs.values())
+
+    def test_changes_its_stage_and_what_reads_it_alone(self):
+        before, after = identities(), identities(self.own)
+        changed_here = {name for name in before if before[name] != after[name]}
+        assert changed_here == {"adapt 42", "adapted-head 42", "adapted-behavioural 42", "report 0"}
+        assert set(after) - set(before) == {"adapt-corpus 0"}
+
+    @pytest.mark.parametrize(
+        ("field", "passages_too"),
+        [
+            *(("unit: document", False), ("isolate: true", False)),
+            *(("text: body", True), ("decontaminate: false", True), ("near_duplicates: keep", True), ("seed: 1", True)),
+            *(("held_out: 9", True), ("streaming: {limit: 9}", True), ("revision: v2", True), ("split: en", True)),
+        ],
+    )
+    def test_every_field_counts_where_it_decides(self, field, passages_too):
+        before, after = identities(self.own), identities(self.own[:-1] + f", {field}}}")
+        assert (before["adapt-corpus 0"] != after["adapt-corpus 0"]) is passages_too
+        assert before["adapt 42"] != after["adapt 42"]
+        assert before["prepare 0"] == after["prepare 0"]
+        assert before["head 42"] == after["head 42"]
+
+    def test_without_test_texts_to_drop_it_reads_nothing(self):
+        bringing = select(runs("stages.adapt.corpus={source: me/corpus, decontaminate: false}"), "adapt-corpus")
+        assert bringing.inputs == {}
+
+    def test_local_files_count_by_content(self, here):
+        Path("a.txt").write_text("one")
+        Path("elsewhere").mkdir()
+        shutil.copy("a.txt", "elsewhere")
+        own = "stages.adapt.corpus={source: a.txt}"
+        before = identities(own)
+        assert before == identities(own.replace("a.txt", f"{here}/elsewhere/a.txt"))
+        assert runs(own)[-1].settings.job["stages"]["adapt"]["corpus"]["source"] == "a.txt"
+        Path("a.txt").write_text("two")
+        assert before["adapt-corpus 0"] != identities(own)["adapt-corpus 0"]
+
+    def test_paths_in_the_file_are_relative_to_it(self, here):
+        Path("jobs/texts").mkdir(parents=True)
+        Path("jobs/texts/a.txt").write_text("one")
+        job = yaml.safe_load(REFERENCE.read_text())
+        job["stages"]["adapt"]["corpus"] = {"source": ["texts", "me/corpus"]}
+        Path("jobs/job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
+        bringing = select(runs(job=Path("jobs/job.yaml")), "adapt-corpus")
+        assert bringing.settings.corpus.sources == [str(here / "jobs/texts"), "me/corpus"]
+
+    def test_what_is_not_there_is_said_with_its_place(self):
+        with pytest.raises(UserError) as caught:
+            runs("stages.adapt.corpus={source: ./none.txt}")
+        assert str(caught.value).startswith("stages.adapt.corpus.source: there is no file or folder './none.txt' ")
 
 
 class TestDataOfItsOwn:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from ftjobs.errors import CorruptArtifact, FtjobsError, UserError
 from ftjobs.storage import Storage
 
 
-def fetch(storage: Storage, manifest: Manifest, work: Path, *, model: bool = True) -> Path:
+def fetch(storage: Storage, manifest: Manifest, work: Path, *, without: Sequence[str] = ()) -> Path:
     """A local folder with the artifact's files, every sha256 checked; copied into `work` unless the store is local.
 
-    Without `model` the checkpoint, which is nearly all of an artifact's bytes, is neither copied nor checked.
+    Files whose path begins with one of `without` are neither copied nor checked.
     """
-    files = [file for file in manifest.files if model or not file.path.startswith("model/")]
+    files = [file for file in manifest.files if not file.path.startswith(tuple(without))]
     folder = storage.local_path(manifest.folder)
     if folder is None:
         folder = work / manifest.folder

@@ -84,6 +84,8 @@ def _of_adapted(made: Made) -> Iterator[str]:
         yield "The texts that perplexity is measured on were trained on too, so it says nothing about new texts."
     elif metrics["evaluated_on"] == "test":
         yield "The best epoch was chosen on the test texts that perplexity is measured on, so it is optimistic."
+    if made.corpus is not None and not made.decontaminated:
+        yield "Its corpus was not searched for test texts, so figures of classifiers that take it may be memory."
     if metrics["best"]["perplexity"] >= metrics["before"]["perplexity"] and not made.finds_replaced:
         yield "Adaptation did not lower perplexity."
     yield from _cut(metrics["truncated"], metrics["texts"], "texts", metrics["max_length"])

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ftjobs.cards import basecard
-from ftjobs.data import prepared
+from ftjobs.data import corpora, prepared
 from ftjobs.jobfile.fields import Adapt, Data
 from ftjobs.jobfile.labeltypes import LabelType
-from ftjobs.plan import OwnData, Prepare, StageRun
+from ftjobs.plan import OwnCorpus, OwnData, Prepare, StageRun
 from ftjobs.statistics import score_interval
 
 
@@ -32,6 +32,8 @@ class Made:
     """The folder of the checkpoint."""
     predictions: Path
     """`predictions.parquet`, of classifiers."""
+    corpus: dict[str, Any] | None = None
+    """The record of the corpus that it was adapted to, if that was one of its own."""
 
     @classmethod
     def of(
@@ -53,6 +55,7 @@ class Made:
             data=data,
             base=basecard.license_of(prepare / "model"),
             environment=environment,
+            corpus=corpora.read_record(inputs["corpus"] / "corpus") if "corpus" in inputs else None,
             model=output / "model",
             predictions=output / "predictions.parquet",
         )
@@ -92,6 +95,13 @@ class Made:
         errors = (table["prediction"].to_numpy() - table["label"].to_numpy()) ** 2
         found = score_interval(errors[None], seed=0)
         return found.low, found.high
+
+    @property
+    def decontaminated(self) -> bool:
+        """Whether the corpus was searched for test texts."""
+        settings = self.run.inputs["corpus"].settings
+        assert isinstance(settings, OwnCorpus), "nothing else brings a corpus"
+        return settings.corpus.decontaminate
 
     @property
     def chain(self) -> list[StageRun]:

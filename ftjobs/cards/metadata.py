@@ -36,7 +36,7 @@ def _results(made: Made) -> list[EvalResult]:
     metrics = made.metrics
     found: list[tuple[str, str, float, dict[str, Any] | None]]
     if made.run.kind == "adapt":
-        split = metrics["evaluated_on"]
+        split = metrics["evaluated_on"] if made.corpus is None else "held-out"
         best = metrics["best"]
         found = [] if made.finds_replaced else [("perplexity", "Perplexity of masked tokens", best["perplexity"], None)]
         found += [
@@ -78,13 +78,16 @@ def _classified(made: Made) -> list[tuple[str, str, float, dict[str, Any] | None
 
 
 def _result(made: Made, split: str, *, type: str, name: str, value: float, args: dict[str, Any] | None) -> EvalResult:
-    provenance = made.data["provenance"]
+    provenance, source = made.data["provenance"], made.source
+    if made.corpus is not None:
+        provenance = made.corpus["provenance"][0]
+        source = provenance.get("hub_id") or provenance["name"]
     task = _TASKS[made.run.kind]
     return EvalResult(
         task_type=task,
         task_name=task.replace("-", " ").capitalize(),
-        dataset_type=made.source,
-        dataset_name=made.source,
+        dataset_type=source,
+        dataset_name=source,
         dataset_config=provenance.get("config"),
         dataset_revision=provenance.get("commit"),
         dataset_split=split,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import glob
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
 import yaml
 
 from ftjobs.jobfile import localfiles
-from ftjobs.jobfile.fields import Classify, Data, Encoder
+from ftjobs.jobfile.datamappings import each_source
+from ftjobs.jobfile.fields import Adapt, Classify, Corpus, Data, Encoder
 from ftjobs.plan import Prepare, StageRun
 
 JOB = "job.yaml"
@@ -35,11 +37,13 @@ def job_text(chain: list[StageRun]) -> str:
 
 
 def with_data(chain: list[StageRun]) -> list[StageRun]:
-    """The stages of `chain`, each behind the one that brings it data of its own, if it has any."""
+    """The stages of `chain`, each behind the one that brings it data or a corpus of its own, if it has any."""
     found: dict[str, StageRun] = {}
     for run in chain:
-        if "data" in run.inputs and run.data.identity not in found:  # in the chain's own job it is named after this one
-            found[run.data.identity] = replace(run.data, stage=f"{run.stage}-data")
+        for kind in ("data", "corpus"):
+            brought = run.inputs.get(kind)
+            if brought and brought.identity not in found:  # in the chain's own job it is named after this one
+                found[brought.identity] = replace(brought, stage=f"{run.stage}-{kind}")
         found[run.identity] = run
     return list(found.values())
 
@@ -53,7 +57,17 @@ def _settings(run: StageRun) -> dict[str, Any]:
     said = run.settings.model_dump(mode="json", exclude_defaults=True)
     if isinstance(run.settings, Classify) and run.settings.data is not None:
         said["data"] = _data(run.settings.data, f"{run.data.stage}/" if "data" in run.inputs else "")
+    if isinstance(run.settings, Adapt) and isinstance(run.settings.corpus, Corpus):
+        folder = run.inputs["corpus"].stage
+        said["corpus"] |= {"source": each_source(said["corpus"]["source"], partial(_beside, folder=folder))}
     return said
+
+
+def _beside(source: str, part: str, *, folder: str) -> str:
+    """Where a source of a stage belongs beside the job file."""
+    if not localfiles.is_local(source):
+        return source
+    return f"./{folder}/{f'{part}/' if part else ''}{_last_part(source)}"
 
 
 def _encoder(encoder: Encoder) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ftjobs.cards import figures, how, recipe
+from ftjobs.cards import corpora, figures, how, recipe
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
@@ -44,10 +44,11 @@ def _summary(made: Made) -> str:
     texts = " and ".join(code(column) for column in made.data["text_columns"])
     settings = made.run.settings
     if isinstance(settings, Adapt):
+        learned = f"the texts of {code(made.source)} ({texts})"
+        learned = learned if made.corpus is None else f"the passages of {corpora.name(made)}"
         return (
-            f"An encoder with its {_heads(settings)}, from {base}, adapted to the texts of {code(made.source)} "
-            f"({texts}) by {how.adapted(settings)}{how.besides(settings)}. It took no labels, and is meant to be "
-            "fine-tuned."
+            f"An encoder with its {_heads(settings)}, from {base}, adapted to {learned} by {how.adapted(settings)}"
+            f"{how.besides(settings)}. It took no labels, and is meant to be fine-tuned."
         )
     assert isinstance(settings, Classify)
     trained = "its head trained on a frozen encoder" if settings.freeze_encoder else how.trained(settings)
@@ -129,10 +130,8 @@ def _classified(made: Made) -> str:
 
 def _adapted(made: Made) -> str:
     before, best, last = (made.metrics[name] for name in ("before", "best", "last"))
-    settings, split = made.run.settings, made.metrics["evaluated_on"]
-    assert isinstance(settings, Adapt)
     shown = table(
-        [f"on the texts of the {split} split", "before", "after (best epoch)", "last epoch"],
+        [corpora.measured_on(made), "before", "after (best epoch)", "last epoch"],
         [
             ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
             ["masked tokens guessed right", *(figures.percent(one["accuracy"]) for one in (before, best, last))],
@@ -141,6 +140,7 @@ def _adapted(made: Made) -> str:
                 for key, name in OBJECTIVE_FIGURES.items()
                 if key in before
             ),
+            *corpora.on_the_task(made),
         ],
     )
     whose = " is that of the generator, which lies in the folder `generator`;" if made.finds_replaced else ","
@@ -186,7 +186,10 @@ def _data(made: Made) -> str:
     counts = table(["rows", *splits], rows)
     if len(made.classes) > _MOST_CLASSES:
         counts += f"\n\nand {len(made.classes) - _MOST_CLASSES} classes more."
-    return f"{_provenance(data['provenance'])}\n\n{counts}\n\n{_division(data)}"
+    text = f"{_provenance(data['provenance'])}\n\n{counts}\n\n{_division(data)}"
+    return (
+        text if made.corpus is None else f"{corpora.section(made)}\n\nThe task's data, not trained on here:\n\n{text}"
+    )
 
 
 def _provenance(provenance: dict[str, Any]) -> str:
@@ -222,7 +225,8 @@ def _division(data: dict[str, Any]) -> str:
 
 
 def _training(made: Made) -> str:
-    settings = made.run.settings.model_dump(mode="json", exclude=_NO_HYPERPARAMETERS)
+    without = _NO_HYPERPARAMETERS if made.corpus is None else _NO_HYPERPARAMETERS | {"corpus"}
+    settings = made.run.settings.model_dump(mode="json", exclude=without)
     rows = [[f"`{name}`", _said(value)] for name, value in {**settings, "seed": made.run.seed}.items()]
     text = table(["hyperparameter", "value"], rows)
     if made.metrics["newly_initialised"]:
@@ -263,4 +267,6 @@ def _does(run: StageRun) -> str:
         return f"{how.adapted(run.settings)} on the texts{how.besides(run.settings)}"
     if isinstance(run.settings, Classify):
         return f"classification with the encoder {how.trained(run.settings)}"
+    if run.kind == "corpus":
+        return "the corpus, without repetitions and test texts"
     return "data, split" if run.kind == "data" else "encoder and data, split"

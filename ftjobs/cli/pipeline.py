@@ -82,7 +82,7 @@ def plan(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJson
     rows: list[dict[str, Any]] = []
     for one in runs:
         published = manifests[one.key] is not None
-        prepared = manifests[one.data.key] if one.has_seed else None
+        prepared = manifests[one.inputs.get("corpus", one.data).key] if one.has_seed else None
         rows.append(
             {
                 "stage": one.stage,

@@ -57,12 +57,12 @@ def missing(where: str, present: Sequence[str], needed: dict[str, str]) -> list[
 class Values:
     """Types and values of the needed columns, looked at a table at a time.
 
-    Texts are strings; labels and groups are strings, whole numbers or booleans; none is missing or blank. Labels that
-    are no classes become what `labelcolumns.typed` makes of them.
+    Texts are strings; labels and groups are strings, whole numbers or booleans; none is missing or blank, unless gaps
+    are allowed. Labels that are no classes become what `labelcolumns.typed` makes of them.
     """
 
-    def __init__(self, where: str, needed: dict[str, str], separator: str = ",") -> None:
-        self._where, self._needed, self._separator = where, needed, separator
+    def __init__(self, where: str, needed: dict[str, str], separator: str = ",", gaps: bool = False) -> None:
+        self._where, self._needed, self._separator, self._gaps = where, needed, separator, gaps
         self._rows = 0
         self._wrong: dict[str, str] = {}  # columns of a type that is not taken, with that type
         self._blank: dict[str, tuple[int, str]] = {}  # columns with gaps: how many, and where the first is
@@ -83,6 +83,8 @@ class Values:
                 "nothing",
             ):
                 self._wrong.setdefault(name, kind)
+                continue
+            if self._gaps:
                 continue
             blank = _blank(table[name], kind)
             if count := pc.sum(blank).as_py() or 0:

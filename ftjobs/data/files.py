@@ -20,19 +20,19 @@ from ftjobs.errors import FtjobsError, UserError
 
 
 def read_file(
-    path: Path, kind: str, header: list[str] | None, needed: dict[str, str], separator: str = ","
+    path: Path, kind: str, header: list[str] | None, needed: dict[str, str], separator: str = ",", gaps: bool = False
 ) -> Iterator[pa.Table]:
     """The needed columns of one file, all rows, in order, a few at a time.
 
     kind: csv, tsv, jsonl, parquet or text. header: column names of a csv or tsv file without a header row. needed:
     column names, each with the field of the job file that names it. Cells of csv and tsv are strings, whatever they
     look like; jsonl and parquet keep strings, whole numbers (int64) and booleans. Labels that are no classes are read
-    as `labelcolumns` says, names of labels apart at `separator`.
+    as `labelcolumns` says, names of labels apart at `separator`. gaps: whether texts may be missing or blank.
 
     Raises UserError with up to 5 problems when the file is not what it should be, FtjobsError when reading it fails;
     maybe after tables of rows that are right.
     """
-    values = Values(str(path), needed, separator)
+    values = Values(str(path), needed, separator, gaps)
     for table, place in _tables(path, kind, header, needed):
         taken = values.taken(table, place)
         if taken is not None:

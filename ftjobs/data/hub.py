@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-from ftjobs.data.columns import Values, conform, in_batches, missing, row_after
+from ftjobs.data.columns import TEXT, Values, conform, in_batches, missing, row_after
 from ftjobs.data.mapped import TableFile
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.hubfailures import causes, may_pass, reason
@@ -37,25 +38,61 @@ def load(data: Data, needed: dict[str, str]) -> tuple[dict[str, pa.Table], dict[
     Raises UserError when the data set, its revision, configuration or columns are not there; FtjobsError when the hub
     does not answer.
     """
+    loaded, origin = fetch(data)
+    return _tables(data, _renamed(data, loaded), needed), origin
+
+
+def fetch(data: Data) -> tuple[dict[str, datasets.Dataset], dict[str, Any]]:
+    """Splits of the hub data set `data.source` under their own names, all rows and columns; raises as `load`."""
     try:
-        loaded, origin = _fetch(data, data.revision)
+        return _fetch(data, data.revision)
     except DatasetScriptError as script:
         if data.revision != "main":
             raise
         try:
-            loaded, origin = _fetch(data, PARQUET_EXPORT)
+            return _fetch(data, PARQUET_EXPORT)
         except UserError as error:
             raise UserError([*script.problems, *error.problems]) from error
-    return _tables(data, _renamed(data, loaded), needed), origin
 
 
-def _fetch(data: Data, revision: str) -> tuple[dict[str, datasets.Dataset], dict[str, Any]]:
+def stream(data: Data, choose: Callable[[list[str], str], str], seed: int) -> tuple[Iterator[Any], dict[str, Any]]:
+    """The values of the text column in one split of the hub data set `data.source`, fetched while they are read.
+
+    Args:
+        data: with one text column.
+        choose: the split to read, from the names of all and the data set's.
+        seed: of the order in which the split's files are read.
+
+    Returns:
+        The values, and which commit they are from. Raises as `load`; so does reading a value that cannot be fetched.
+    """
+
+    def start(data: Data, repo: str, commit: str) -> Any:
+        names = datasets.get_dataset_split_names(repo, data.config, revision=commit)
+        rows = datasets.load_dataset(repo, data.config, revision=commit, split=choose(names, repo), streaming=True)
+        return rows.shuffle(seed=seed, buffer_size=1)
+
+    rows, origin = _fetch(data, data.revision, start)
+    (column,) = data.text_columns
+    if problems := missing(str(data.source), list(rows.features or next(iter(rows), {})), {column: TEXT}):
+        raise UserError(problems)
+
+    def values() -> Iterator[Any]:
+        try:
+            yield from (row[column] for row in rows.select_columns([column]))
+        except Exception as error:
+            raise _explained(data, data.revision, error) from error
+
+    return values(), origin
+
+
+def _fetch(data: Data, revision: str, load_commit: Callable[..., Any] | None = None) -> tuple[Any, dict[str, Any]]:
     """Everything that talks to the hub: find the commit that `revision` is today, and load it."""
     try:
         info = HfApi().dataset_info(str(data.source), revision=revision)
         # The id as the hub has it today: old ones without an owner ("squad") still resolve, but do not load.
         repo, commit = info.id, str(info.sha)
-        load_commit = _load_export if revision == PARQUET_EXPORT else _load
+        load_commit = load_commit or (_load_export if revision == PARQUET_EXPORT else _load)
         loaded = load_commit(data, repo, commit)
     except UserError:
         raise

@@ -14,7 +14,7 @@ from ftjobs.errors import UserError
 from ftjobs.hubfailures import reason
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.derived import derived
-from ftjobs.jobfile.fields import Job
+from ftjobs.jobfile.fields import CorpusSource, Data, Job
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
 
@@ -36,9 +36,11 @@ def _on_the_hub(job: Job) -> Iterator[Finding]:
     model = job.encoder.model
     if model is not None and _is_hub_id(model):
         yield _known("encoder", "model", model, job.encoder.revision)
-    for data in (job.data, *(one.settings for one in derived(job) if one.kind == "data")):
+    for data in (job.data, *(one.settings for one in derived(job) if isinstance(one.settings, Data))):
         if isinstance(data.source, str) and _is_hub_id(data.source):
             yield _known("data", "dataset", data.source, data.revision)
+    for corpus in (one.settings for one in derived(job) if isinstance(one.settings, CorpusSource)):
+        yield from (_known("corpus", "dataset", one, corpus.revision) for one in corpus.sources if _is_hub_id(one))
 
 
 def _is_hub_id(address: str) -> bool:

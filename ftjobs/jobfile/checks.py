@@ -52,7 +52,8 @@ def _columns(where: tuple[str, ...], data: Data, classifying: Sequence[str]) -> 
 
 def _derived(job: Job) -> Iterator[Problem]:
     for one in derived(job):
-        yield from _columns(one.field, one.settings, one.users)
+        if isinstance(one.settings, Data):
+            yield from _columns(one.field, one.settings, one.users)
         if one.name in job.stages:
             reason = f"`{one.name}` is the name of the stage that brings the {one.kind} of `{one.users[0]}`"
             yield ("stages", one.name), f"{reason}; choose another name"

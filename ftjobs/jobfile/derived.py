@@ -1,4 +1,4 @@
-"""Stages that nobody writes down: they bring what other stages ask for, such as data of their own.
+"""Stages that nobody writes down: they bring what other stages ask for: data, or a corpus, of their own.
 
 A derived stage is named after the first stage, in the file's order, that needs it, and others that ask for the same
 share it. Like `prepare` it has no seed. The stages that need it find it among their inputs under its kind.
@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ftjobs.jobfile.fields import Classify, Data, Job
+from ftjobs.jobfile.fields import Classify, CorpusSource, Data, Job
 
 
 @dataclass(frozen=True)
 class Derived:
     """One derived stage."""
 
-    kind: Literal["data"]
-    settings: Data
+    kind: Literal["data", "corpus"]
+    settings: Data | CorpusSource
     """What to bring."""
     users: tuple[str, ...]
     """The stages that need it, in the file's order."""
@@ -36,14 +36,29 @@ class Derived:
 def derived(job: Job) -> list[Derived]:
     """The derived stages of a job, in the order of the stages that they are named after."""
     found: list[Derived] = []
-    for name, stage in job.stages.items():
-        data = job.own_data(name) if isinstance(stage, Classify) else None
-        if data is None:
+    for name in job.stages:
+        asked = _asked(job, name)
+        if asked is None:
             continue
-        position = next((place for place, one in enumerate(found) if one.settings.same_as(data)), len(found))
+        position = next((place for place, one in enumerate(found) if _same(one.settings, asked)), len(found))
         earlier = found[position].users if position < len(found) else ()
-        found[position : position + 1] = [Derived("data", data, (*earlier, name))]
+        kind: Literal["data", "corpus"] = "data" if isinstance(asked, Data) else "corpus"
+        found[position : position + 1] = [Derived(kind, asked, (*earlier, name))]
     return found
+
+
+def _asked(job: Job, name: str) -> Data | CorpusSource | None:
+    """What a stage needs to have brought."""
+    if isinstance(job.stages[name], Classify):
+        return job.own_data(name)
+    corpus = job.own_corpus(name)
+    return None if corpus is None else corpus.of_source()
+
+
+def _same(one: Data | CorpusSource, other: Data | CorpusSource) -> bool:
+    if isinstance(one, Data):
+        return isinstance(other, Data) and one.same_as(other)
+    return isinstance(other, CorpusSource) and one.same_as(other)
 
 
 def users(job: Job) -> dict[str, list[Derived]]:

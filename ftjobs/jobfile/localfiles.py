@@ -68,15 +68,15 @@ def expand(source: str, field: str = "data.source") -> list[Path]:
     )
 
 
-def format_of(path: Path, declared: str | None) -> str:
-    """`csv`, `tsv`, `jsonl`, `parquet` or `text`: `declared` (data.format) if given, else what the name ends in.
+def format_of(path: Path, declared: str | None, field: str = "data") -> str:
+    """`csv`, `tsv`, `jsonl`, `parquet` or `text`: `declared` (`field`.format) if given, else what the name ends in.
 
     Raises UserError when the name does not tell.
     """
     found = declared or _suffix_format(path)
     if found is None:
         raise UserError(
-            f"{path}: the name does not tell the format of the file; set data.format to one of {', '.join(FORMATS)}"
+            f"{path}: the name does not tell the format of the file; set {field}.format to one of {', '.join(FORMATS)}"
         )
     return found
 
@@ -94,14 +94,14 @@ def _suffix_format(path: Path) -> str | None:
     return SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
+def is_data(name: str) -> bool:
+    """Whether a file found in a folder counts as data, by its path there: hidden ones, and other suffixes, do not."""
+    path = Path(name)
+    return _suffix_format(path) is not None and not any(part.startswith(".") for part in path.parts)
+
+
 def _sorted_files(folder: Path, field: str) -> list[Path]:
-    files = [
-        path
-        for path in folder.rglob("*")
-        if _suffix_format(path) is not None
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
+    files = [path for path in folder.rglob("*") if is_data(path.relative_to(folder).as_posix()) and path.is_file()]
     if not files:
         raise UserError(
             f"{field}: the folder {str(folder)!r} has no data files (looked at {folder.absolute()}); "

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles, yamltext
 from ftjobs.jobfile.checks import check
-from ftjobs.jobfile.datamappings import data_mappings
+from ftjobs.jobfile.datamappings import data_mappings, each_source
 from ftjobs.jobfile.fields import Job
 from ftjobs.jobfile.wordlist import put_words
 
@@ -95,11 +95,8 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
     if isinstance(encoder, dict) and "model" in encoder:
         encoder["model"] = anchored(encoder["model"])
     for _, mapping in data_mappings(data):
-        given = mapping.get("source")
-        if given is not None:
-            mapping["source"] = (
-                {k: anchored(v) for k, v in given.items()} if isinstance(given, dict) else anchored(given)
-            )
+        if mapping.get("source") is not None:
+            mapping["source"] = each_source(mapping["source"], lambda one, _: anchored(one))
 
 
 def _override(data: dict[str, Any], override: str) -> yamltext.Path:

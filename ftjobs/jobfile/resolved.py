@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ftjobs.jobfile import localfiles
-from ftjobs.jobfile.datamappings import data_mappings
+from ftjobs.jobfile.datamappings import data_mappings, each_source
 from ftjobs.jobfile.derived import users
 from ftjobs.jobfile.fields import Job
 
@@ -31,15 +32,11 @@ def resolved(job: Job) -> dict[str, Any]:
     taken: dict[str, str] = {}
     for path, mapping in data_mappings(found):
         folder = bringing.get(path[1], "") if len(path) > 1 else ""
-        source = mapping["source"]
-        if isinstance(source, dict):
-            mapping["source"] = {split: _named(one, folder, taken) for split, one in source.items()}
-        else:
-            mapping["source"] = _named(source, folder, taken)
+        mapping["source"] = each_source(mapping["source"], partial(_named, folder=folder, taken=taken))
     return found
 
 
-def _named(source: str, folder: str, taken: dict[str, str]) -> str:
+def _named(source: str, _: str, *, folder: str, taken: dict[str, str]) -> str:
     """The name of a source, behind `folder` where another of the job has that name already."""
     name = _name(source)
     if taken.setdefault(name, source) != source and folder:

@@ -11,12 +11,13 @@ import hashlib
 import io
 import os
 import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles, yamltext
-from ftjobs.jobfile.datamappings import data_mappings
+from ftjobs.jobfile.datamappings import data_mappings, each_source
 from ftjobs.jobfile.derived import users
 from ftjobs.jobfile.fields import Job
 from ftjobs.kubernetes.stagejobs import StageJob
@@ -48,11 +49,8 @@ class JobCopy:
         fields = []
         for path, mapping in data_mappings(self._data):
             folder = "" if len(path) == 1 else f"{'.'.join(path)}/"
-            before, source = len(self._paths), mapping["source"]
-            if isinstance(source, dict):
-                mapping["source"] = {split: self._moved(one, f"{folder}{split}/") for split, one in source.items()}
-            else:
-                mapping["source"] = self._moved(source, folder)
+            before = len(self._paths)
+            mapping["source"] = each_source(mapping["source"], partial(self._moved, folder=folder))
             fields += [f"{'.'.join(path)}.source"] if len(self._paths) > before else []
         self.packed = _pack(self._paths) if self._paths else None
         """The local data files as a tar archive, None if there are none."""
@@ -86,11 +84,12 @@ class JobCopy:
         data["stages"] = {name: value for name, value in data["stages"].items() if name in names}
         return yamltext.dump(data)
 
-    def _moved(self, source: str, folder: str) -> str:
+    def _moved(self, source: str, part: str, *, folder: str) -> str:
         """The address of a source in pods, one for each source: data that is shared stays so. Its local files are noted
         for packing, with their names kept."""
         if not localfiles.is_local(source):
             return source
+        folder += f"{part}/" if part else ""
         if source in self._addresses:
             return self._addresses[source]
         path = Path(os.path.abspath(os.path.expanduser(source)))

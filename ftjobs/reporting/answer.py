@@ -9,7 +9,7 @@ from ftjobs import statistics
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.fields import Hypothesis
 from ftjobs.reporting import hypotheses, vocabularies
-from ftjobs.reporting.evidence import Evidence, Stage, Strategy
+from ftjobs.reporting.evidence import Evidence, Run, Stage, Strategy
 from ftjobs.reporting.measures import measure_of
 from ftjobs.reporting.results import SEED
 
@@ -91,9 +91,10 @@ def _interval(chosen: Strategy, position: int) -> list[float]:
 
 
 def _encoder_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
-    """That of the lowest loss; of encoders with different vocabularies, that of the fewest bits per character."""
-    found = [(stage, run, run.metrics["best"]["loss"]) for stage in evidence.adaptations for run in stage.runs]
-    bits = [vocabularies.bits(evidence, stage, loss) for stage, _, loss in found]
+    """That of the lowest loss on the job's held-out texts, not on corpora, which differ; of encoders with different
+    vocabularies, that of the fewest bits per character."""
+    found = [(stage, run, _of_task(run, "loss")) for stage in evidence.adaptations for run in stage.runs]
+    bits = [vocabularies.bits(evidence, stage, run.metrics["best"]["loss"]) for stage, run, _ in found]
     comparable = [loss if one is None else one for one, (*_, loss) in zip(bits, found, strict=True)]
     chosen = min(range(len(found)), key=lambda index: (bits[index] is None, comparable[index]))
     stage, run, _ = found[chosen]
@@ -101,12 +102,17 @@ def _encoder_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict
         "kind": "encoder",
         "stage": stage.name,
         "seed": run.seed,
-        "chosen_on": run.metrics["evaluated_on"],
-        "loss": run.metrics["best"]["loss"],
-        "perplexity": run.metrics["best"]["perplexity"],
+        "chosen_on": evidence.selected_on if "task_loss" in run.metrics["best"] else run.metrics["evaluated_on"],
+        "loss": _of_task(run, "loss"),
+        "perplexity": _of_task(run, "perplexity"),
         **({} if bits[chosen] is None else {"bits_per_character": bits[chosen]}),
         "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
     }
+
+
+def _of_task(run: Run, figure: str) -> float:
+    found: dict[str, float] = run.metrics["best"]
+    return found.get(f"task_{figure}", found[figure])
 
 
 def _own_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:

@@ -118,17 +118,12 @@ def _headline_without_contrast(content: dict[str, Any]) -> str:
         own = measure_of(best["label_type"])
         return f"{code(best['stage'])} {own.level(best[own.key]['mean'], 1)} of its own data"
     if not content["results"]:
-        best = min(content["adaptation"], key=_comparable)
-        before, after = best["before"]["perplexity"], best["after"]["perplexity"]["mean"]
+        best = next(row for row in content["adaptation"] if row["stage"] == content["to_ship"]["stage"])
+        measured = best["task"] or best
+        before, after = measured["before"]["perplexity"], measured["after"]["perplexity"]["mean"]
         return f"Adapting takes perplexity on held-out text from {before:,.1f} to {after:,.1f}"
     best = next(row for row in content["results"] if row["stage"] == content["to_ship"]["stage"])
     return f"{code(best['stage'])} {measure(content).level(best[measure(content).key]['mean'], 1)}"
-
-
-def _comparable(row: dict[str, Any]) -> tuple[bool, float]:
-    """What adapt stages are ordered by: perplexity, or bits per character where vocabularies differ."""
-    bits = row.get("bits_per_character")
-    return (False, bits["after"]) if bits else (True, row["after"]["perplexity"]["mean"])
 
 
 def _lead_without_contrast(content: dict[str, Any]) -> list[str]:

@@ -46,6 +46,8 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
             "tokens": one.runs[0].metrics["tokens"],
             "evaluated_on": one.runs[0].metrics["evaluated_on"],
             "evaluation_texts_also_trained_on": one.runs[0].metrics["evaluation_texts_also_trained_on"],
+            "corpus": one.runs[0].metrics.get("corpus"),
+            "task": _on_the_task(one),
             "cost": cost(one),
             "seeds": {
                 str(run.seed): {
@@ -57,6 +59,16 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
         }
         for one in evidence.adaptations
     ]
+
+
+def _on_the_task(stage: Stage) -> dict[str, Any] | None:
+    """Loss and perplexity on the job's held-out texts, of stages that are measured on a corpus of their own."""
+    if "task_loss" not in stage.runs[0].metrics["before"]:
+        return None
+    return {
+        "before": {key: mean(stage.figures("before", f"task_{key}")) for key in ("loss", "perplexity")},
+        "after": {key: spread(stage.figures("best", f"task_{key}")) for key in ("loss", "perplexity")},
+    }
 
 
 def spread(values: Sequence[float]) -> dict[str, float | None]:

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import set_seed
+from transformers import PreTrainedTokenizerBase
 
 from ftjobs.data import prepared
 from ftjobs.data.pairs import PairExamples
-from ftjobs.data.prepared import Sentences
 from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints, heads, vocabulary
 from ftjobs.progress import LOG
+from ftjobs.stages.learned import Learned, learned
 from ftjobs.training import lora, memory, pretraining
 from ftjobs.training.loop import train
 from ftjobs.training.session import Session
@@ -24,7 +25,7 @@ _EVALUATION_SEED = 0
 
 
 def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, session: Session) -> dict[str, Any]:
-    """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`.
+    """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`, or of `inputs["corpus"]`.
 
     Writes `model/` (the encoder with every weight of its input, and its masked-LM head), `metrics.json` (every epoch),
     `metrics.jsonl` (also every tenth step), `timing.json`, and `vocabulary.json` (the new words) if there are any.
@@ -47,23 +48,30 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         LOG.info("newly initialised, because the checkpoint has none: %s", heads.new_modules(trainee.new))
     beyond = heads.weights_beyond(trainee.encoder, folder)
     limit = checkpoints.longest_input(trainee.encoder, tokenizer, settings.max_length)
-    trained_splits = ["train"] if settings.corpus == "train" else list(data.splits)
-    texts = Sentences([column for name in trained_splits for column in data.splits[name].columns])
-    held_out_texts = data.splits[data.selection_split].sentences
+    texts = learned(settings, data, inputs)
     extension = None
     if settings.vocabulary is not None:
         tokenizer, extension = vocabulary.extend(
-            trainee.encoder, tokenizer, texts, held_out_texts, settings.vocabulary, seed
+            trainee.encoder, tokenizer, texts.train, texts.held_out, settings.vocabulary, seed
         )
-    examples = pretraining.examples(settings, tokenizer, texts, limit, seed)
-    held_out = pretraining.examples(settings, tokenizer, held_out_texts, limit, _EVALUATION_SEED)
+    examples = pretraining.examples(settings, tokenizer, texts.train, limit, seed, texts.unit)
+    held_out = pretraining.examples(settings, tokenizer, texts.held_out, limit, _EVALUATION_SEED, texts.unit)
+    task = _on_the_task(settings, tokenizer, texts, limit)
+    if texts.unit == "isolated":
+        pretraining.isolate(trainee)
     LOG.info(
         "adapting on %d texts of %d tokens, %d cut to %d; evaluating on %d %s texts",
         examples.texts, len(examples.tokens.input_ids), examples.tokens.truncated, limit, held_out.texts,
-        data.selection_split,
+        texts.evaluated_on,
     )  # fmt: skip
+
+    def evaluate() -> dict[str, float]:
+        found = trainee.evaluate(held_out)
+        beside = {} if task is None else trainee.evaluate(task)
+        return found | {f"task_{name}": value for name, value in beside.items()}
+
     trainee.model.to(training_device())
-    before = trainee.evaluate(held_out)
+    before = evaluate()
     session.log_before(before)
     with lora.adapters(trainee.encoder, settings.lora, trainee.new_in_encoder) as adapted:
         trained = train(
@@ -73,7 +81,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
             seed=seed,
             loss=trainee.loss,
             items=trainee.items,
-            evaluate=lambda: trainee.evaluate(held_out),
+            evaluate=evaluate,
             score=trainee.score,
             keeper=session.keeper,
             on_step=session.log_step,
@@ -82,7 +90,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         )
     best = trained.epochs[trained.best_epoch - 1]
     if adapted:  # the adapters are part of the weights now: measured is what is published
-        best = {**best, **trainee.evaluate(held_out)}
+        best = {**best, **evaluate()}
     trainee.model.cpu()
     trainee.save(tokenizer, output / "model", beyond)
     metrics: dict[str, Any] = {
@@ -91,7 +99,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "truncated": examples.tokens.truncated,
         "max_length": limit,
         "newly_initialised": trainee.new,
-        "evaluated_on": data.selection_split,
+        "evaluated_on": texts.evaluated_on,
         "evaluation_texts_also_trained_on": settings.corpus == "all",
         "before": before,
         "best_epoch": trained.best_epoch,
@@ -103,7 +111,22 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     if extension is not None:
         metrics["vocabulary"] = extension.metrics(before, metrics["best"])
         extension.write(output)
+    if texts.counts is not None:
+        metrics["corpus"] = {**texts.counts, "tokens_seen": metrics["tokens"] * len(trained.epochs)}
     if isinstance(examples, PairExamples):
         metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.singles}
     trained.write(output, metrics, len(examples))
     return metrics
+
+
+def _on_the_task(
+    settings: Adapt, tokenizer: PreTrainedTokenizerBase, texts: Learned, limit: int
+) -> pretraining.TextExamples | None:
+    """The task's held-out texts, if others decide, and if the objective can be measured on them."""
+    if texts.task is None:
+        return None
+    try:
+        return pretraining.examples(settings, tokenizer, texts.task, limit, _EVALUATION_SEED)
+    except UserError as error:
+        LOG.info("not measured on the task's texts: %s", error)
+        return None

@@ -31,7 +31,11 @@ _SECONDS_ONLINE, _SECONDS_OFFLINE = 10.0, 30.0
 #: How much of that the rest of an upload may take.
 _SECONDS_TO_UPLOAD = 6.0
 _SECONDS_TO_START = 10.0
-_ARTIFACT_TYPES = {"prepare": "dataset", "data": "dataset", "adapt": "model", "classify": "model", "report": "report"}
+_ARTIFACT_TYPES = {
+    **dict.fromkeys(("prepare", "data", "corpus"), "dataset"),
+    **dict.fromkeys(("adapt", "classify"), "model"),
+    "report": "report",
+}
 #: Set once a server has let us wait: later stages of this process do not wait for it again.
 _gave_up = threading.Event()
 

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ftjobs.data.batching import Batch, LabelledExamples, MaskedExamples, by_length
+from ftjobs.data.packed import PackedExamples
 from ftjobs.data.pairs import PairExamples
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.objectives import MaskedLM
@@ -33,7 +34,7 @@ def logits(model: PreTrainedModel, examples: LabelledExamples | FeatureExamples)
 
 
 @torch.no_grad()
-def masked_lm(model: nn.Module, objective: MaskedLM, examples: MaskedExamples) -> dict[str, float]:
+def masked_lm(model: nn.Module, objective: MaskedLM, examples: MaskedExamples | PackedExamples) -> dict[str, float]:
     """Mean cross-entropy per masked token, its exponential, and the share of masked tokens guessed right.
 
     Always with the masks of epoch 0, so that figures of different epochs and models can be compared.
@@ -114,7 +115,9 @@ class _MaskedTokens:
         }
 
 
-def _batches(model: nn.Module, examples: MaskedExamples | PairExamples | DrawnExamples) -> Iterator[Batch]:
+def _batches(
+    model: nn.Module, examples: MaskedExamples | PackedExamples | PairExamples | DrawnExamples
+) -> Iterator[Batch]:
     """The examples of epoch 0 on the model's device, which is put into eval mode."""
     model.eval()
     device = next(model.parameters()).device

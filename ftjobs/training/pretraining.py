@@ -12,14 +12,16 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftjobs.data import pairs
+from ftjobs.data import pairs, units
 from ftjobs.data.batching import Batch, MaskedExamples
 from ftjobs.data.documents import tokenize_documents
+from ftjobs.data.packed import PackedExamples
 from ftjobs.data.pairs import PairExamples
-from ftjobs.data.tokenization import Tokens, tokenize
+from ftjobs.data.tokenization import Tokens
+from ftjobs.data.units import Unit
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt, Replace
-from ftjobs.models import heads, pretraining
+from ftjobs.models import heads, isolation, pretraining
 from ftjobs.progress import LOG
 from ftjobs.training import evaluation
 from ftjobs.training.objectives import MaskedLM
@@ -27,7 +29,7 @@ from ftjobs.training.replacedtokens import DrawnExamples, ReplacedTokenModel, Re
 from ftjobs.training.sentencepairs import SentencePairs
 from ftjobs.training.stepping import Items
 
-TextExamples = MaskedExamples | PairExamples | DrawnExamples
+TextExamples = MaskedExamples | PackedExamples | PairExamples | DrawnExamples
 _RELATIONS: dict[str, pairs.Relation] = {"mlm+nsp": "next", "mlm+sop": "order"}
 _MASKS_ONLY = Replace(mask=1.0, random=0.0, keep=0.0)
 
@@ -86,7 +88,12 @@ def load(settings: Adapt, folder: Path) -> Pretraining:
 
 
 def examples(
-    settings: Adapt, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], longest: int, seed: int
+    settings: Adapt,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[str],
+    longest: int,
+    seed: int,
+    unit: Unit = "document",
 ) -> TextExamples:
     """What the objective makes of texts, each of which is a document to objectives on pairs of segments.
 
@@ -96,6 +103,7 @@ def examples(
         texts: N texts.
         longest: most tokens of an example.
         seed: of masks, pairs and draws.
+        unit: what of the texts an example is; not for objectives on pairs.
 
     Raises:
         UserError: the texts have nothing that the objective needs.
@@ -103,8 +111,20 @@ def examples(
     words = settings.masking != "token"
     if settings.objective in _RELATIONS:
         return _pairs(settings, tokenizer, texts, longest, seed)
-    masked = _masked(settings, tokenizer, tokenize(tokenizer, texts, None, longest, words), seed)
+    masked = units.examples(texts, unit, tokenizer, longest, partial(_masked, settings, tokenizer, seed=seed), words)
     return DrawnExamples(masked) if settings.objective == "replaced-token" else masked
+
+
+def isolate(trainee: Pretraining) -> None:
+    """Let documents that are packed into one example see only themselves.
+
+    Raises:
+        UserError: it cannot be done right with this encoder.
+    """
+    parts = [trainee.model] if trainee.model is trainee.encoder else trainee.model.children()
+    for part in parts:
+        if isinstance(part, PreTrainedModel):
+            isolation.isolate(part)
 
 
 def _labels(batch: Batch) -> float:

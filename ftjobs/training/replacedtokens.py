@@ -13,6 +13,7 @@ from transformers import ElectraForMaskedLM, ElectraForPreTraining
 
 from ftjobs.data.batching import Batch, MaskedExamples
 from ftjobs.data.masking import example_generator
+from ftjobs.data.packed import PackedExamples
 from ftjobs.data.tokenization import Tokens
 from ftjobs.training.objectives import MaskedLM
 
@@ -27,7 +28,7 @@ class DrawnExamples:
     """Masked examples with a random number for each masked token, by which its replacement is drawn from what the
     generator gives: so replacements do not depend on the batch either."""
 
-    masked: MaskedExamples
+    masked: MaskedExamples | PackedExamples
 
     def __len__(self) -> int:
         return len(self.masked)
@@ -40,7 +41,7 @@ class DrawnExamples:
     @property
     def texts(self) -> int:
         """How many texts the examples are made of."""
-        return len(self)
+        return self.masked.texts
 
     @property
     def tokens(self) -> Tokens:

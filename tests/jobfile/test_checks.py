@@ -1,7 +1,8 @@
 import pytest
+from pydantic import ValidationError
 
 from ftjobs.jobfile.checks import check
-from ftjobs.jobfile.fields import Classify, Hypothesis, Job
+from ftjobs.jobfile.fields import Classify, Corpus, Hypothesis, Job
 
 ADAPT = {"kind": "adapt"}
 CLASSIFY = {"kind": "classify"}
@@ -163,6 +164,29 @@ class TestDataOfItsOwn:
 
     def test_of_every_stage_is_what_a_pod_may_see_of_a_job(self):
         assert found({"nli": self.own}) == []
+
+
+class TestCorpus:
+    own = ADAPT | {"corpus": {"source": "me/corpus"}}
+
+    def test_the_stage_that_brings_it_has_a_name_of_its_own(self):
+        assert found({"adapt": self.own, "b": self.own}) == []
+        ((path, message),) = found({"adapt": self.own, "adapt-corpus": CLASSIFY})
+        assert path == "stages.adapt-corpus"
+        assert message == (
+            "`adapt-corpus` is the name of the stage that brings the corpus of `adapt`; choose another name"
+        )
+
+    def test_that_name_counts(self):
+        fits = "a" * 37
+        assert found({fits: self.own}, name="pipe") == []
+        ((path, message),) = found({f"{fits}a": self.own}, name="pipe")
+        assert path == f"stages.{fits}a.corpus"
+        assert "have 49 characters together, at most 48" in message
+
+    def test_isolation_needs_packing(self):
+        with pytest.raises(ValidationError, match="isolate only has a meaning with unit: packed"):
+            Corpus(source="me/corpus", unit="document", isolate=True)
 
 
 class TestTypesOfLabels:

@@ -159,14 +159,14 @@ def here(tmp_path, monkeypatch):
     """An empty folder, and no mutated path makes us read files outside it."""
     expand = localfiles.expand
 
-    def expand_here(source: str) -> list[Path]:
+    def expand_here(source: str, *field: str) -> list[Path]:
         inside = Path(source).resolve().is_relative_to(tmp_path) if "\0" not in source else True
         if not inside:
             raise UserError(f"data.source: {source!r} is outside")
-        return expand(source)
+        return expand(source, *field)
 
     monkeypatch.setattr(localfiles, "expand", expand_here)
-    monkeypatch.setattr("ftjobs.plan._folder_content", lambda folder: [])
+    monkeypatch.setattr("ftjobs.plan.of_encoder", lambda encoder: [])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

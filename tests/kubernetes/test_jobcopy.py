@@ -71,7 +71,8 @@ def check_identities(path: Path, overrides: list[str], folder: Path) -> None:
         for index, run in enumerate(stage.runs):
             found = select_index(in_pod, name, index)
             assert (found.identity, found.seed, found.key) == (run.identity, run.seed, run.key)
-            assert found.settings.model_dump(exclude={"data"}) == run.settings.model_dump(exclude={"data"})
+            named = {"data", "corpus"}  # by where files lie
+            assert found.settings.model_dump(exclude=named) == run.settings.model_dump(exclude=named)
         assert manifest["metadata"]["annotations"]["ftjobs/identity"] == stage.identity
     conductor = manifests[-1]["spec"]["template"]["spec"]
     in_pod = plan(read(pod_folders(manifests, conductor, folder / "conductor")))
@@ -112,6 +113,60 @@ def test_local_data_of_every_kind_counts_the_same_in_a_pod(source: str, tmp_path
         (tmp_path / name).write_text(f"a,b,same\n{name},x,1\n")
     (tmp_path / "job.yaml").write_text(JOB % source)
     check_identities(tmp_path / "job.yaml", [], tmp_path / "pods")
+
+
+CORPORA = """\
+name: small
+encoder: {model: me/encoder}
+data: {source: folder/a.txt, text: a, label: b, split: {test_fraction: 0.1}}
+seeds: [3, 1]
+defaults: {adapt: {corpus: {source: folder/deep, held_out: 2}}}
+stages:
+  one: {kind: adapt}
+  two: {kind: adapt, encoder: three}
+  three: {kind: adapt, corpus: {source: %s, streaming: {limit: 9}}}
+  four: {kind: adapt, encoder: two, corpus: {source: %s, streaming: {limit: 9}, unit: sentence}}
+  plain: {kind: adapt, corpus: all}
+  head: {kind: classify, encoder: four}
+"""
+
+
+@pytest.mark.parametrize("source", ["a.txt", "[folder, folder/deep/a.txt, a.txt]", "['folder/*.txt', me/x, s3://b/x]"])
+def test_corpora_count_the_same_in_a_pod(source: str, tmp_path: Path):
+    for number, name in enumerate(("a.txt", "folder/a.txt", "folder/deep/a.txt")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{number}\n")
+    (tmp_path / "job.yaml").write_text(CORPORA % (source, source))
+    check_identities(tmp_path / "job.yaml", [], tmp_path / "pods")
+    job = read(tmp_path / "job.yaml")
+    stages = {stage.stage: stage for stage in stage_jobs(plan(job))}
+    assert stages["four"].needs == ("prepare", "two", "three-corpus")
+    copied = yaml.safe_load(JobCopy(job).of(stages["four"]))
+    assert list(copied["stages"]) == ["one", "two", "three", "four"]  # corpora of two and four are named after others
+
+
+def test_a_corpus_stage_has_no_gpu_and_waits_for_what_it_needs(tmp_path: Path):
+    free = "  free: {kind: adapt, corpus: {source: me/b, decontaminate: false}}\nhypotheses"
+    text = JOB.replace("epochs: 2}\n  head", "epochs: 2, corpus: {source: me/a}}\n  head").replace("hypotheses", free)
+    (tmp_path / "job.yaml").write_text(text % "me/rows")
+    job = read(tmp_path / "job.yaml")
+    options = Options(image="ftjobs:0.1.0", store="s3://bucket/runs", gpus=2)
+    manifests = [one for one in render(job, options) if one["kind"] == "Job"]
+    jobs = {one["metadata"]["labels"].get("ftjobs/stage"): one for one in manifests}
+    for name, waits in (("adapt-corpus", True), ("free-corpus", False)):
+        spec = jobs[name]["spec"]
+        assert (spec["suspend"], spec["completions"]) == (waits, 1)
+        pod = spec["template"]["spec"]
+        assert "nvidia.com/gpu" not in str(pod["containers"][0]["resources"])
+        assert "--num-processes" not in pod["containers"][0]["args"]
+    needs = {name: one["metadata"].get("annotations", {}).get("ftjobs/needs") for name, one in jobs.items()}
+    assert needs["adapt-corpus"] == "prepare"
+    assert needs["free-corpus"] == ""
+    assert needs["adapt"] == "prepare,adapt-corpus"
+    jobset = render(job, options, "jobset")[-1]
+    entries = {one["name"]: one for one in jobset["spec"]["replicatedJobs"]}
+    assert [one["name"] for one in entries["adapt"]["dependsOn"]] == ["adapt-corpus"]
+    assert [one["name"] for one in entries["adapt-corpus"]["dependsOn"]] == ["prepare"]
 
 
 INTERMEDIATE = """\

@@ -7,6 +7,7 @@ each field is what `ftjobs schema` hands to editors.
 from ftjobs.jobfile.fields.adapt import OBJECTIVE_FIGURES, Adapt, Replace
 from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.classify import Classify
+from ftjobs.jobfile.fields.corpus import Corpus, CorpusSource, Streaming
 from ftjobs.jobfile.fields.data import Data, Split
 from ftjobs.jobfile.fields.encoder import GENERATOR, Encoder, Scratch
 from ftjobs.jobfile.fields.hypothesis import Hypothesis
@@ -21,6 +22,8 @@ __all__ = [
     "OBJECTIVE_FIGURES",
     "Adapt",
     "Classify",
+    "Corpus",
+    "CorpusSource",
     "Data",
     "Encoder",
     "Fields",
@@ -30,6 +33,7 @@ __all__ = [
     "Replace",
     "Scratch",
     "Split",
+    "Streaming",
     "Tracking",
     "TrainingFields",
     "Vocabulary",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ftjobs.jobfile.fields.base import Fields
+from ftjobs.jobfile.fields.corpus import Corpus
 from ftjobs.jobfile.fields.training import TrainingFields
 from ftjobs.jobfile.fields.vocabulary import Vocabulary
 
@@ -66,8 +67,10 @@ class Adapt(TrainingFields):
     """Of `replaced-token`: the width of the generator as a share of the encoder's, with as many layers and the same
     embeddings; a quarter to a half is best (Clark et al. 2020, section 3.2). An encoder that was trained so before
     brings its generator, and so does a folder of an encoder with that of its generator, `generator`, within."""
-    corpus: Literal["train", "all"] = "train"
-    """Texts of the training split only, or of all splits (validation and test texts without their labels)."""
+    corpus: Literal["train", "all"] | Corpus = "train"
+    """Texts of the training split only, or of all splits (validation and test texts without their labels); or a corpus
+    of its own, which a stage `<stage>-corpus` fetches and cleans once. The best epoch is then the one with the lowest
+    loss on passages held out from that corpus; the loss on the task's texts is measured beside it."""
     vocabulary: Vocabulary | None = None
     """Words of the domain to add to the tokenizer before training."""
 
@@ -89,9 +92,23 @@ class Adapt(TrainingFields):
     def _of_the_objective(self) -> Adapt:
         if self.objective == "replaced-token" and self.replace != Replace():
             raise ValueError("replace has no meaning with objective: replaced-token, whose generator sees masks only")
+        if (
+            self.makes_pairs
+            and isinstance(self.corpus, Corpus)
+            and (self.corpus.unit == "sentence" or self.corpus.isolate)
+        ):
+            raise ValueError(
+                f"objective: {self.objective} makes pairs of segments of each passage, so single sentences have "
+                "nothing for it, and nothing is there to isolate; leave corpus.unit and corpus.isolate out"
+            )
         if self.objective != "replaced-token" and self.generator_size != 0.25:
             raise ValueError("generator_size only has a meaning with objective: replaced-token")
         return self
+
+    @property
+    def makes_pairs(self) -> bool:
+        """Whether the objective is on pairs of segments."""
+        return self.objective in ("mlm+nsp", "mlm+sop")
 
     @property
     def in_words(self) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field
 from ftjobs.jobfile.fields.adapt import Adapt
 from ftjobs.jobfile.fields.base import DnsLabel, Fields, Seed
 from ftjobs.jobfile.fields.classify import Classify
+from ftjobs.jobfile.fields.corpus import Corpus
 from ftjobs.jobfile.fields.data import Data
 from ftjobs.jobfile.fields.encoder import Encoder
 from ftjobs.jobfile.fields.tracking import Tracking
@@ -73,6 +74,11 @@ class Job(Fields):
             return None
         data = Data.model_validate(given)
         return None if data.same_as(self.data) else data
+
+    def own_corpus(self, name: str) -> Corpus | None:
+        """The corpus that an adapt stage learns from in place of the job's texts; None where it is these."""
+        given = self._merged(name).get("corpus")
+        return None if given is None or isinstance(given, str) else Corpus.model_validate(given)
 
     def _merged(self, name: str) -> dict[str, Any]:
         stage = self.stages[name]

@@ -17,6 +17,7 @@ from ftjobs.reporting.phrases import (
     spread,
 )
 from ftjobs.reporting.sections import new_words, objectives
+from ftjobs.reporting.sections.corpora import corpora, measured_on
 
 
 def results(content: dict[str, Any]) -> Section | None:
@@ -164,11 +165,9 @@ def adaptation(content: dict[str, Any]) -> Section | None:
                 *cost(row["cost"]),
             ]
         )
-    first = content["adaptation"][0]
-    seen = ", which were trained on too" if first["evaluation_texts_also_trained_on"] else ""
     measured = (
-        f"Masked language modelling, before → after adapting, measured on the texts of the {first['evaluated_on']} "
-        f"split{seen}.{objectives.methods(content['adaptation'])}{new_words.about(content['adaptation'])}"
+        f"Masked language modelling, before → after adapting, measured on {measured_on(content['adaptation'])}."
+        f"{objectives.methods(content['adaptation'])}{new_words.about(content['adaptation'])}"
     )
     plot = Plot(
         "adaptation",
@@ -177,7 +176,7 @@ def adaptation(content: dict[str, Any]) -> Section | None:
     )
     table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1, *([5 + bits] * own)}))
     more = [Prose(text) for about in (_about_stopping, _about_parameters) if (text := about(content["adaptation"]))]
-    return Section("Adaptation", [Prose(measured), table, *more, plot])
+    return Section("Adaptation", [Prose(measured), table, *more, *corpora(content["adaptation"]), plot])
 
 
 def errors(content: dict[str, Any]) -> Section | None:

@@ -1,0 +1,179 @@
+"""Reading corpora: files of every kind, the hub, all of it or a bounded part in random order."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+
+from ftjobs.data.passages import Passages, shuffled
+from ftjobs.errors import FtjobsError, UserError
+from ftjobs.jobfile.fields import CorpusSource, Streaming
+
+
+def passages(source: Any, **settings: Any) -> Passages:
+    source = [str(one) for one in source] if isinstance(source, list) else str(source)
+    return Passages(CorpusSource(source=source, **settings), "stages.adapt.corpus")
+
+
+def refused(source: Any, **settings: Any) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        list(passages(source, **settings))
+    return caught.value.problems
+
+
+def texts(count: int) -> list[str]:
+    return [f"passage {number}" for number in range(count)]
+
+
+def jsonl(path: Path, rows: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps({"id": 1, "text": row}) + "\n" for row in rows)
+    return path
+
+
+def test_files_of_every_kind_in_the_order_of_their_names(tmp_path):
+    jsonl(tmp_path / "a/train.jsonl.gz", ["one", None, "", "two"])
+    (tmp_path / "b.csv").write_text("text,other\nthree,\n,x\n")
+    pq.write_table(pa.table({"text": ["four", None], "n": [1, 2]}), tmp_path / "c.parquet")
+    (tmp_path / "d.txt").write_text("five\n\nsix\n")
+    (tmp_path / ".hidden.txt").write_text("no")
+    found = passages(tmp_path)
+    assert list(found) == ["one", "", "", "two", "three", "", "four", "", "five", "six"]
+    assert [one["name"] for one in found.provenance] == ["a/train.jsonl.gz", "b.csv", "c.parquet", "d.txt"]
+    assert all(len(one["sha256"]) == 64 and one["bytes"] for one in found.provenance)
+
+
+def test_several_sources_and_another_column(tmp_path):
+    (tmp_path / "a.csv").write_text("body\none\n")
+    (tmp_path / "b.tsv").write_text("body\ttext\ntwo\tno\n")
+    assert list(passages([tmp_path / "b.tsv", tmp_path / "*.csv"], text="body")) == ["two", "one"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("line", ["A b.", "c d", "E.", "F."]),
+        ("paragraph", ["A b.\nc d\n", "E.\nF."]),
+        ("file", ["\nA b.\nc d\n \n\nE.\nF."]),
+    ],
+)
+def test_what_a_passage_of_a_text_file_is(tmp_path, unit, expected):
+    (tmp_path / "a.txt").write_text("\nA b.\nc d\n \n\nE.\nF.")
+    assert list(passages(tmp_path / "a.txt", text_files=unit)) == expected
+
+
+def test_problems_say_the_field_and_the_place(tmp_path):
+    jsonl(tmp_path / "a.jsonl", ["one"])
+    problem = refused(tmp_path / "a.jsonl", text="body")[0]
+    assert "there is no column 'body' (stages.adapt.corpus.text); columns: 'id', 'text'" in problem
+    (tmp_path / "b.jsonl").write_text('{"text": "one"}\n{"text": 7}\n')
+    problem = refused(tmp_path / "b.jsonl")[0]
+    assert f"{tmp_path}/b.jsonl, line 2: column 'text' is 7, a whole number; stages.adapt.corpus.text takes" in problem
+    assert "stages.adapt.corpus.source: there is no file or folder" in refused(tmp_path / "none.txt")[0]
+    assert "stages.adapt.corpus.source: 'ftp://x/y' cannot be read" in refused("ftp://x/y")[0]
+
+
+class TestStreaming:
+    def test_takes_a_bounded_number_in_random_order_by_the_seed(self, tmp_path):
+        for number in range(4):
+            jsonl(tmp_path / f"{number}.jsonl", texts(100)[number * 25 : number * 25 + 25])
+        streaming = Streaming(limit=40, shuffle_buffer=10)
+        found = list(passages(tmp_path, streaming=streaming))
+        assert len(found) == len(set(found)) == 40
+        assert set(found) < set(texts(100))
+        assert found == list(passages(tmp_path, streaming=streaming))
+        assert found != list(passages(tmp_path, streaming=streaming, seed=1))
+        assert found != sorted(found)
+
+    def test_reads_no_further_than_it_must(self, tmp_path):
+        opened = []
+
+        def fetch(address: str, field: str) -> Any:
+            paths = [jsonl(tmp_path / f"{number}.jsonl", texts(50)) for number in range(20)]
+            return [(path.name, Noted(path)) for path in paths]
+
+        class Noted(nullcontext[Path]):
+            def __enter__(self) -> Path:
+                opened.append(self.enter_result)
+                return self.enter_result
+
+        settings = CorpusSource(source="s3://b/c", streaming=Streaming(limit=60, shuffle_buffer=20))
+        found = Passages(settings, fetch=fetch)
+        assert len(list(found)) == 60
+        assert len(opened) == 2
+        assert [one["name"] for one in found.provenance] == [path.name for path in opened]
+        assert sorted(path.name for path in opened) != ["0.jsonl", "1.jsonl"]
+
+    def test_less_than_the_limit_is_all_there_is(self, tmp_path):
+        path = jsonl(tmp_path / "a.jsonl", texts(7))
+        assert sorted(passages(path, streaming=Streaming(limit=100, shuffle_buffer=3))) == texts(7)
+
+    def test_a_buffer_as_large_as_the_source_shuffles_evenly(self):
+        places: Counter[int] = Counter()
+        for seed in range(600):
+            found = list(shuffled(texts(6), 6, np.random.default_rng(seed)))
+            places[found.index("passage 0")] += 1
+        assert all(60 < places[place] < 140 for place in range(6))  # 100 each, give or take four standard errors
+
+    def test_a_passage_leaves_a_buffer_no_earlier_than_it_entered(self):
+        found = [int(one.split()[1]) for one in shuffled(texts(500), 20, np.random.default_rng(1))]
+        assert sorted(found) == list(range(500))
+        assert all(number < place + 20 for place, number in enumerate(found))
+
+
+def parquet(some: list[Any], column: str = "text") -> bytes:
+    buffer = io.BytesIO()
+    Dataset.from_dict({column: some, "unused": [0] * len(some)}).to_parquet(buffer)
+    return buffer.getvalue()
+
+
+class TestHub:
+    """The stand-in of the hub has one data set, `me/pairs`."""
+
+    def test_the_training_split_of_the_commit_that_main_is_now(self, hub):
+        hub.add("main", "a" * 40, {"train.parquet": parquet(["one", None]), "test.parquet": parquet(["no"])})
+        found = passages("me/pairs")
+        assert list(found) == ["one", ""]
+        assert found.provenance == [{"hub_id": "me/pairs", "revision": "main", "commit": "a" * 40, "config": None}]
+        assert list(passages("me/pairs", split="test")) == ["no"]
+        assert refused("me/pairs", split="dev") == [
+            "stages.adapt.corpus.split: 'me/pairs' has no split 'dev'; set stages.adapt.corpus.split to one of train, test"
+        ]
+        assert "there is no column 'body' (stages.adapt.corpus.text)" in refused("me/pairs", text="body")[0]
+
+    def test_streamed_it_gives_as_many_as_were_asked_for(self, hub, monkeypatch):
+        monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # for reads that were begun in vain
+        files = {f"data/train-0000{n}-of-00002.parquet": parquet(texts(60)[n * 30 : n * 30 + 30]) for n in range(2)}
+        hub.add("main", "a" * 40, files)
+        streaming = Streaming(limit=20, shuffle_buffer=8)
+        found = passages("me/pairs", streaming=streaming)
+        taken = list(found)
+        assert len(set(taken)) == 20
+        assert set(taken) < set(texts(60))
+        assert taken == list(passages("me/pairs", streaming=streaming))
+        assert taken != list(passages("me/pairs", streaming=streaming, seed=3))
+        assert found.provenance[0]["commit"] == "a" * 40
+        assert "no column 'body' (stages.adapt.corpus.text)" in refused("me/pairs", text="body", streaming=streaming)[0]
+        assert "stages.adapt.corpus.split" in refused("me/pairs", split="dev", streaming=streaming)[0]
+
+    def test_a_hub_that_is_down_is_worth_another_try(self, hub):
+        hub.add("main", "a" * 40, {"train.parquet": parquet(["one"])})
+        hub.failing = True
+        with pytest.raises(
+            FtjobsError, match=r"^stages\.adapt\.corpus\.source: 'me/pairs'.*cannot be reached"
+        ) as caught:
+            list(passages("me/pairs"))
+        assert type(caught.value) is FtjobsError
