@@ -47,6 +47,9 @@ def _of_other_labels(made: Made) -> Iterator[str]:
         unseen = [name for name, count in labels["train"].items() if not count]
         if unseen:
             yield f"No training row has the label{'s' if len(unseen) > 1 else ''} {', '.join(map(code, unseen))}."
+        answers = {tuple(names) for names in pq.read_table(made.predictions)["prediction"].to_pylist()}
+        if len(answers) == 1:
+            yield f"It gives one answer only for every test row: {', '.join(map(code, answers.pop())) or 'no label'}."
         return
     constant = labels["test"]["sd"] ** 2 + (labels["test"]["mean"] - labels["train"]["mean"]) ** 2
     always = f"answering the mean of the training labels every time has a mean squared error of {constant:.4g}"

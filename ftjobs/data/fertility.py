@@ -21,7 +21,7 @@ class Lengths:
 
     @property
     def pieces_per_word(self) -> float:
-        """Fertility (Rust et al. 2021, "How good is your tokenizer?", section 3.1)."""
+        """Fertility (Rust et al. 2021, "How good is your tokenizer?", on subword fertility)."""
         return self.pieces / max(self.words, 1)
 
     def bits_per_character(self, loss: float) -> float:

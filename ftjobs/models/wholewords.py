@@ -34,6 +34,12 @@ class WholeWords:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
+        highest = max(tokenizer.get_vocab().values())
+        if highest + 1 != len(tokenizer):  # new tokens would get ids of old ones
+            raise UserError(
+                f"vocabulary: the ids of this encoder's tokenizer have gaps: it has {len(tokenizer):,} tokens, and "
+                f"{highest:,} is the highest; leave `vocabulary` out or choose another encoder"
+            )
         self._spec: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
         model, splits = self._spec["model"]["type"], set(_types(self._spec["pre_tokenizer"]))
         if model == "BPE" and "ByteLevel" in splits:

@@ -105,8 +105,11 @@ class SquaredError(Accuracy):
         return self.figure(value)
 
     def gain(self, low: float, high: float) -> str:
-        span = self.figure(low) if low == high else f"{low:.3g} to {high:.3g}"
-        return f"a mean squared error lower by {span}".replace("-", phrases.MINUS)
+        way = "higher" if high < 0 else "lower"
+        if high < 0:
+            low, high = -high, -low
+        span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+        return f"a mean squared error {way} by {span}".replace("-", phrases.MINUS)
 
     def against(self, first: float, second: float, difference: float) -> str:
         return (

@@ -247,3 +247,12 @@ def test_a_tokenizer_that_cannot_take_whole_words_is_refused(make_encoder: Calla
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     with pytest.raises(UserError, match=r"whole words cannot be added to this encoder's tokenizer \(WordLevel"):
         extended(folder, add=NEW)
+
+
+def test_a_tokenizer_with_gaps_is_refused(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(make_encoder("bert", "mlm"), tmp_path / "encoder"))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["##z"] += 1
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="ids of this encoder's tokenizer have gaps: it has 100 tokens, and 100 is"):
+        extended(folder, add=NEW)

@@ -95,3 +95,13 @@ def test_signed_ranks_are_those_of_scipy() -> None:
     assert statistics.signed_rank(first, first).p_value == 1.0
     with pytest.raises(ValueError, match="two arrays"):
         statistics.signed_rank(first, second[:3])
+
+
+def test_of_very_many_values_the_mean_is_drawn_from_its_normal_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(3).exponential(size=(1, 3_000)) ** 2  # skewed, as squared errors are
+    one_by_one = bootstrap.means(values, (), seed=1, draws=4_000)
+    monkeypatch.setattr(bootstrap, "_MOST_VALUES", 100)
+    limit = bootstrap.means(values, (), seed=1, draws=4_000)
+    deviation = values.std() / np.sqrt(values.size)
+    for share in (0.025, 0.25, 0.5, 0.75, 0.975):
+        assert np.quantile(limit, share) == pytest.approx(np.quantile(one_by_one, share), abs=0.2 * deviation)

@@ -41,7 +41,8 @@ class Job(Fields):
     stages: Annotated[dict[DnsLabel, Stage], Field(min_length=1)]
     """The stages to run, by name. `prepare` and `report` are always there and need no entry."""
     hypotheses: list[str] = Field(default=[])
-    """What is expected, as `stage > stage` or `stage > stage by 0.02`; the report sets it against what was found."""
+    """What is expected, as `stage > stage` or `stage > stage by 0.02`; the report sets it against what was found. The
+    margin is of accuracy, or where labels are numbers of the mean squared error, by which it is to be lower."""
     tracking: Tracking = Tracking()
     """Experiment tracking."""
 

@@ -13,12 +13,11 @@ _ENOUGH = 5
 
 
 class Vocabulary(Fields):
-    """Words of the domain that the tokenizer shatters, added to it whole (Gee et al. 2022, "Fast vocabulary transfer",
-    section 3; Sachidananda et al. 2021, "Efficient domain adaptation of language models via adaptive tokenization")."""
+    """Words of the domain that the tokenizer shatters, added to it whole (Gee et al. 2022, "Fast vocabulary transfer
+    for language model compression", section 3; Sachidananda et al. 2021, "Efficient domain adaptation of language
+    models via adaptive tokenization", section 3)."""
 
-    add: (
-        Annotated[int, Field(ge=1, le=100_000)] | Annotated[list[NonEmpty], Field(min_length=1)] | NonEmpty
-    )  # a number, words, or a file
+    add: Annotated[int, Field(ge=1, le=100_000)] | Annotated[list[NonEmpty], Field(min_length=1)] | NonEmpty
     """How many words to add, chosen by how many pieces they save in the texts of the stage: occurrences times pieces
     less one. Or the words themselves. Or a file with one word a line, relative to the job file. A word becomes one
     token wherever the tokenizer sees it as a word; other words that contain it are tokenized as before."""
@@ -27,7 +26,7 @@ class Vocabulary(Fields):
     words that are given are all added, unless set."""
     init: Literal["mean-of-pieces", "random"] = "mean-of-pieces"
     """Where new embeddings start. `mean-of-pieces`: at the mean of those of the word's old pieces, also in the output
-    layer and its bias, so that a new word's logit is the mean of its pieces' (Gee et al. 2022, section 3.2; why a mean
+    layer and its bias, so that a new word's logit is the mean of its pieces' (Gee et al. 2022, section 3; why a mean
     and not `random`: Hewitt 2021, "Initializing new word embeddings for pretrained language models"). `random`: as a
     new model's embeddings, with a bias of 0."""
 

@@ -1,0 +1,51 @@
+"""How figures are said, by what they measure."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftjobs.jobfile.labeltypes import METRICS
+from ftjobs.reporting.measures import measure_of
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def test_what_strategies_are_compared_by_is_the_default_metric() -> None:
+    for label_type, metrics in METRICS.items():
+        measure = measure_of(label_type)
+        assert measure.key == metrics[0]
+        assert {name for name, _ in measure.others} == set(metrics[1:]) - {"loss"}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.02, 0.02, "+2.0 points of accuracy"),
+        (0.01, 0.02, "+1.0 to +2.0 points of accuracy"),
+        (-0.02, -0.02, f"{MINUS}2.0 points of accuracy"),
+    ],
+)
+def test_gains_of_accuracy(low: float, high: float, text: str) -> None:
+    assert measure_of("class").gain(low, high) == measure_of("multi").gain(low, high) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.25, 0.25, "a mean squared error lower by 0.25"),
+        (0.1, 0.25, "a mean squared error lower by 0.1 to 0.25"),
+        (-0.25, -0.1, "a mean squared error higher by 0.1 to 0.25"),
+        (-0.1, 0.25, f"a mean squared error lower by {MINUS}0.1 to 0.25"),
+    ],
+)
+def test_gains_of_squared_errors(low: float, high: float, text: str) -> None:
+    assert measure_of("float").gain(low, high) == text
+
+
+def test_squared_errors_are_no_shares() -> None:
+    measure = measure_of("float")
+    assert measure.with_unit(1234.5678) == "1235"
+    assert measure.interval(0.01, 12.3456) == "0.01 to 12.3"
+    assert measure.difference(-0.5) == f"{MINUS}0.5"
+    assert measure.against(0.5, 0.75, 0.25).endswith("0.5 against 0.75 on the test rows, better by +0.25")
+    assert "%" not in measure.level_strong(0.5, (0.4, 0.6)).replace("95 %", "")
