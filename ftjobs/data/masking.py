@@ -64,12 +64,20 @@ def mask(
     elif word_starts is None:
         raise ValueError(f"masking {masking!r} needs to know where words start")
     elif masking == "whole-word":
-        first_of_word = np.flatnonzero(word_starts)[np.cumsum(word_starts) - 1]
+        starts = _within(word_starts, maskable)
+        first_of_word = np.flatnonzero(starts)[np.cumsum(starts) - 1]
         chosen = (choice[first_of_word] < probability) & maskable
     else:
-        first_of_span = choose_spans(word_starts, maskable, probability, generator)
+        first_of_span = choose_spans(_within(word_starts, maskable), maskable, probability, generator)
         chosen = first_of_span >= 0
         fate = fate[first_of_span]
     masked = np.where(chosen & (fate < replace.mask), mask_token_id, input_ids)
     masked = np.where(chosen & (fate >= replace.mask + replace.keep), random_ids, masked)
     return masked.astype(input_ids.dtype), np.flatnonzero(chosen)
+
+
+def _within(word_starts: np.ndarray, maskable: np.ndarray) -> np.ndarray:
+    """Where words begin of which some were cut: what is left of a word that another example has the beginning of."""
+    around = np.concatenate([[True], ~maskable])
+    found: np.ndarray = word_starts | around[:-1] | around[1:]
+    return found

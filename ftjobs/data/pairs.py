@@ -146,7 +146,7 @@ class PairExamples:
         def add(ids: Any, special: bool, starts: Any, kind: int) -> int:
             parts["ids"].append(np.asarray(ids, dtype=np.int32))
             parts["special"].append(np.full(len(ids), special))
-            parts["starts"].append(np.concatenate([[True], starts[1:]])[: len(ids)])
+            parts["starts"].append(starts)
             parts["types"].append(np.full(len(ids), kind, dtype=np.int8))
             return len(ids)
 
@@ -154,7 +154,7 @@ class PairExamples:
             size = add(self.frame.before, True, np.ones(len(self.frame.before), bool), 0)
             for kind, behind in enumerate((self.frame.between, self.frame.after)):
                 span = slice(source.offsets[segments[kind].start], source.offsets[segments[kind].end])
-                starts = np.ones(0, bool) if source.word_starts is None else source.word_starts[span]
+                starts = np.zeros(0, bool) if source.word_starts is None else source.word_starts[span]
                 size += add(source.input_ids[span], False, starts, kind)
                 size += add(behind, True, np.ones(len(behind), bool), kind)
             lengths.append(size)

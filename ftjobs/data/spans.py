@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 #: Words in a span: the geometric distribution with this parameter, cut off (and scaled) at the longest; 3.8 on average.
@@ -16,8 +18,9 @@ def choose_spans(
     """Choose spans of whole words until `probability` of the maskable tokens are in one.
 
     Each span's length is drawn first, then its place, evenly among those where it fits in; spans do not touch each
-    other while there is room, and a span that fits nowhere gets shorter. The word that would exceed the budget ends its
-    span and is taken with the probability that makes the expected number of tokens the budget exactly.
+    other while there is room, and a span that fits nowhere, or is longer than what is left of the budget, gets shorter.
+    The word that would exceed the budget ends its span and is taken with the probability that makes the expected number
+    of tokens the budget exactly.
 
     Args:
         word_starts: bool (T,): tokens that begin a word.
@@ -33,8 +36,10 @@ def choose_spans(
     closed = ~maskable[firsts]
     span_of = np.full(len(firsts), -1)
     left = probability * float(maskable.sum())
+    tokens_per_word = lengths[~closed].mean() if left else 1.0
     while left > 0:
-        start, words = _place(closed, span_of >= 0, _length(generator), generator)
+        wanted = min(_length(generator), math.ceil(left / tokens_per_word))  # cut before it has a place, not behind
+        start, words = _place(closed, span_of >= 0, wanted, generator)
         for word in range(start, start + words):
             if lengths[word] > left and generator.random() * lengths[word] >= left:
                 left = 0

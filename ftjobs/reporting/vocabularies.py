@@ -6,6 +6,7 @@ from statistics import mean
 from typing import Any
 
 from ftjobs.data.fertility import bits_per_character
+from ftjobs.jobfile.fields import CorpusSource
 from ftjobs.reporting.evidence import Evidence, Stage
 
 
@@ -60,6 +61,7 @@ def _extended_above(jobs: dict[str, Any], name: str, extended: dict[str, Stage])
 
 
 def _texts(stage: Stage) -> Any:
-    """What says on which texts a stage was measured."""
+    """What says on which texts a stage was measured: the split, and of a corpus of its own what brings its passages."""
     own = stage.settings["corpus"]
-    return stage.runs[0].metrics["evaluated_on"], None if isinstance(own, str) else own
+    brought = {} if isinstance(own, str) else {key: own[key] for key in CorpusSource.model_fields if key in own}
+    return stage.runs[0].metrics["evaluated_on"], brought

@@ -115,7 +115,7 @@ class ReplacedTokens:
 
     def items(self, batch: Batch) -> tuple[int, ...]:
         """Masked tokens and all tokens: what the two losses are the means over."""
-        return len(batch.labels), int(batch.inputs["attention_mask"].sum())
+        return len(batch.labels), int(batch.inputs["attention_mask"].bool().sum())
 
 
 def _draw(logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:

@@ -215,3 +215,29 @@ def test_masks_of_words_do_not_depend_on_the_batch(masking: str) -> None:
         assert torch.equal(together.positions[of_row] % width, alone.positions)
         length = int(tokens.lengths[index])
         assert torch.equal(together.inputs["input_ids"][row, :length], alone.inputs["input_ids"][0, :length])
+
+
+@pytest.mark.parametrize("masking", ["whole-word", "span"])
+def test_the_rest_of_a_word_that_was_cut_is_a_word_of_its_own(masking: str) -> None:
+    """An example may begin, also behind a special token, with pieces of a word whose beginning another example has."""
+    ids = np.arange(10, 18)
+    maskable = np.array([1, 1, 1, 0, 1, 1, 1, 1], dtype=bool)
+    starts = np.array([0, 0, 1, 1, 0, 0, 1, 1], dtype=bool)
+    words = [[0, 1], [2], [4, 5], [6], [7]]
+    counts = np.zeros(8)
+    for example in range(3_000):
+        _, chosen = mask(
+            ids,
+            maskable,
+            probability=0.3,
+            mask_token_id=MASK,
+            vocab_size=50,
+            generator=example_generator(1, 1, example),
+            masking=masking,
+            word_starts=starts,
+        )
+        assert all(set(word) <= set(chosen) or not set(word) & set(chosen) for word in words)
+        counts[chosen] += 1
+    assert counts[3] == 0
+    assert counts[maskable].min() > 200
+    assert abs(counts.sum() / (3_000 * 7) - 0.3) < 0.02

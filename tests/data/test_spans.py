@@ -73,3 +73,14 @@ def test_the_expected_share_is_exact_for_short_texts_too() -> None:
 def test_nothing_to_choose_from() -> None:
     starts = np.ones(3, dtype=bool)
     assert (choose_spans(starts, np.zeros(3, dtype=bool), 0.5, np.random.default_rng(0)) == -1).all()
+
+
+def test_spans_are_all_over_a_short_text() -> None:
+    """Though the budget cuts most of them: a question of 20 words has room for three."""
+    starts = np.ones(20, dtype=bool)
+    chosen = [choose_spans(starts, starts, 0.15, example_generator(1, 1, example)) >= 0 for example in range(4_000)]
+    shares = np.mean(chosen, axis=0)
+    assert abs(shares.mean() - 0.15) < 0.001
+    assert shares.min() > 0.05  # words at the edges are in fewer spans
+    np.testing.assert_allclose(shares[2:-2], 0.15, atol=0.04)
+    np.testing.assert_allclose(shares, shares[::-1], atol=0.03)

@@ -35,7 +35,7 @@ def test_each_stage_is_measured_in_pieces_of_its_own_vocabulary() -> None:
         stage("worded", 2.2, [300, 250]),
         stage("further", 2.1),
         stage("again", 2.1, [250, 240]),
-        stage("elsewhere", 1.0, corpus={"source": "other.txt"}),
+        stage("elsewhere", 1.0, corpus={"source": "other.txt", "unit": "packed"}),
     ]
     found = vocabularies.figures(evidence(stages, {"further": "worded", "again": "further"}))
     pieces = {"plain": 300, "worded": 250, "further": 250, "again": 240}
@@ -45,6 +45,9 @@ def test_each_stage_is_measured_in_pieces_of_its_own_vocabulary() -> None:
         assert bits["after"] == pytest.approx(loss / math.log(2) * pieces[one.name] / 1000)
         assert bits["before"] == pytest.approx(2 * bits["after"])
     assert found["elsewhere"] == {}  # nobody counted its texts
+    stages.append(stage("worded-there", 1.0, [400, 350], corpus={"source": "other.txt", "unit": "document"}))
+    bits = vocabularies.figures(evidence(stages[4:], {}))["elsewhere"]["bits_per_character"]
+    assert bits["after"] == pytest.approx(1.0 / math.log(2) * 0.4)
     assert found["worded"]["vocabulary"] == {"words": 9, "tokens": [90, 99], "pieces_per_word": [1.5, 1.25]}
 
 

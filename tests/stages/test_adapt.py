@@ -22,7 +22,7 @@ from ftjobs.plan import plan
 from ftjobs.stages import adapt, classify, prepare
 from ftjobs.training.session import Session
 from tests.data.test_pairs import documents_of
-from tests.stages.test_pipeline import CLASSES, job_fields, write_rows
+from tests.stages.test_pipeline import CLASSES, job_fields, run_job, write_rows
 from tests.training.test_resume import FolderKeeper, Killed
 
 SHORT = {"epochs": 2, "learning_rate": 1e-3, "per_device_batch_size": 16, "mixed_precision": "no"}
@@ -225,3 +225,26 @@ def test_a_published_pair_is_an_encoder_of_another_job(
     shutil.copytree(folder / "model", tmp_path / "wrong", dirs_exist_ok=True)
     with pytest.raises(UserError, match="is no generator for this encoder"):
         load_replaced_token(tmp_path / "wrong", 0.25)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "unit"),
+    [
+        ("electra", {"objective": "replaced-token"}, {"unit": "packed", "isolate": True}),
+        ("electra", {"objective": "replaced-token", "masking": "whole-word"}, {"unit": "sentence"}),
+        ("bert", {"objective": "mlm+nsp", "masking": "span"}, {}),
+        ("bert", {"masking": "span"}, {"unit": "packed"}),
+    ],
+)
+def test_objectives_and_masks_on_a_corpus_of_its_own(
+    make_encoder: Callable[..., Path], tmp_path: Path, family: str, fields: dict[str, Any], unit: dict[str, Any]
+) -> None:
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents_of(120)))
+    job = job_fields(make_encoder(family, "pretraining"), hypotheses=[])
+    corpus = {"source": "corpus.jsonl", "near_duplicates": "keep", "held_out": 20, **unit}
+    job["stages"] = {"adapt": {"kind": "adapt", **SHORT, **fields, "max_length": 40, "corpus": corpus}}
+    _, manifests = run_job(tmp_path, job, tmp_path / "store")
+    metrics = manifests["adapt seed 1"].metrics
+    minimized = "objective_loss" if "objective" in fields else "loss"
+    assert metrics["best"][minimized] < metrics["before"][minimized]
+    assert metrics["evaluated_on"] == "corpus"

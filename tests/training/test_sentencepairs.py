@@ -21,6 +21,7 @@ from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints
 from ftjobs.training import pretraining
 from ftjobs.training.loop import train
+from tests.conftest import WORDS
 from tests.data.test_pairs import documents_of
 from tests.training.test_trainer_parity import NO_DROPOUT, SEED
 
@@ -139,3 +140,28 @@ def test_two_processes_take_the_steps_of_one(make_encoder: Callable[..., Path], 
     )
     for name, steps in json.loads(out.read_text()).items():
         np.testing.assert_allclose(steps, train_on(folders[name], name, per_device_batch_size=8), rtol=1e-3)
+
+
+def test_order_is_learned_where_there_is_any(make_encoder: Callable[..., Path]) -> None:
+    """Documents that begin with pain and end with sleep: the order of two segments can be told, and is."""
+    folder = make_encoder("albert", "pretraining", initializer_range=0.1, classifier_dropout_prob=0.0, **NO_DROPOUT)
+    settings = Adapt(objective="mlm+sop", epochs=12, learning_rate=1e-3, mixed_precision="no")
+    texts = [f"Pain {WORDS[row % 40]}. Pain {WORDS[row % 7]}. Sleep {WORDS[row % 11]}. Sleep." for row in range(150)]
+    torch.manual_seed(0)
+    trainee, tokenizer = pretraining.load(settings, folder), checkpoints.load_tokenizer(folder)
+    examples = pretraining.examples(settings, tokenizer, texts, 48, SEED)
+    before = trainee.evaluate(examples)
+    train(
+        trainee.model,
+        examples,
+        settings,
+        seed=SEED,
+        loss=trainee.loss,
+        items=trainee.items,
+        evaluate=lambda: trainee.evaluate(examples),
+        score=trainee.score,
+    )
+    after = trainee.evaluate(examples)
+    assert before["sop_accuracy"] < 0.7
+    assert after["sop_accuracy"] > 0.9
+    assert after["loss"] < before["loss"]
