@@ -48,7 +48,7 @@ def missing(where: str, present: Sequence[str], needed: dict[str, str]) -> list[
     for name, field in needed.items():
         if name not in present:
             near = difflib.get_close_matches(name, present, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"set {field} to one of them"
+            hint = f"did you mean {near[0]!r}?" if near else f"set {field.partition(',')[0]} to one of them"
             listed = ", ".join(repr(column) for column in present) or "none"
             problems.append(f"{where}: there is no column {name!r} ({field}); columns: {listed}; {hint}")
     return problems

@@ -139,6 +139,11 @@ def test_what_is_no_flag_is_refused_with_its_place(name: str, values: list[Any],
     assert message in str(caught.value)
 
 
+def test_a_column_that_is_not_there() -> None:
+    with pytest.raises(UserError, match=r"no column 'score' \(data.label, label_type: float\).*set data.label to one"):
+        brought(data(write("a.csv", {"q": TEXTS, "z": [1] * 5}), "score", "float"))
+
+
 def test_what_is_no_list_of_names_is_refused() -> None:
     with pytest.raises(UserError, match=r"line 2: column 'tags' is \[1.5\], a list of other things than names"):
         brought(data(write("a.jsonl", {"q": TEXTS, "tags": [["x"], [1.5], [], [], []]}), "tags", "multi"))

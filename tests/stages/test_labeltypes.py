@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ftjobs import predicting
 from ftjobs.data import labelled, prepared
+from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Data, Split
 from ftjobs.status import summary
 from tests.conftest import WORDS
@@ -48,7 +49,6 @@ def write(folder: Path) -> None:
 STAGES = {
     "first": {"kind": "classify", "data": OWN, "epochs": 1},
     "head": {"kind": "classify", "freeze_encoder": True},
-    "full": {"kind": "classify"},
     "after": {"kind": "classify", "encoder": "first"},
 }
 
@@ -56,8 +56,9 @@ STAGES = {
 def ran(folder: Path, encoder: Path, data: dict[str, Any], epochs: int = 4, **changes: Any) -> Any:
     write(folder)
     data = {"source": "rows.csv", "text": "text", "split": SPLIT.model_dump(include={"test_fraction"}), **data}
-    fields = job_fields(encoder, data=data, stages=STAGES, seeds=[1, 2], **changes)
-    fields["defaults"]["classify"] = {"epochs": epochs, "learning_rate": 3e-3}
+    stages = {**STAGES, "full": {"kind": "classify", "epochs": epochs}}
+    fields = job_fields(encoder, data=data, stages=stages, seeds=[1, 2], **changes)
+    fields["defaults"]["classify"] = {"epochs": 2, "learning_rate": 3e-3}
     return (folder, *run_job(folder, fields, folder / "store"))
 
 
@@ -65,7 +66,7 @@ def ran(folder: Path, encoder: Path, data: dict[str, Any], epochs: int = 4, **ch
 def numbers(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., Path]) -> Any:
     data = {"label": "score", "label_type": "float"}
     folder = tmp_path_factory.mktemp("numbers")
-    return ran(folder, make_encoder("bert"), data, hypotheses=["full > head by 0.01", "after > full by 3"])
+    return ran(folder, make_encoder("bert"), data, hypotheses=["full > head by 0.01", "after > full by 500"])
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +233,8 @@ class TestSeveral:
         names = predicting.evaluate(classifier, source, None, None)
         columns = predicting.evaluate(classifier, source, None, TAGS)
         assert names == columns
+        with pytest.raises(UserError, match="takes one column of labels, or one for each of its 3 labels"):
+            predicting.evaluate(classifier, source, None, TAGS[:2])
         card = (model_of(several, "full seed 1") / "model/README.md").read_text()
         assert "any number of 3 labels" in card
         assert "top_k=None" in card

@@ -29,7 +29,7 @@ def experiments(seeds: int, examples: int, difference: float, seed_sd: float = 0
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (3, 0.0), (3, 0.1)])
 def test_a_difference_that_is_not_there_is_seldom_found(seeds: int, seed_sd: float) -> None:
     found = [
-        statistics.compare(first, second, seed=0, draws=1_000, graded=True).p_value
+        statistics.compare(first, second, seed=0, draws=500, graded=True).p_value
         for first, second in experiments(seeds, 80, 0.0, seed_sd)
     ]
     assert np.mean(np.array(found) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / EXPERIMENTS)
@@ -38,7 +38,7 @@ def test_a_difference_that_is_not_there_is_seldom_found(seeds: int, seed_sd: flo
 def test_a_large_difference_is_found_and_a_margin_counts() -> None:
     pairs = experiments(3, 80, 2.0)
     for margin, share in ((0.0, 1.0), (2.0, 0.03)):
-        found = [statistics.compare(*pair, margin=margin, seed=0, draws=1_000, graded=True) for pair in pairs]
+        found = [statistics.compare(*pair, margin=margin, seed=0, draws=500, graded=True) for pair in pairs]
         assert np.mean([one.p_value <= 0.05 for one in found]) == pytest.approx(share, abs=0.05)
     assert np.mean([one.difference for one in found]) == pytest.approx(2.0, abs=0.05)
 
@@ -46,7 +46,7 @@ def test_a_large_difference_is_found_and_a_margin_counts() -> None:
 def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
     """The mean squared error is 1 + 0.49, whatever the sample."""
     scores = -experiments(1, 200, 0.0)[:, 0]
-    found = [statistics.score_interval(one, seed=0, draws=1_000) for one in scores]
+    found = [statistics.score_interval(one, seed=0, draws=500) for one in scores]
     covered = np.mean([one.low <= 1.49 <= one.high for one in found])
     assert 0.90 <= covered <= 0.98  # the bootstrap's percentiles are a little short where errors are skewed
 
