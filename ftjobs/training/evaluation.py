@@ -19,6 +19,8 @@ from ftjobs.training.replacedtokens import WEIGHT, DrawnExamples, Guesses, Repla
 from ftjobs.training.sentencepairs import SentencePairs
 
 _BATCH = 64
+#: Of packed examples, which are all as long as can be: most tokens at once, since each masked one has logits.
+_TOKENS = 8_192
 
 
 @torch.no_grad()
@@ -121,5 +123,8 @@ def _batches(
     """The examples of epoch 0 on the model's device, which is put into eval mode."""
     model.eval()
     device = next(model.parameters()).device
-    for indices in by_length(examples.lengths, _BATCH):
+    lengths = examples.lengths
+    packed = isinstance(examples.masked if isinstance(examples, DrawnExamples) else examples, PackedExamples)
+    at_once = max(1, min(_BATCH, _TOKENS // int(lengths.max(initial=1)))) if packed else _BATCH
+    for indices in by_length(lengths, at_once):
         yield examples.batch(indices, 0).to(device)
