@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
-
-from ftjobs.data.tokenization import count_tokens
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ def bits_per_character(loss: float, pieces: int, characters: int) -> float:
 
 def measured(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Lengths:
     """Measure texts, which are gone through twice."""
+    from ftjobs.data.tokenization import count_tokens  # reports count nothing, and need no transformers
+
     sizes = [(len(text.split()), len(text)) for text in texts]
     tokens = int(count_tokens(tokenizer, texts, None).sum())
     special = tokenizer.num_special_tokens_to_add(pair=False) * len(sizes)
