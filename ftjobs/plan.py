@@ -13,6 +13,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import Field
+
 from ftjobs.errors import UserError
 from ftjobs.jobfile.content import of_corpus, of_data, of_encoder
 from ftjobs.jobfile.derived import Derived, derived, users
@@ -59,6 +61,8 @@ class Report(Fields):
     hypotheses: list[str]
     own_data: dict[str, str]
     """Stages with data of their own, and the stage that brings it."""
+    corpora: dict[str, str] = Field(default={})
+    """Stages with a corpus of their own, and the stage that brings it."""
     job: dict[str, Any]
     """The job as resolved: every field with its default filled in, and nothing that names this machine."""
 
@@ -129,14 +133,22 @@ def plan(job: Job) -> list[StageRun]:
             source = prepare if settings.encoder is None else runs[settings.encoder, seed]
             inputs = {"prepare": prepare, "encoder": source, **own}
             runs[name, seed] = _stage_run(job, name, settings.kind, seed, settings, inputs, content)
-    own_data = {name: one.name for name, found in needs.items() for one in found if one.kind == "data"}
+    bringing = {
+        kind: {name: one.name for name, found in needs.items() for one in found if one.kind == kind}
+        for kind in ("data", "corpus")
+    }
     report_settings = Report(
-        pipeline=job.name, stages=list(job.stages), hypotheses=job.hypotheses, own_data=own_data, job=resolved(job)
+        pipeline=job.name,
+        stages=list(job.stages),
+        hypotheses=job.hypotheses,
+        own_data=bringing["data"],
+        corpora=bringing["corpus"],
+        job=resolved(job),
     )
     trained = {f"{run.stage}/seed-{run.seed}": run for run in runs.values()}
     inputs = {"prepare": prepare, **brought, **trained}
     # What else the job as resolved holds decides through the identities of what the report reads.
-    content = report_settings.model_dump(exclude={"job", "own_data"})
+    content = report_settings.model_dump(exclude={"job", "own_data", "corpora"})
     content |= {"seeds": job.seeds, "encoders": {name: job.stage_encoder(name) for name in job.stages}}
     report = _stage_run(job, "report", "report", NO_SEED, report_settings, inputs, content)
     return [prepare, *brought.values(), *runs.values(), report]

@@ -54,7 +54,7 @@ def pull(
     """Fetch a stage's checkpoint into a new folder that `from_pretrained` loads; goes on where a pull was cut short."""
     from ftjobs import artifacts
     from ftjobs.plan import select
-    from ftjobs.progress import log_to_stderr
+    from ftjobs.progress import LOG, log_to_stderr
 
     log_to_stderr()
     if len(what) == 3:
@@ -65,6 +65,8 @@ def pull(
     else:
         raise UserError(f"pull {' '.join(what)}: give JOB STAGE DIR, or ARTIFACT-URI DIR")
     artifacts.pull(storage, manifest, Path(what[-1]), everything=everything)
+    if not any(file.path.startswith("model/") for file in manifest.files):
+        LOG.info("stage `%s` publishes no model; these are all its files", manifest.stage)
     print(what[-1])
 
 

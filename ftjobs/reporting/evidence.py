@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ftjobs.data import prepared
+from ftjobs.data import corpora, prepared
 from ftjobs.data.labels import encode_sets
 from ftjobs.data.prepared import PreparedData
 from ftjobs.data.splits import seen, text_keys
@@ -156,6 +156,8 @@ class Evidence:
     strategies: list[Strategy]
     adaptations: list[Stage]
     intermediate: list[Intermediate]
+    corpora: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By the stage that brought it, the record of a corpus that stages have to themselves."""
 
     @property
     def seeds(self) -> list[int]:
@@ -226,7 +228,9 @@ def read(report: Report, inputs: dict[str, Path]) -> Evidence:
         labels = data.splits["test"].labels
         assert labels is not None, "the job file's checks let no classify stage through without labels"
         strategies.append(Strategy(name, settings, runs, predictions, labels, data.classes, data.label_type))
-    return Evidence(report, data, prepared.read_summary(folder), strategies, adaptations, intermediate)
+    summary = prepared.read_summary(folder)
+    records = {name: corpora.read_record(inputs[name] / "corpus") for name in dict.fromkeys(report.corpora.values())}
+    return Evidence(report, data, summary, strategies, adaptations, intermediate, records)
 
 
 def _intermediate(name: str, settings: dict[str, Any], runs: list[Run], folder: Path) -> Intermediate:

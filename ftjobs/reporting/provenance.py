@@ -18,7 +18,9 @@ def what_was_run(evidence: Evidence, published: dict[str, Manifest]) -> dict[str
     artifacts = []
     versions: list[dict[str, Any]] = []
     for role, manifest in published.items():
-        stage, seed = (role, None) if manifest.kind in ("prepare", "data") else (manifest.stage, manifest.seed)
+        stage, seed = (
+            (role, None) if manifest.kind in ("prepare", "data", "corpus") else (manifest.stage, manifest.seed)
+        )
         artifacts.append(
             {
                 "stage": stage,
@@ -41,6 +43,9 @@ def what_was_run(evidence: Evidence, published: dict[str, Manifest]) -> dict[str
         "data": evidence.summary["provenance"],
         "local_files": local_files(evidence),
         **({"own_data": _own_data(evidence)} if evidence.intermediate else {}),
+        **(
+            {"corpora": {name: one["provenance"] for name, one in evidence.corpora.items()}} if evidence.corpora else {}
+        ),
     }
 
 
@@ -64,6 +69,11 @@ def local_files(evidence: Evidence) -> dict[str, str]:
                 {f"{path}.source.{split}": one for split, one in source.items()} if isinstance(source, dict) else {}
             )
             fields |= sources or {f"{path}.source": source}
+    for name in evidence.report.corpora:
+        source = job["stages"][name]["corpus"]["source"]
+        known = {one.get("hub_id") for one in evidence.corpora[evidence.report.corpora[name]]["provenance"]}
+        if isinstance(source, str) and source not in known:
+            fields[f"stages.{name}.corpus.source"] = source
     if "folder" in evidence.summary["encoder"]:
         fields["encoder.model"] = evidence.report.job["encoder"]["model"]
     return {field: name for field, name in fields.items() if "://" not in name}

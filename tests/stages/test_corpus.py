@@ -142,6 +142,56 @@ def test_cards_and_the_report_say_what_was_read_and_dropped(job: Any) -> None:
     own = "passages held out of their own corpus (`packed`, `whole`, `by-sentence`)"
     assert f"measured on the texts of the test split or {own}" in report
     assert "packed, isolated" in report
+    assert "| `packed-corpus` (corpus) | “passages.jsonl”" in report.replace("  ", "").replace(" |", " |")
+    for name in ("packed", "whole", "by-sentence"):
+        assert f"--set stages.{name}.corpus.source=PATH" in report
+    assert "was not searched for test texts" not in report
+
+
+def test_a_corpus_that_was_not_searched_for_test_texts_is_a_caveat(job: Any, tmp_path: Path) -> None:
+    folder, fields, _, _, _ = job
+    for name in ("rows.csv", "passages.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    own = {**PASSAGES, "decontaminate": False, "unit": "document", "near_duplicates": "keep"}
+    stages = {"adapt": {"kind": "adapt", "corpus": own, "epochs": 1}, "plain": {"kind": "adapt", "epochs": 1}}
+    storage, manifests = run_job(tmp_path, {**fields, "stages": stages}, tmp_path / "store")
+    assert manifests["adapt-corpus"].metrics["train"] + manifests["adapt-corpus"].metrics["held_out"] == 102
+    assert "test_texts" in manifests["adapt-corpus"].metrics
+    report = files_of(storage, manifests["report"])["report.md"].decode()
+    assert "**The corpus of `adapt` was not searched for test texts** (`decontaminate: false`)" in report
+    card = files_of(storage, manifests["adapt seed 1"])["model/README.md"].decode()
+    assert "Its corpus was not searched for test texts" in card
+    assert "| hold a test or validation text | not looked for |" in card
+    # Without labels, the encoder to ship is chosen on the task's texts, which are all that both were measured on.
+    shipped = manifests["report"].metrics["to_ship"]["stage"]
+    losses = {
+        name: manifests[f"{name} seed 1"]
+        .metrics["best"]
+        .get("task_loss", manifests[f"{name} seed 1"].metrics["best"]["loss"])
+        for name in stages
+    }
+    assert shipped == min(losses, key=lambda name: losses[name])
+
+
+@pytest.mark.parametrize(
+    ("family", "objective", "unit"),
+    [("bert", "mlm+nsp", "pairs"), ("electra", "replaced-token", "packed")],
+)
+def test_other_objectives_learn_from_it(
+    job: Any, tmp_path: Path, make_encoder: Callable[..., Path], family: str, objective: str, unit: str
+) -> None:
+    folder = job[0]
+    for name in ("rows.csv", "passages.jsonl"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    fields = job_fields(make_encoder(family, "pretraining"), hypotheses=[])
+    own = {**PASSAGES, "isolate": unit == "packed"}
+    stage = {"kind": "adapt", "objective": objective, "corpus": own, "epochs": 1, "max_length": 40}
+    storage, manifests = run_job(tmp_path, {**fields, "stages": {"adapt": stage}}, tmp_path / "store")
+    metrics = manifests["adapt seed 1"].metrics
+    assert (metrics["texts"], metrics["corpus"]["unit"], metrics["evaluated_on"]) == (79, unit, "corpus")
+    assert metrics["best"]["objective_loss"] < metrics["before"]["objective_loss"]
+    assert ("task_loss" in metrics["before"]) is (objective == "replaced-token")  # single sentences have no next one
+    assert "passages held out of its own corpus" in files_of(storage, manifests["report"])["report.md"].decode()
 
 
 def test_a_cards_recipe_gives_the_same_identities(job: Any, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ _CHECKS: tuple[Callable[[Evidence], Iterator[Caveat]], ...] = (
     data.truncated,
     training.untrained_pooler,
     training.adapted_on_held_out,
+    training.not_decontaminated,
     training.different_machines,
 )
 

@@ -142,6 +142,20 @@ def adapted_on_held_out(evidence: Evidence) -> Iterator[Caveat]:
         )
 
 
+def not_decontaminated(evidence: Evidence) -> Iterator[Caveat]:
+    """A corpus that was not searched for test texts."""
+    found = [
+        name for name in evidence.report.corpora if not evidence.report.job["stages"][name]["corpus"]["decontaminate"]
+    ]
+    if found:
+        yield caveat(
+            "corpus may hold test texts",
+            f"**The corpus of {some(map(code, found))} was not searched for test texts** (`decontaminate: false`): "
+            "what strategies reach on their encoders may in part be memory.",
+            stages=found,
+        )
+
+
 def different_machines(evidence: Evidence) -> Iterator[Caveat]:
     """Times can only be compared when they were measured on the same kind of device."""
     stages = [*evidence.strategies, *evidence.intermediate, *evidence.adaptations]

@@ -43,6 +43,9 @@ def _inputs(run: dict[str, Any]) -> Table:
     rows += _sources("data", data)
     for stage, own in run.get("own_data", {}).items():
         rows += _sources(code(stage), own)
+    for stage, sources in run.get("corpora", {}).items():
+        for one in sources:
+            rows += _sources(code(stage), one if "hub_id" in one else {"files": [{"split": "corpus", **one}]})
     return Table(["input", "what", "exactly"], rows)
 
 
