@@ -231,7 +231,6 @@ def test_a_published_pair_is_an_encoder_of_another_job(
     ("family", "fields", "unit"),
     [
         ("electra", {"objective": "replaced-token"}, {"unit": "packed", "isolate": True}),
-        ("electra", {"objective": "replaced-token", "masking": "whole-word"}, {"unit": "sentence"}),
         ("bert", {"objective": "mlm+nsp", "masking": "span"}, {}),
         ("bert", {"masking": "span"}, {"unit": "packed"}),
     ],

@@ -39,13 +39,13 @@ def test_same_losses_as_transformers(made: tuple[Any, Any]) -> None:
     real = batch.inputs["attention_mask"].bool()
     assert torch.equal(guesses.truth, replaced[real])
     inputs = {**batch.inputs, "input_ids": corrupted.view(replaced.shape)}
-    binary = float(model.discriminator(**inputs, labels=replaced.long()).loss)
+    binary = model.discriminator(**inputs, labels=replaced.long()).loss.item()
     labels = torch.full_like(original, -100).index_copy(0, batch.positions, batch.labels).view(replaced.shape)
-    generator = float(model.generator(**batch.inputs, labels=labels).loss)
+    generator = model.generator(**batch.inputs, labels=labels).loss.item()
     losses, items = trainee.loss(model, batch), trainee.items(batch)
     assert items == (len(batch.labels), int(real.sum()))
-    assert float(losses[0]) / items[0] == pytest.approx(generator, rel=1e-5)
-    assert float(losses[1]) / items[1] == pytest.approx(WEIGHT * binary, rel=1e-5)
+    assert losses[0].item() / items[0] == pytest.approx(generator, rel=1e-5)
+    assert losses[1].item() / items[1] == pytest.approx(WEIGHT * binary, rel=1e-5)
 
 
 def test_only_masked_positions_reach_the_vocabulary_and_no_gradient_the_draw(made: tuple[Any, Any]) -> None:
