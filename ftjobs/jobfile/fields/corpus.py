@@ -15,7 +15,8 @@ class Streaming(Fields):
     limit: Annotated[int, Field(ge=2, le=10**9)]
     """Passages to take, before any are dropped; then reading stops."""
     shuffle_buffer: Annotated[int, Field(ge=1, le=10**7)] = 10_000
-    """Passages that are in memory at a time, of which the next one is drawn at random; files come in random order."""
+    """Passages that are in memory at a time, of which the next one is drawn at random; the files of a source come in
+    random order, and the sources of a list one after the other."""
 
 
 class CorpusSource(Fields):
