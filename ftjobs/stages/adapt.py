@@ -18,6 +18,7 @@ from ftjobs.progress import LOG
 from ftjobs.stages.learned import Learned, learned
 from ftjobs.training import lora, memory, pretraining
 from ftjobs.training.loop import train
+from ftjobs.training.outcome import Trained
 from ftjobs.training.session import Session
 
 #: Held-out texts are masked by this seed in every stage, so that their losses can be compared.
@@ -93,12 +94,31 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         best = {**best, **evaluate()}
     trainee.model.cpu()
     trainee.save(tokenizer, output / "model", beyond)
+    metrics = _metrics(settings, texts, examples, trained, before, best)
+    metrics |= {"max_length": limit, "newly_initialised": trainee.new}
+    if adapted:
+        metrics["parameters"] = adapted
+    if extension is not None:
+        metrics["vocabulary"] = extension.metrics(before, best)
+        extension.write(output)
+    trained.write(output, metrics, len(examples))
+    return metrics
+
+
+def _metrics(
+    settings: Adapt,
+    texts: Learned,
+    examples: pretraining.TextExamples,
+    trained: Trained,
+    before: dict[str, float],
+    best: dict[str, Any],
+) -> dict[str, Any]:
+    """What was learned from, and the figures before training, of the best epoch and of the last."""
+    tokens = len(examples.tokens.input_ids)
     metrics: dict[str, Any] = {
         "texts": examples.texts,
-        "tokens": len(examples.tokens.input_ids),
+        "tokens": tokens,
         "truncated": examples.tokens.truncated,
-        "max_length": limit,
-        "newly_initialised": trainee.new,
         "evaluated_on": texts.evaluated_on,
         "evaluation_texts_also_trained_on": settings.corpus == "all",
         "before": before,
@@ -106,16 +126,11 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         "best": best,
         "last": trained.epochs[-1],
         **trained.stopping(settings),
-        **({"parameters": adapted} if adapted else {}),
     }
-    if extension is not None:
-        metrics["vocabulary"] = extension.metrics(before, metrics["best"])
-        extension.write(output)
     if texts.counts is not None:
-        metrics["corpus"] = {**texts.counts, "tokens_seen": metrics["tokens"] * len(trained.epochs)}
+        metrics["corpus"] = {**texts.counts, "tokens_seen": tokens * len(trained.epochs)}
     if isinstance(examples, PairExamples):
         metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.singles}
-    trained.write(output, metrics, len(examples))
     return metrics
 
 
