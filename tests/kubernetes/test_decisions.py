@@ -26,7 +26,7 @@ def pipeline(needs: dict[str, list[str]], seeds: dict[str, int]) -> list[StageJo
             inputs = {read: runs[read, seed if seed < seeds.get(read, 1) else 0] for read in reads}
             if name == "report":
                 inputs = {f"{run.stage}/{run.seed}": run for run in runs.values()}
-            empty = Report(pipeline="p", stages=[], hypotheses=[], job={})
+            empty = Report(pipeline="p", stages=[], hypotheses=[], own_data={}, job={})
             runs[name, seed] = StageRun("p", name, "classify", seed, empty, f"{name}-{seed}".ljust(64, "0"), inputs)
     return stage_jobs(list(runs.values()))
 
