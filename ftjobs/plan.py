@@ -59,7 +59,7 @@ class Report(Fields):
     pipeline: str
     stages: list[str]
     hypotheses: list[str]
-    own_data: dict[str, str]
+    own_data: dict[str, str] = Field(default={})
     """Stages with data of their own, and the stage that brings it."""
     corpora: dict[str, str] = Field(default={})
     """Stages with a corpus of their own, and the stage that brings it."""
