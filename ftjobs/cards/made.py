@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ftjobs.cards import basecard
-from ftjobs.data import corpora, prepared
+from ftjobs.data import prepared
+from ftjobs.data.corpora import curated
 from ftjobs.jobfile.fields import Adapt, Data
 from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.plan import OwnCorpus, OwnData, Prepare, StageRun
@@ -55,7 +56,7 @@ class Made:
             data=data,
             base=basecard.license_of(prepare / "model"),
             environment=environment,
-            corpus=corpora.read_record(inputs["corpus"] / "corpus") if "corpus" in inputs else None,
+            corpus=curated.read_record(inputs["corpus"] / "corpus") if "corpus" in inputs else None,
             model=output / "model",
             predictions=output / "predictions.parquet",
         )

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftjobs.data.domainwords import DomainWord, count_words, ranked
-from ftjobs.data.fertility import Lengths, measured
+from ftjobs.data.examples.domainwords import DomainWord, count_words, ranked
+from ftjobs.data.examples.fertility import Lengths, measured
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Vocabulary
 from ftjobs.models.wholewords import WholeWords

@@ -14,8 +14,8 @@ from ftjobs import artifacts
 from ftjobs.artifacts.manifest import KEY
 from ftjobs.cards import Facts
 from ftjobs.cards.facts import NAME
-from ftjobs.data.batching import LabelledExamples
-from ftjobs.data.tokenization import tokenize
+from ftjobs.data.examples.batching import LabelledExamples
+from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.labeltypes import LabelType

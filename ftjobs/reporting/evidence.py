@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ftjobs.data import corpora, prepared
+from ftjobs.data import prepared
+from ftjobs.data.corpora import curated
 from ftjobs.data.labels import encode_sets
 from ftjobs.data.prepared import PreparedData
 from ftjobs.data.splits import seen, text_keys
@@ -229,7 +230,7 @@ def read(report: Report, inputs: dict[str, Path]) -> Evidence:
         assert labels is not None, "the job file's checks let no classify stage through without labels"
         strategies.append(Strategy(name, settings, runs, predictions, labels, data.classes, data.label_type))
     summary = prepared.read_summary(folder)
-    records = {name: corpora.read_record(inputs[name] / "corpus") for name in dict.fromkeys(report.corpora.values())}
+    records = {name: curated.read_record(inputs[name] / "corpus") for name in dict.fromkeys(report.corpora.values())}
     return Evidence(report, data, summary, strategies, adaptations, intermediate, records)
 
 

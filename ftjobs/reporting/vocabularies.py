@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
-from ftjobs.data.fertility import bits_per_character
+from ftjobs.data.examples.fertility import bits_per_character
 from ftjobs.jobfile.fields import CorpusSource
 from ftjobs.reporting.evidence import Evidence, Stage
 

@@ -9,7 +9,7 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerBase
 
 from ftjobs.data import prepared
-from ftjobs.data.pairs import PairExamples
+from ftjobs.data.examples.pairs import PairExamples
 from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt

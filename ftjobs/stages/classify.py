@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from ftjobs import metrics as measure
 from ftjobs.data import prepared
-from ftjobs.data.batching import LabelledExamples
-from ftjobs.data.tokenization import tokenize
+from ftjobs.data.examples.batching import LabelledExamples
+from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.device import training_device
 from ftjobs.jobfile.fields import Classify
 from ftjobs.jobfile.labeltypes import LOWEST

@@ -6,9 +6,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ftjobs.data import curation, prepared
-from ftjobs.data.contamination import HeldTexts
-from ftjobs.data.passages import Fetch, Passages
+from ftjobs.data import prepared
+from ftjobs.data.corpora import curation
+from ftjobs.data.corpora.contamination import HeldTexts
+from ftjobs.data.corpora.passages import Fetch, Passages
 from ftjobs.plan import OwnCorpus
 from ftjobs.progress import LOG
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftjobs.data import corpora
+from ftjobs.data.corpora import curated
+from ftjobs.data.examples.units import Unit
 from ftjobs.data.prepared import PreparedData, Sentences
-from ftjobs.data.units import Unit
 from ftjobs.jobfile.fields import Adapt, Corpus
 
 #: What of the record of a corpus stands in the metrics of the stages that learn from it.
@@ -37,8 +37,8 @@ def learned(settings: Adapt, data: PreparedData, inputs: dict[str, Path]) -> Lea
     corpus = settings.corpus
     if isinstance(corpus, Corpus):
         folder = inputs["corpus"] / "corpus"
-        record = corpora.read_record(folder)
-        train, held_out = corpora.read(folder)
+        record = curated.read_record(folder)
+        train, held_out = curated.read(folder)
         used = "pairs" if settings.makes_pairs else corpus.unit
         counts = {"unit": used, "isolate": corpus.isolate, **{name: record[name] for name in _COUNTS}}
         unit: Unit = "isolated" if corpus.isolate else corpus.unit

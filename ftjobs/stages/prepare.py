@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ftjobs.data import labelled, prepared
+from ftjobs.data.examples.tokenization import count_tokens
 from ftjobs.data.prepared import PreparedData
-from ftjobs.data.tokenization import count_tokens
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.fields import Encoder
 from ftjobs.models import checkpoints, heads, scratch

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ftjobs.data.batching import Batch, LabelledExamples, MaskedExamples, by_length
-from ftjobs.data.packed import PackedExamples
-from ftjobs.data.pairs import PairExamples
+from ftjobs.data.examples.batching import Batch, LabelledExamples, MaskedExamples, by_length
+from ftjobs.data.examples.packed import PackedExamples
+from ftjobs.data.examples.pairs import PairExamples
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.objectives import MaskedLM
 from ftjobs.training.replacedtokens import WEIGHT, DrawnExamples, Guesses, ReplacedTokenModel

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ftjobs.data import mapped
-from ftjobs.data.batching import Batch, LabelledExamples, by_length
+from ftjobs.data.examples.batching import Batch, LabelledExamples, by_length
 from ftjobs.progress import LOG, track
 from ftjobs.training.optimization import autocast
 from ftjobs.training.state import StateKeeper

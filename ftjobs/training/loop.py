@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ftjobs import signals
-from ftjobs.data.batching import Batch
+from ftjobs.data.examples.batching import Batch
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.progress import LOG, track

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftjobs.data import pairs, units
-from ftjobs.data.batching import Batch, MaskedExamples
-from ftjobs.data.documents import tokenize_documents
-from ftjobs.data.packed import PackedExamples
-from ftjobs.data.pairs import PairExamples
-from ftjobs.data.tokenization import Tokens
-from ftjobs.data.units import Unit
+from ftjobs.data.examples import pairs, units
+from ftjobs.data.examples.batching import Batch, MaskedExamples
+from ftjobs.data.examples.documents import tokenize_documents
+from ftjobs.data.examples.packed import PackedExamples
+from ftjobs.data.examples.pairs import PairExamples
+from ftjobs.data.examples.tokenization import Tokens
+from ftjobs.data.examples.units import Unit
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt, Replace
 from ftjobs.models import heads, isolation, pretraining

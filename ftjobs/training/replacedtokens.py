@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional
 from transformers import ElectraForMaskedLM, ElectraForPreTraining
 
-from ftjobs.data.batching import Batch, MaskedExamples
-from ftjobs.data.masking import example_generator
-from ftjobs.data.packed import PackedExamples
-from ftjobs.data.tokenization import Tokens
+from ftjobs.data.examples.batching import Batch, MaskedExamples
+from ftjobs.data.examples.masking import example_generator
+from ftjobs.data.examples.packed import PackedExamples
+from ftjobs.data.examples.tokenization import Tokens
 from ftjobs.training.objectives import MaskedLM
 
 #: What the discriminator's loss counts against the generator's (section 3.2 and appendix A).

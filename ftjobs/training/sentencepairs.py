@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ftjobs.data.batching import Batch
+from ftjobs.data.examples.batching import Batch
 from ftjobs.training import lastlayer
 
 

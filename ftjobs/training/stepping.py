@@ -17,7 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from ftjobs import signals
-from ftjobs.data.batching import Batch, epoch_order, steps_per_epoch, windows
+from ftjobs.data.examples.batching import Batch, epoch_order, steps_per_epoch, windows
 from ftjobs.device import on_cpu, training_device
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.progress import LOG

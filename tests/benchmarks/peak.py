@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ftjobs.data import prepared
-from ftjobs.data.tokenization import tokenize
+from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.models import checkpoints
 from ftjobs.training.optimization import precision
 

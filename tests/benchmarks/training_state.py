@@ -62,7 +62,7 @@ def one(name: str, every: float, steps: int) -> None:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from ftjobs.data.batching import LabelledExamples
+    from ftjobs.data.examples.batching import LabelledExamples
     from ftjobs.jobfile.fields import Classify, Job
     from ftjobs.plan import plan, select
     from ftjobs.resume import Keeper

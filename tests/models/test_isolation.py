@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from ftjobs.data.batching import MaskedExamples, pad
-from ftjobs.data.packed import PackedExamples
-from ftjobs.data.packing import Frame, PackedTokens, Packing
-from ftjobs.data.tokenization import tokenize
+from ftjobs.data.examples.batching import MaskedExamples, pad
+from ftjobs.data.examples.packed import PackedExamples
+from ftjobs.data.examples.packing import Frame, PackedTokens, Packing
+from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.errors import UserError
 from ftjobs.models.isolation import FAMILIES, isolate
 from ftjobs.training.objectives import MaskedLM

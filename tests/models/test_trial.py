@@ -13,8 +13,8 @@ import torch
 import transformers
 from transformers import AutoModel, AutoModelForMaskedLM
 
-from ftjobs.data.batching import LabelledExamples, MaskedExamples
-from ftjobs.data.tokenization import tokenize
+from ftjobs.data.examples.batching import LabelledExamples, MaskedExamples
+from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.errors import UserError
 from ftjobs.models import checkpoints, heads
 from ftjobs.training import evaluation, features

@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from ftjobs.data.words import word_starts
+from ftjobs.data.examples.words import word_starts
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Vocabulary
 from ftjobs.models import checkpoints, heads

@@ -21,7 +21,7 @@ from ftjobs.models.pretraining import load_replaced_token
 from ftjobs.plan import plan
 from ftjobs.stages import adapt, classify, prepare
 from ftjobs.training.session import Session
-from tests.data.test_pairs import documents_of
+from tests.data.examples.test_pairs import documents_of
 from tests.stages.test_pipeline import CLASSES, job_fields, run_job, write_rows
 from tests.training.test_resume import FolderKeeper, Killed
 

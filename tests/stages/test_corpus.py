@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ftjobs import runner
-from ftjobs.data import corpora, prepared
-from ftjobs.data.contamination import HeldTexts
-from ftjobs.data.grams import words_of
-from ftjobs.data.sentences import sentences
+from ftjobs.data import prepared
+from ftjobs.data.corpora import curated
+from ftjobs.data.corpora.contamination import HeldTexts
+from ftjobs.data.corpora.grams import words_of
+from ftjobs.data.examples.sentences import sentences
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import CorpusSource
 from ftjobs.jobfile.read import read
@@ -67,7 +68,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., Pa
 
 
 def published(storage: Any, manifest: Any) -> tuple[list[str], list[str]]:
-    train, held_out = corpora.read(storage.root / manifest.folder / "corpus")
+    train, held_out = curated.read(storage.root / manifest.folder / "corpus")
     return list(train), list(held_out)
 
 
@@ -87,7 +88,7 @@ def test_a_corpus_is_brought_once_without_repetitions_and_test_texts(job: Any) -
     assert len(held_out) == metrics["held_out"] == 4  # one in twenty of 83
     assert set(train) & set(held_out) == set()
     assert set(train) | set(held_out) <= set(passages)
-    record = corpora.read_record(storage.root / manifests["packed-corpus"].folder / "corpus")
+    record = curated.read_record(storage.root / manifests["packed-corpus"].folder / "corpus")
     assert record["examples"]["contaminated"][0]["holds"] in held.texts
     [near] = record["examples"]["near_duplicates"]
     assert near["passage"] == near["like"]  # as far as they are shown
@@ -310,7 +311,7 @@ def test_what_is_held_out_is_drawn_by_the_seed_and_as_many_as_asked(tmp_path: Pa
     def held_out(name: str, **settings: Any) -> list[str]:
         given = CorpusSource(source=str(tmp_path / "a.txt"), decontaminate=False, **settings)
         stage.run(OwnCorpus(stage="a", corpus=given), 0, {}, tmp_path / name)
-        return list(corpora.read(tmp_path / name / "corpus")[1])
+        return list(curated.read(tmp_path / name / "corpus")[1])
 
     assert len(held_out("a")) == 2
     assert len(held_out("b", held_out=7)) == 7

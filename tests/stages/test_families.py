@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from ftjobs import runner
-from ftjobs.data.batching import LabelledExamples, MaskedExamples
-from ftjobs.data.tokenization import Tokens, tokenize
+from ftjobs.data.examples.batching import LabelledExamples, MaskedExamples
+from ftjobs.data.examples.tokenization import Tokens, tokenize
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints, heads
 from ftjobs.plan import plan

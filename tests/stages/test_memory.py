@@ -19,7 +19,8 @@ from tests.conftest import WORDS
 SCRIPT = """
 import json, sys, tempfile
 from pathlib import Path
-from ftjobs.data import columns, prepared, tokenization
+from ftjobs.data import columns, prepared
+from ftjobs.data.examples import tokenization
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder
 from ftjobs.plan import Prepare
 from ftjobs.stages import adapt, classify, prepare

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from ftjobs.data.batching import MaskedExamples
-from ftjobs.data.packed import PackedExamples
-from ftjobs.data.units import examples
+from ftjobs.data.examples.batching import MaskedExamples
+from ftjobs.data.examples.packed import PackedExamples
+from ftjobs.data.examples.units import examples
 from ftjobs.training import evaluation
 from ftjobs.training.objectives import MaskedLM
 from tests.families import WORDS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data.batching import LabelledExamples
+from ftjobs.data.examples.batching import LabelledExamples
 from ftjobs.models import heads
 from ftjobs.training import evaluation, features
 from tests.families import FAMILIES, WITH_TOKEN_TYPES, tiny_tokenizer

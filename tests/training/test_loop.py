@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data.batching import LabelledExamples, epoch_order, steps_per_epoch, windows
+from ftjobs.data.examples.batching import LabelledExamples, epoch_order, steps_per_epoch, windows
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Classify, Lora, TrainingFields
 from ftjobs.models import heads

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
-from ftjobs.data.batching import MaskedExamples
+from ftjobs.data.examples.batching import MaskedExamples
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.training import evaluation, memory
 from ftjobs.training.loop import train

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ftjobs.data.batching import LabelledExamples, MaskedExamples
+from ftjobs.data.examples.batching import LabelledExamples, MaskedExamples
 from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.models import heads
 from ftjobs.training.objectives import LOSSES, MaskedLM

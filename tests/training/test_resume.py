@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from ftjobs import resume, runner, signals
-from ftjobs.data.batching import LabelledExamples
+from ftjobs.data.examples.batching import LabelledExamples
 from ftjobs.jobfile.fields import Classify, Lora
 from ftjobs.jobfile.read import read
 from ftjobs.models import heads

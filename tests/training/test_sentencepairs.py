@@ -15,14 +15,14 @@ import pytest
 import torch
 from transformers import AutoModelForPreTraining
 
-from ftjobs.data.batching import Batch
-from ftjobs.data.pairs import PairExamples
+from ftjobs.data.examples.batching import Batch
+from ftjobs.data.examples.pairs import PairExamples
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints
 from ftjobs.training import pretraining
 from ftjobs.training.loop import train
 from tests.conftest import WORDS
-from tests.data.test_pairs import documents_of
+from tests.data.examples.test_pairs import documents_of
 from tests.training.test_trainer_parity import NO_DROPOUT, SEED
 
 LABELS = {"mlm+nsp": "next_sentence_label", "mlm+sop": "sentence_order_label"}

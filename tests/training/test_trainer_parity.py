@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 
-from ftjobs.data.batching import Batch, LabelledExamples, MaskedExamples, epoch_order, windows
-from ftjobs.data.tokenization import Tokens
+from ftjobs.data.examples.batching import Batch, LabelledExamples, MaskedExamples, epoch_order, windows
+from ftjobs.data.examples.tokenization import Tokens
 from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.models import heads
 from ftjobs.training import evaluation

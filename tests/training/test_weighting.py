@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from ftjobs.data.batching import Batch, LabelledExamples, epoch_order
+from ftjobs.data.examples.batching import Batch, LabelledExamples, epoch_order
 from ftjobs.errors import UserError
 from ftjobs.models import heads
 from ftjobs.training.weighting import Weighting, of_classes

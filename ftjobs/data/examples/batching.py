@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ftjobs.data.masking import AS_BERT, Masking, example_generator, mask
-from ftjobs.data.tokenization import Tokens
+from ftjobs.data.examples.masking import AS_BERT, Masking, example_generator, mask
+from ftjobs.data.examples.tokenization import Tokens
 from ftjobs.jobfile.fields import Replace
 
 #: Steps whose examples are sorted by length together: more pad less, fewer mix better (transformers' Trainer: 50).

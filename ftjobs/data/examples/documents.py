@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ftjobs.data.sentences import sentences
-from ftjobs.data.tokenization import Tokens, tokenize
+from ftjobs.data.examples.sentences import sentences
+from ftjobs.data.examples.tokenization import Tokens, tokenize
 
 
 @dataclass(frozen=True)

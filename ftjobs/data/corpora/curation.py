@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from ftjobs.data import prepared
-from ftjobs.data.contamination import HeldTexts
-from ftjobs.data.corpora import HELD_OUT, RECORD, TRAIN
-from ftjobs.data.duplicates import Duplicates
-from ftjobs.data.grams import words_of
+from ftjobs.data.corpora.contamination import HeldTexts
+from ftjobs.data.corpora.curated import HELD_OUT, RECORD, TRAIN
+from ftjobs.data.corpora.duplicates import Duplicates
+from ftjobs.data.corpora.grams import words_of
 from ftjobs.data.mapped import TableFile
 from ftjobs.data.splits import text_keys
 from ftjobs.errors import UserError

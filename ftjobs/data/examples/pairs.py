@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
-from ftjobs.data.batching import Batch, MaskedExamples
-from ftjobs.data.documents import Documents
-from ftjobs.data.masking import example_generator
-from ftjobs.data.tokenization import Tokens
+from ftjobs.data.examples.batching import Batch, MaskedExamples
+from ftjobs.data.examples.documents import Documents
+from ftjobs.data.examples.masking import example_generator
+from ftjobs.data.examples.tokenization import Tokens
 
 Relation = Literal["next", "order"]
 #: Share of runs of sentences that are shorter than they could be, by chance (Lan et al. 2020, section 4.1).

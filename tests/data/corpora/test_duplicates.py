@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ftjobs.data.duplicates import Duplicates
-from ftjobs.data.grams import words_of
+from ftjobs.data.corpora.duplicates import Duplicates
+from ftjobs.data.corpora.grams import words_of
 from ftjobs.data.splits import text_keys
 
 GENERATOR = np.random.default_rng(1)

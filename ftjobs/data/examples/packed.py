@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ftjobs.data.batching import Batch, MaskedExamples
-from ftjobs.data.packing import PackedTokens, Packing
-from ftjobs.data.tokenization import Tokens
+from ftjobs.data.examples.batching import Batch, MaskedExamples
+from ftjobs.data.examples.packing import PackedTokens, Packing
+from ftjobs.data.examples.tokenization import Tokens
 
 
 class PackedExamples:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data.batching import MaskedExamples
-from ftjobs.data.packed import PackedExamples
-from ftjobs.data.packing import Frame, Packing
-from ftjobs.data.tokenization import Tokens, tokenize
+from ftjobs.data.examples.batching import MaskedExamples
+from ftjobs.data.examples.packed import PackedExamples
+from ftjobs.data.examples.packing import Frame, Packing
+from ftjobs.data.examples.tokenization import Tokens, tokenize
 from ftjobs.errors import UserError
 from tests.families import FAMILIES, WORDS, tiny_tokenizer
 
@@ -102,7 +102,7 @@ def test_it_is_what_a_plain_loop_makes(isolated, frame):
 def test_pieces_make_no_difference(monkeypatch):
     packed = packing([5, 0, 9, 2, 7] * 20, 11, words=True)
     whole = packed.tokens(3)
-    monkeypatch.setattr("ftjobs.data.packing._PIECE", 30)
+    monkeypatch.setattr("ftjobs.data.examples.packing._PIECE", 30)
     for name in ("input_ids", "special", "offsets", "word_starts", "documents"):
         assert np.array_equal(getattr(packed.tokens(3), name), getattr(whole, name))
 

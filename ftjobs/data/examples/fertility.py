@@ -36,7 +36,7 @@ def bits_per_character(loss: float, pieces: int, characters: int) -> float:
 
 def measured(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Lengths:
     """Measure texts, which are gone through twice."""
-    from ftjobs.data.tokenization import count_tokens  # reports count nothing, and need no transformers
+    from ftjobs.data.examples.tokenization import count_tokens  # reports count nothing, and need no transformers
 
     sizes = [(len(text.split()), len(text)) for text in texts]
     tokens = int(count_tokens(tokenizer, texts, None).sum())

@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from ftjobs.data.contamination import HeldTexts
-from ftjobs.data.grams import words_of
+from ftjobs.data.corpora.contamination import HeldTexts
+from ftjobs.data.corpora.grams import words_of
 
 LONG = "can i take aspirin together with my usual blood pressure pills after dinner"
 

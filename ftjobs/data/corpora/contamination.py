@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ftjobs.data.grams import Words, gram_keys, words_of
+from ftjobs.data.corpora.grams import Words, gram_keys, words_of
 from ftjobs.data.splits import normalise
 
 #: Words by which a longer text is looked up.

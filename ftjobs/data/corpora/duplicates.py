@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ftjobs.data.grams import Words, gram_keys, odd_constant
+from ftjobs.data.corpora.grams import Words, gram_keys, odd_constant
 from ftjobs.data.mapped import ArrayFile
 
 #: Words in a run, and minima of a passage. With 128 the estimate's standard error is 0.035 at a similarity of 0.8.

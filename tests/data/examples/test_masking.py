@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data.batching import MaskedExamples
-from ftjobs.data.masking import example_generator, mask
-from ftjobs.data.tokenization import Tokens, tokenize
+from ftjobs.data.examples.batching import MaskedExamples
+from ftjobs.data.examples.masking import example_generator, mask
+from ftjobs.data.examples.tokenization import Tokens, tokenize
 from ftjobs.jobfile.fields import Replace
 from tests.data.tokenizers import KINDS, tokenizer_of
 

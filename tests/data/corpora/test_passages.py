@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
-from ftjobs.data.passages import Passages, shuffled
+from ftjobs.data.corpora.passages import Passages, shuffled
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import CorpusSource, Streaming
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from ftjobs.data.grams import gram_keys, words_of
+from ftjobs.data.corpora.grams import gram_keys, words_of
 
 
 def test_words_are_compared_without_case_and_marks():
@@ -41,6 +41,6 @@ def test_order_matters():
 
 
 def test_numbers_are_the_same_in_every_process():
-    script = "from ftjobs.data.grams import words_of; print(words_of(['a b c']).grams(2)[0].tolist())"
+    script = "from ftjobs.data.corpora.grams import words_of; print(words_of(['a b c']).grams(2)[0].tolist())"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == str(words_of(["a b c"]).grams(2)[0].tolist())

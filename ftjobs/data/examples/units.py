@@ -8,11 +8,11 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from ftjobs.data.batching import MaskedExamples
-from ftjobs.data.packed import PackedExamples
-from ftjobs.data.packing import Frame, Packing
-from ftjobs.data.sentences import sentences
-from ftjobs.data.tokenization import Tokens, tokenize
+from ftjobs.data.examples.batching import MaskedExamples
+from ftjobs.data.examples.packed import PackedExamples
+from ftjobs.data.examples.packing import Frame, Packing
+from ftjobs.data.examples.sentences import sentences
+from ftjobs.data.examples.tokenization import Tokens, tokenize
 
 Unit = Literal["sentence", "document", "packed", "isolated"]
 """What an example is. `isolated`: packed, and each document opens and closes as it would alone."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ftjobs.data import tokenization
-from ftjobs.data.tokenization import count_tokens, tokenize
+from ftjobs.data.examples import tokenization
+from ftjobs.data.examples.tokenization import count_tokens, tokenize
 from ftjobs.models.checkpoints import load_tokenizer
 from tests.conftest import WORDS
 

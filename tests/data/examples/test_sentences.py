@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ftjobs.data.sentences import sentences
+from ftjobs.data.examples.sentences import sentences
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ftjobs.data.spans import choose_spans
+from ftjobs.data.examples.spans import choose_spans
 from ftjobs.jobfile.fields import Replace
 
 Masking = Literal["token", "whole-word", "span"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ftjobs.data.tokenization import tokenize
-from ftjobs.data.words import LONGEST_WORD, word_starts
+from ftjobs.data.examples.tokenization import tokenize
+from ftjobs.data.examples.words import LONGEST_WORD, word_starts
 from ftjobs.errors import UserError
 from tests.data.tokenizers import KINDS, tokenizer_of
 

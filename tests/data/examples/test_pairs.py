@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data import pairs
-from ftjobs.data.batching import MaskedExamples
-from ftjobs.data.documents import Documents, tokenize_documents
-from ftjobs.data.pairs import PairExamples, Relation
-from ftjobs.data.sentences import sentences
+from ftjobs.data.examples import pairs
+from ftjobs.data.examples.batching import MaskedExamples
+from ftjobs.data.examples.documents import Documents, tokenize_documents
+from ftjobs.data.examples.pairs import PairExamples, Relation
+from ftjobs.data.examples.sentences import sentences
 from tests.conftest import WORDS
 from tests.data.tokenizers import tokenizer_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftjobs.data.masking import example_generator
-from ftjobs.data.spans import choose_spans
+from ftjobs.data.examples.masking import example_generator
+from ftjobs.data.examples.spans import choose_spans
 
 
 def words(count: int, generator: np.random.Generator) -> np.ndarray:

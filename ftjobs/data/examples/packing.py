@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from ftjobs.data.examples.tokenization import Tokens
 from ftjobs.data.mapped import ArrayFile
-from ftjobs.data.tokenization import Tokens
 from ftjobs.errors import UserError
 
 #: Tokens moved at a time.
