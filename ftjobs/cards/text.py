@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ftjobs.cards import corpora, figures, how, recipe
+from ftjobs.cards import corpora, data, figures, how, recipe, results
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
-from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify
+from ftjobs.jobfile.fields import Adapt, Classify
 from ftjobs.plan import StageRun
 
 _LIBRARIES = ("ftjobs", "transformers", "torch", "tokenizers", "python")
 #: Settings that change no result, or stand elsewhere in the card.
 _NO_HYPERPARAMETERS = {"encoder", "kind", "save_every", "data"}
-_MOST_CLASSES = 30
-_MOMENTS = ("min", "median", "max", "mean", "sd")
 #: The line that says which model to load; it is another one on the hub.
 HERE = 'model = "."  # this folder'
 
@@ -25,9 +23,9 @@ def body(made: Made) -> str:
     """Everything below the metadata."""
     sections = [f"# {made.name}", _summary(made), "## How to use it", _usage(made)]
     if made.run.kind != "prepare":
-        sections += ["## Results", _classified(made) if made.run.kind == "classify" else _adapted(made)]
+        sections += ["## Results", results.classified(made) if made.run.kind == "classify" else results.adapted(made)]
         sections += ["## Limitations", "\n".join(f"- {limit}" for limit in limitations(made))]
-        sections += ["## Training data", _data(made), "## Training", _training(made)]
+        sections += ["## Training data", data.section(made), "## Training", _training(made)]
     sections += ["## Lineage", _lineage(made)]
     return "\n\n".join(sections) + "\n"
 
@@ -114,116 +112,6 @@ def _usage(made: Made) -> str:
     return fenced("\n".join(lines), "python")
 
 
-def _classified(made: Made) -> str:
-    settings, metrics = made.run.settings, made.metrics
-    assert isinstance(settings, Classify)
-    chosen = metrics["selected_on"]
-    header = [f"on {made.data['rows']['test']:,} test rows", "best epoch", "95 % interval", "last epoch"]
-    kind = "a bootstrap's over test rows" if made.label_type == "float" else "Wilson's for a proportion"
-    return (
-        f"{table(header, figures.rows(made))}\n\nThe published weights are those of epoch {metrics['best_epoch']} of "
-        f"{_epochs(made)}, the first with the {figures.BEST[settings.metric_for_best]} on the {chosen} split "
-        f"({made.data['rows'][chosen]:,} rows). The interval is {kind}; it says what another draw of test rows would "
-        "change, not what another seed would."
-    )
-
-
-def _adapted(made: Made) -> str:
-    before, best, last = (made.metrics[name] for name in ("before", "best", "last"))
-    shown = table(
-        [corpora.measured_on(made), "before", "after (best epoch)", "last epoch"],
-        [
-            ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
-            ["masked tokens guessed right", *(figures.percent(one["accuracy"]) for one in (before, best, last))],
-            *(
-                [name, *(figures.percent(one[key]) for one in (before, best, last))]
-                for key, name in OBJECTIVE_FIGURES.items()
-                if key in before
-            ),
-            *corpora.on_the_task(made),
-        ],
-    )
-    whose = " is that of the generator, which lies in the folder `generator`;" if made.finds_replaced else ","
-    loss = "loss of the whole objective" if "objective_loss" in before else "loss"
-    return (
-        f"{shown}\n\nPerplexity of the masked tokens{whose} with the same masks before and after. The published "
-        f"weights are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest {loss} "
-        f"on them.{_new_words(made.metrics)}"
-    )
-
-
-def _new_words(metrics: dict[str, Any]) -> str:
-    """What was added to the tokenizer, if anything was."""
-    if "vocabulary" not in metrics:
-        return ""
-    added = metrics["vocabulary"]
-    (old, new), (before, best) = added["pieces_per_word"], added["bits_per_character"]
-    return (
-        f"\n\n{added['words']:,} words of the domain were added to the tokenizer, which has {added['tokens'][1]:,} "
-        f"tokens now: words of these texts are of {new:.3f} pieces, and were of {old:.3f}. Perplexity is per token, so "
-        "it cannot be compared with that of an encoder of another vocabulary; bits per character can: "
-        f"{before:.3f} before, with the new words in, and {best:.3f} after."
-    )
-
-
-def _epochs(made: Made) -> str:
-    """How many there were: `8`, or `5 (of 8, by early stopping)`."""
-    settings = made.run.settings
-    assert isinstance(settings, Adapt | Classify)
-    run = made.metrics.get("epochs_run", settings.epochs)
-    return str(run) if run == settings.epochs else f"{run} (of {settings.epochs}, by early stopping)"
-
-
-def _data(made: Made) -> str:
-    data = made.data
-    splits = list(data["rows"])
-    rows = [["all", *(f"{data['rows'][split]:,}" for split in splits)]]
-    if made.label_type == "float":
-        rows += [[f"{name} label", *(f"{data['labels'][split][name]:.4g}" for split in splits)] for name in _MOMENTS]
-        return f"{_provenance(data['provenance'])}\n\n{table(['rows', *splits], rows)}\n\n{_division(data)}"
-    for name in made.classes[:_MOST_CLASSES]:
-        rows.append([code(name), *(f"{data['labels'][split][name]:,}" for split in splits)])
-    counts = table(["rows", *splits], rows)
-    if len(made.classes) > _MOST_CLASSES:
-        counts += f"\n\nand {len(made.classes) - _MOST_CLASSES} classes more."
-    text = f"{_provenance(data['provenance'])}\n\n{counts}\n\n{_division(data)}"
-    return (
-        text if made.corpus is None else f"{corpora.section(made)}\n\nThe task's data, not trained on here:\n\n{text}"
-    )
-
-
-def _provenance(provenance: dict[str, Any]) -> str:
-    if "hub_id" in provenance:
-        config = f", configuration {code(provenance['config'])}" if provenance["config"] else ""
-        revision, commit = code(provenance["revision"]), code(provenance["commit"])
-        return f"{code(provenance['hub_id'])} from the Hugging Face hub{config}, revision {revision}, commit {commit}."
-    files = [
-        [code(one["name"]), one["split"], f"{one['bytes']:,}", f"`{one['sha256']}`"] for one in provenance["files"]
-    ]
-    return table(["file", "read as", "bytes", "sha256"], files)
-
-
-def _division(data: dict[str, Any]) -> str:
-    settings, said = data["split"], []
-    for split in ("test", "validation"):
-        if settings[f"{split}_fraction"] is not None:
-            said.append(f"{settings[f'{split}_fraction']:g} of the rows held out for {split}")
-        elif split in data["rows"]:
-            said.append(f"the source's own {split} split")
-    if any(settings[f"{split}_fraction"] is not None for split in ("test", "validation")):
-        said.append(f"shuffled with seed {settings['seed']}")
-    grouped = settings["group_by"]
-    if grouped == "connected":
-        said.append("rows that share a text on one side")
-    elif grouped:
-        said.append(f"rows with the same {code(grouped)} on one side")
-    leaked = data["overlap"]["test"]
-    return (
-        f"Split: {', '.join(said)}. Of the {leaked['rows']:,} test rows, {leaked['rows_in_training']:,} have a text "
-        f"that also stands in training ({leaked['texts_in_training']:,} of {leaked['texts']:,} distinct test texts)."
-    )
-
-
 def _training(made: Made) -> str:
     without = _NO_HYPERPARAMETERS if made.corpus is None else _NO_HYPERPARAMETERS | {"corpus"}
     settings = made.run.settings.model_dump(mode="json", exclude=without)
@@ -233,7 +121,7 @@ def _training(made: Made) -> str:
         text += f"\n\nNewly initialised, because the encoder brought none: {listed(made.metrics['newly_initialised'])}."
     if "class_weights" in made.metrics:
         weights = made.metrics["class_weights"]
-        heaviest = sorted(weights, key=lambda name: -weights[name])[:_MOST_CLASSES]
+        heaviest = sorted(weights, key=lambda name: -weights[name])[: data.MOST_CLASSES]
         shown = ", ".join(f"{code(name)} {weights[name]:.3g}" for name in heaviest)
         text += f"\n\nAn example's weight in the training loss, by its class: {shown}; evaluation is unweighted."
     if "parameters" in made.metrics:
