@@ -9,9 +9,10 @@ from ftjobs import statistics
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.fields import Hypothesis
 from ftjobs.reporting import hypotheses, vocabularies
-from ftjobs.reporting.evidence import Evidence, Run, Stage, Strategy
+from ftjobs.reporting.evidence import Evidence
 from ftjobs.reporting.measures import measure_of
 from ftjobs.reporting.results import SEED
+from ftjobs.reporting.runs import Run, Stage, Strategy
 
 #: Fields that say how a stage is run, not what comes of it.
 _NO_DIFFERENCE = {"encoder", "data"}

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ftjobs.reporting.evidence import Evidence, Strategy
+from ftjobs.reporting.evidence import Evidence
+from ftjobs.reporting.runs import Strategy
 
 #: Rows shown; texts are cut to this many characters.
 ROWS, CHARACTERS = 20, 600

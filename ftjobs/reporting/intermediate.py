@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.data.splits import overlap, seen, text_keys
-from ftjobs.reporting.evidence import Evidence, Intermediate, Strategy
+from ftjobs.reporting.evidence import Evidence
 from ftjobs.reporting.measures import measure_of
 from ftjobs.reporting.results import compared, cost, spread
+from ftjobs.reporting.runs import Intermediate, Strategy
 
 
 def intermediate(evidence: Evidence) -> list[dict[str, Any]]:

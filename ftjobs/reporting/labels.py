@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ftjobs.reporting.evidence import Evidence, Strategy
+from ftjobs.reporting.evidence import Evidence
 from ftjobs.reporting.results import spread
+from ftjobs.reporting.runs import Strategy
 
 
 def by_label(evidence: Evidence) -> list[dict[str, Any]]:

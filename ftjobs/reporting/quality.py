@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ftjobs import statistics
-from ftjobs.reporting.evidence import Evidence, Strategy
+from ftjobs.reporting.evidence import Evidence
 from ftjobs.reporting.results import spread
+from ftjobs.reporting.runs import Strategy
 
 BINS = 15
 

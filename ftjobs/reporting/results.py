@@ -11,9 +11,10 @@ import numpy as np
 from ftjobs import statistics
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.reporting import reference, vocabularies
-from ftjobs.reporting.evidence import Evidence, Intermediate, Run, Stage, Strategy, right
+from ftjobs.reporting.evidence import Evidence
 from ftjobs.reporting.measures import measure_of
 from ftjobs.reporting.phrases import TIMES
+from ftjobs.reporting.runs import Intermediate, Run, Stage, Strategy, right
 
 #: Of the bootstrap, so that a report is the same every time it is made.
 SEED = 0

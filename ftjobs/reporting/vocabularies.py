@@ -7,7 +7,8 @@ from typing import Any
 
 from ftjobs.data.examples.fertility import bits_per_character
 from ftjobs.jobfile.fields import CorpusSource
-from ftjobs.reporting.evidence import Evidence, Stage
+from ftjobs.reporting.evidence import Evidence
+from ftjobs.reporting.runs import Stage
 
 
 def figures(evidence: Evidence) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ftjobs.reporting import answer, vocabularies
-from ftjobs.reporting.evidence import Evidence, Run, Stage
+from ftjobs.reporting.evidence import Evidence
+from ftjobs.reporting.runs import Run, Stage
 
 
 def stage(name: str, loss: float, pieces: list[int] | None = None, corpus: Any = "train") -> Stage:

@@ -8,9 +8,10 @@ import numpy as np
 
 from ftjobs import statistics
 from ftjobs.reporting.caveats.caveat import Caveat, caveat, some
-from ftjobs.reporting.evidence import Evidence, Strategy
+from ftjobs.reporting.evidence import Evidence
 from ftjobs.reporting.phrases import code, count, percent, quoted
 from ftjobs.reporting.results import SEED
+from ftjobs.reporting.runs import Strategy
 
 #: Share of the labels' spread below which predictions count as all the same.
 _COLLAPSED = 0.01
