@@ -82,17 +82,18 @@ def work(run: StageRun, prepared: Manifest | None) -> str:
     settings = run.settings
     if not isinstance(settings, Adapt | Classify):
         return "-"
+    epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
     if prepared is None:
-        return f"{settings.epochs} epochs"
+        return epochs
     if isinstance(settings, Adapt) and isinstance(settings.corpus, Corpus):  # only the encoder tells how many examples
-        return f"{settings.epochs} epochs of {prepared.metrics['train']:,} passages"
+        return f"{epochs} of {prepared.metrics['train']:,} passages"
     rows: dict[str, int] = prepared.metrics["rows"]
     examples = rows["train"]
     if isinstance(settings, Adapt):
         columns = Data.model_validate(prepared.settings["data"]).text_columns
         examples = len(columns) * (rows["train"] if settings.corpus == "train" else sum(rows.values()))
         if settings.objective in ("mlm+nsp", "mlm+sop"):  # how many pairs they make, only their sentences say
-            return f"{settings.epochs} epochs on {examples:,} texts"
+            return f"{epochs} on {examples:,} texts"
     per_step = settings.per_device_batch_size * settings.gradient_accumulation_steps
     return f"{settings.epochs * -(-examples // per_step):,} steps on {examples:,} texts"
 

@@ -149,7 +149,14 @@ def test_the_command_ends_with_0_or_1(ftjobs: Any, here: Path) -> None:  # noqa:
 
 def test_ctrl_c_ends_it_without_a_word(here: Path) -> None:  # noqa: F811
     command = [sys.executable, "-m", "ftjobs", "status", "job.yaml", "--watch"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "prepare: ready\n"
     process.send_signal(signal.SIGINT)
