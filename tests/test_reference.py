@@ -10,11 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ftjobs import runner
+from ftjobs.jobfile.fields import Classify
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
 from ftjobs.storage import open_storage
 
-JOB = Path(__file__).parent.parent / "jobs/medical-questions.yaml"
+ROOT = Path(__file__).parent.parent
+JOB = ROOT / "jobs/medical-questions.yaml"
 
 
 def overrides(shared: Path) -> list[str]:
@@ -53,3 +55,22 @@ def test_all_five_training_stages(shared: Path, tmp_path: Path, make_encoder: Ca
     adapted = manifests[1].metrics
     assert adapted["texts"] == 5668
     assert adapted["best"]["loss"] < adapted["before"]["loss"] - 1.0
+
+
+def test_the_adaptation_job_judges_every_encoder_frozen_and_fine_tuned() -> None:
+    job = read(ROOT / "jobs" / "medical-adaptation.yaml")
+    judged: dict[str | None, list[bool]] = {}
+    for name in job.stages:
+        settings = job.stage(name)
+        if isinstance(settings, Classify):
+            judged.setdefault(settings.encoder, []).append(settings.freeze_encoder)
+    assert judged == {
+        encoder: [True, False] for encoder in (None, "task", "corpus", "both", "both-words", "both-vocab")
+    }
+    assert len(job.seeds) == 5
+
+
+@pytest.mark.shared
+def test_the_adaptation_job_finds_its_data(shared: Path) -> None:
+    stages = {run.stage for run in plan(read(ROOT / "jobs" / "medical-adaptation.yaml"))}
+    assert {"corpus-corpus", "corpus-vocab", "both-vocab"} <= stages
