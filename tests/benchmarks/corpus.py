@@ -128,6 +128,7 @@ def prepare(corpus: Path, output: Path) -> dict[str, float]:
 
 def adapt(prepared: Path, output: Path, steps: int, epochs: int = 1) -> dict[str, float]:
     """Run `adapt` on what was prepared, in this process, up to a number of steps."""
+    from ftjobs.data.examples import units
     from ftjobs.jobfile.fields import Adapt
     from ftjobs.stages import adapt as stage
     from ftjobs.training.session import Session
@@ -142,7 +143,7 @@ def adapt(prepared: Path, output: Path, steps: int, epochs: int = 1) -> dict[str
                 raise _Enough
 
     tokenizing: list[float] = []
-    stage.tokenize = _timed(stage.tokenize, tokenizing)  # type: ignore[attr-defined]
+    units.tokenize = _timed(units.tokenize, tokenizing)  # type: ignore[attr-defined]
     output.mkdir()
     with watched_memory() as memory:
         try:
@@ -157,10 +158,10 @@ def adapt(prepared: Path, output: Path, steps: int, epochs: int = 1) -> dict[str
 
 
 def _timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., Any]:
-    def timed(*args: Any) -> Any:
+    def timed(*args: Any, **named: Any) -> Any:
         started = time.perf_counter()
         try:
-            return function(*args)
+            return function(*args, **named)
         finally:
             seconds.append(time.perf_counter() - started)
 
