@@ -49,7 +49,7 @@ def test_card_status_and_plan_of_an_objective(
     assert said.startswith("perplexity ")
     assert said.endswith(f"{figure.replace('_', ' ')} {manifest.metrics['before'][figure]:.4f} -> {value:.4f}")
     run = select(plan(read(tmp_path / "job.yaml")), "adapt")
-    assert work(run, manifests["prepare"]) == ("1 epochs on 96 texts" if task else "12 steps on 96 texts")
+    assert work(run, manifests["prepare"]) == ("1 epoch on 96 texts" if task else "12 steps on 96 texts")
 
     artifacts.pull(storage, manifest, tmp_path / "model")
     card = (tmp_path / "model/README.md").read_text()
