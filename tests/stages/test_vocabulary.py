@@ -84,7 +84,7 @@ def test_later_stages_and_transformers_see_the_new_words(
         expected = loss / np.log(2) * pieces / found["held_out"]["characters"]
         assert bits[stage]["after"] == pytest.approx(expected)
     text = (folders["report"] / "report.md").read_text()
-    assert "To its tokenizer added `worded` 2 words" in text
+    assert "Words added to the tokenizer: `worded` 2 words" in text
     assert "bits per character" in text
     assert "2 words of the domain were added to the tokenizer" in (folders["worded"] / "model/README.md").read_text()
 

@@ -31,7 +31,7 @@ def about(rows: list[dict[str, Any]]) -> str:
     if not added:
         return ""
     return (
-        f" To its tokenizer added {listed(added)}; before adapting, these words are at their initial embeddings. Loss, "
-        "perplexity and tokens guessed are per token, so they cannot be compared between vocabularies; bits per "
+        f" Words added to the tokenizer: {listed(added)}; before adapting, these words are at their initial embeddings."
+        " Loss, perplexity and tokens guessed are per token, so they cannot be compared between vocabularies; bits per "
         "character (the loss of a masked token times the tokens of a character) can."
     )

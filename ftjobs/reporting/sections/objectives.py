@@ -37,8 +37,12 @@ def own_figures(row: dict[str, Any]) -> str:
 def _trained(rows: list[dict[str, Any]]) -> str:
     if len({(row["method"], row["mlm_probability"]) for row in rows}) == 1:
         return "" if rows[0]["method"] == "masked language modelling" else f" Trained by {rows[0]['method']}."
-    each = [f"{code(row['stage'])} by {row['method']} ({percent(row['mlm_probability'], 0)} %)" for row in rows]
+    stages: dict[str, list[str]] = {}
+    for row in rows:
+        how = f"{row['method']} ({percent(row['mlm_probability'], 0)} %)"
+        stages.setdefault(how, []).append(code(row["stage"]))
+    alike = "; ".join(f"{listed(names)} by {how}" for how, names in stages.items())
     return (
-        f" Trained are {listed(each)}. Each is measured with masks of its own kind, so compare before with after, and "
+        f" Trained are {alike}. Each is measured with masks of its own kind, so compare before with after, and "
         "not one row with another."
     )
