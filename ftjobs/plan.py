@@ -128,14 +128,13 @@ def plan(job: Job) -> list[StageRun]:
             content["corpus"] = settings.corpus.model_dump(include=Corpus.use(), exclude_defaults=True)
         if content.get("metric_for_best") == default_metric(job.label_type(name)):
             del content["metric_for_best"]
-        own: dict[str, StageRun] = {one.kind: brought[one.name] for one in needs.get(name, [])}
+        own: dict[str, StageRun] = {needs[name].kind: brought[needs[name].name]} if name in needs else {}
         for seed in job.seeds:
             source = prepare if settings.encoder is None else runs[settings.encoder, seed]
             inputs = {"prepare": prepare, "encoder": source, **own}
             runs[name, seed] = _stage_run(job, name, settings.kind, seed, settings, inputs, content)
     bringing = {
-        kind: {name: one.name for name, found in needs.items() for one in found if one.kind == kind}
-        for kind in ("data", "corpus")
+        kind: {name: one.name for name, one in needs.items() if one.kind == kind} for kind in ("data", "corpus")
     }
     report_settings = Report(
         pipeline=job.name,

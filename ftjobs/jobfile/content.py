@@ -8,17 +8,14 @@ from typing import Any
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile import localfiles
+from ftjobs.jobfile.datamappings import each_source
 from ftjobs.jobfile.fields import GENERATOR, CorpusSource, Data, Encoder
 
 
 def of_data(data: Data, field: str) -> dict[str, Any]:
     """What decides which rows labelled data has. Errors call it `field`; raises UserError where a file is missing."""
     content = data.model_dump(exclude_defaults=True)
-    if isinstance(data.source, dict):
-        content["source"] = {split: _of_source(one, data.format, field) for split, one in data.source.items()}
-    else:
-        content["source"] = _of_source(data.source, data.format, field)
-    return content
+    return {**content, "source": each_source(data.source, lambda one, _: _of_source(one, data.format, field))}
 
 
 def of_corpus(corpus: CorpusSource, field: str) -> dict[str, Any]:

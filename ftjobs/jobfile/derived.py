@@ -61,10 +61,6 @@ def _same(one: Data | CorpusSource, other: Data | CorpusSource) -> bool:
     return isinstance(other, CorpusSource) and one.same_as(other)
 
 
-def users(job: Job) -> dict[str, list[Derived]]:
-    """Stage -> the derived stages that it reads; only stages that read any."""
-    found: dict[str, list[Derived]] = {}
-    for one in derived(job):
-        for name in one.users:
-            found.setdefault(name, []).append(one)
-    return found
+def users(job: Job) -> dict[str, Derived]:
+    """Stage -> the derived stage that it reads; only stages that read one."""
+    return {name: one for one in derived(job) for name in one.users}

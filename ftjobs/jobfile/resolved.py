@@ -28,7 +28,7 @@ def resolved(job: Job) -> dict[str, Any]:
         name: job.stage(name).model_dump(mode="json", exclude={"save_every"}, exclude_none=True) for name in job.stages
     }
     found = {**fields, "stages": stages, "hypotheses": hypotheses}
-    bringing = {name: one.name for name, read in users(job).items() for one in read}
+    bringing = {name: one.name for name, one in users(job).items()}
     taken: dict[str, str] = {}
     for path, mapping in data_mappings(found):
         folder = bringing.get(path[1], "") if len(path) > 1 else ""

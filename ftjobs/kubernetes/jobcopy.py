@@ -76,7 +76,8 @@ class JobCopy:
             name = wanted.pop()
             if name is not None and name not in names:
                 names.add(name)
-                wanted += [self._job.stage_encoder(name), *(one.users[0] for one in self._derived.get(name, []))]
+                read = self._derived.get(name)
+                wanted += [self._job.stage_encoder(name), read.users[0] if read else None]
         kinds = {self._job.stages[name].kind for name in names}
         data = {key: value for key, value in self._data.items() if key != "hypotheses"}
         if "defaults" in data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def _entry(
         "verdict": verdict,
         "needed": needed,
         "seeds": {
-            str(seed): _signed_rank(first, second) if evidence.measure.graded else _mcnemar(first, second)
+            str(seed): _one_seed(first, second, evidence.measure.graded)
             for seed, first, second in zip(evidence.seeds, better.scores, worse.scores, strict=True)
         },
     }
@@ -70,23 +71,15 @@ def _more(total: int | None, now: int) -> int | None:
     return None if total is None or total <= now else total - now
 
 
-def _mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """One seed: the difference, the rows that only one of the two gets right, and McNemar's exact p-value."""
-    found = statistics.mcnemar(first, second)
+def _one_seed(first: np.ndarray, second: np.ndarray, graded: bool) -> dict[str, Any]:
+    """The difference, the rows that only one of the two gets right, or that it is nearer to where scores are graded,
+    and the p-value of McNemar's exact test, or of Wilcoxon's signed-rank test."""
+    only_better, only_worse, p_value = astuple(
+        (statistics.signed_rank if graded else statistics.mcnemar)(first, second)
+    )
     return {
         "difference": float(first.mean() - second.mean()),
-        "only_better": found.only_first,
-        "only_worse": found.only_second,
-        "p_value": found.p_value,
-    }
-
-
-def _signed_rank(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    """One seed, of numbers: the difference, the rows that either is nearer to, and Wilcoxon's signed-rank p-value."""
-    found = statistics.signed_rank(first, second)
-    return {
-        "difference": float(first.mean() - second.mean()),
-        "only_better": found.first_higher,
-        "only_worse": found.second_higher,
-        "p_value": found.p_value,
+        "only_better": only_better,
+        "only_worse": only_worse,
+        "p_value": p_value,
     }

@@ -34,6 +34,12 @@ class Comparison:
     """Two-sided, of "the difference is the margin"."""
 
 
+def check_pairs(first: np.ndarray, second: np.ndarray) -> None:
+    """Raise ValueError unless both are scores of the same examples: two arrays (N,)."""
+    if first.shape != second.shape or first.ndim != 1:
+        raise ValueError(f"pairs on the same examples must be two arrays (N,), not {first.shape} and {second.shape}")
+
+
 def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     """McNemar's exact test: two trained models on the same test examples.
 
@@ -48,8 +54,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     """
     from scipy.stats import binomtest
 
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"pairs on the same examples must be two arrays (N,), not {first.shape} and {second.shape}")
+    check_pairs(first, second)
     first, second = first.astype(bool), second.astype(bool)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     apart = only_first + only_second

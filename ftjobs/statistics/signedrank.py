@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ftjobs.statistics.comparison import check_pairs
+
 
 @dataclass(frozen=True)
 class SignedRank:
@@ -29,8 +31,7 @@ def signed_rank(first: np.ndarray, second: np.ndarray) -> SignedRank:
     """
     from scipy.stats import wilcoxon
 
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"pairs on the same examples must be two arrays (N,), not {first.shape} and {second.shape}")
+    check_pairs(first, second)
     apart = first - second
     apart = apart[apart != 0]
     p_value = float(wilcoxon(apart).pvalue) if len(apart) else 1.0
