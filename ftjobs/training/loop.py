@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.progress import LOG, track
 from ftjobs.training import memory
+from ftjobs.training.attention import bf16_attention
 from ftjobs.training.dropout import fast_masks
 from ftjobs.training.outcome import Trained
 from ftjobs.training.state import Position, StateKeeper
 from ftjobs.training.stepping import Examples, Items, Stepper, accelerator_of
 from ftjobs.training.tuning import Tuning
+from ftjobs.training.vocabulary import lookups_added_in_place
 
 
 def train(
@@ -78,7 +81,7 @@ def train(
             keeper.save(stepper.capture(at, best).write, at.step, total, wait=wait)
 
     try:
-        with signals.honoured(), memory.freed_is_kept(), fast_masks(), track(title, total) as advance:
+        with signals.honoured(), _at_full_speed(model), track(title, total) as advance:
             advance(at.step, "")
             while at.epoch <= settings.epochs and not at.has_waited(settings.early_stopping):
                 (training_mode or model.train)()
@@ -121,6 +124,13 @@ def train(
         best_epoch=at.best_epoch,
         seconds=at.seconds,
     )
+
+
+@contextmanager
+def _at_full_speed(model: nn.Module) -> Iterator[None]:
+    """Within the block, what a CPU does in a step is done without waste, and is the same."""
+    with memory.freed_is_kept(), fast_masks(), bf16_attention(), lookups_added_in_place(model):
+        yield
 
 
 def _so_far(at: Position) -> str:

@@ -1,9 +1,12 @@
-"""Training the rows of an embedding that training texts use, which are few of a vocabulary.
+"""Training the rows of an embedding that texts use, which are few of a vocabulary.
 
-The rows of all other tokens have gradients of zero, and so moments of zero: AdamW does nothing to them but decay. Half
-of a small encoder's weights are such rows, and clearing, clipping, updating and exchanging their gradients is a tenth
-of its step. So the rows in use are trained as a matrix of their own, and one number is trained for all the others: it
-has no gradient either, hence it is what AdamW's decay has made of 1, and of each of the other rows.
+In a classifier the rows of all other tokens have gradients of zero, and so moments of zero: AdamW does nothing to them
+but decay. Half of a small encoder's weights are such rows, and clearing, clipping, updating and exchanging their
+gradients is a tenth of its step. So the rows in use are trained as a matrix of their own, and one number is trained for
+all the others: it has no gradient either, hence it is what AdamW's decay has made of 1, and of each of the other rows.
+
+In masked language modelling the matrix is tied to the output layer, which has gradients for all rows. Those of the
+tokens that were looked up are added to them where they are, not as a second matrix that is mostly zeros.
 """
 
 from __future__ import annotations
@@ -74,3 +77,22 @@ def only_used_rows(model: PreTrainedModel, input_ids: np.ndarray) -> Iterator[No
         yield
     finally:
         model.set_input_embeddings(stand_in.restored())
+
+
+@contextmanager
+def lookups_added_in_place(model: nn.Module) -> Iterator[None]:
+    """Within the block, embeddings on a CPU that are also an output layer have sparse gradients, which autograd adds to
+    the output layer's in place. What is left is dense. (On a GPU the sum would wait for the tokens to be sorted.)"""
+    outputs = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    tied = [
+        module
+        for module in model.modules()
+        if type(module) is nn.Embedding and module.weight in outputs and module.weight.device.type == "cpu"
+    ]
+    for embedding in tied:
+        embedding.sparse = True
+    try:
+        yield
+    finally:
+        for embedding in tied:
+            embedding.sparse = False

@@ -15,7 +15,7 @@ from ftjobs.models import heads
 from ftjobs.training import evaluation, tuning
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
-from ftjobs.training.vocabulary import UsedRows, only_used_rows
+from ftjobs.training.vocabulary import UsedRows, lookups_added_in_place, only_used_rows
 from tests.conftest import FAMILIES
 from tests.training.test_features import labelled
 
@@ -94,3 +94,26 @@ def test_embeddings_that_are_tied_or_frozen_are_left_alone(make_encoder: Callabl
         embedding = model.get_input_embeddings()
         with only_used_rows(model, np.arange(10)):
             assert model.get_input_embeddings() is embedding
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lookups_added_in_place_are_the_same_gradient(make_encoder: Callable[..., Path], family: str) -> None:
+    torch.manual_seed(0)
+    model, _ = heads.load_masked_lm(make_encoder(family))
+    tokens = torch.randint(5, model.config.vocab_size // 2, (4, 12))  # the upper half is not looked up
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model.eval().zero_grad()
+        logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten()).backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    expected = gradients()
+    with lookups_added_in_place(model):
+        assert model.get_input_embeddings().sparse == model.config.tie_word_embeddings
+        found = gradients()
+    assert not model.get_input_embeddings().sparse
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        assert not gradient.is_sparse
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
