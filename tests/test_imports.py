@@ -8,7 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from ftjobs.data import prepared
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ftjobs"
@@ -154,3 +157,18 @@ def test_stages_that_train_bring_no_library_that_only_some_need():
     script = "import sys, ftjobs.stages.adapt, ftjobs.stages.classify; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"peft", "datasets", "transformers.trainer"} & set(found.stdout.split())
+
+
+def test_reading_what_prepare_wrote_imports_no_pandas(tmp_path):
+    """Every stage begins with it, and pandas takes a quarter of a second."""
+    rows = prepared.Rows(np.arange(2), ["a", "b"], None, np.array([0, 1]))
+    prepared.write(prepared.PreparedData({"train": rows}, ["x", "y"]), {}, tmp_path / "data")
+    code = f"""
+import sys
+from pathlib import Path
+from ftjobs.data import prepared
+rows = prepared.read(Path({str(tmp_path / "data")!r})).splits["train"]
+assert (rows.ids.tolist(), rows.labels.tolist(), list(rows.texts)) == ([0, 1], [0, 1], ["a", "b"])
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
