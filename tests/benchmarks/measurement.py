@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -57,11 +58,10 @@ class Measured:
 
     @property
     def per_step(self) -> float:
-        """Seconds per step, `once` included, the first epoch (kernels are compiled in it) apart where there are more.
+        """Seconds per step, `once` included: of the median epoch, as the first ones compile kernels and grow the heap.
 
         `once` and epochs grow alike with the data, so this holds for the whole of it."""
-        steady = self.epochs[1:] or self.epochs
-        return sum(steady) / len(steady) / self.steps + self.once / (self.steps * len(self.epochs))
+        return statistics.median(self.epochs) / self.steps + self.once / (self.steps * len(self.epochs))
 
 
 def measure(spec: Spec, threads: int | None) -> Measured:
