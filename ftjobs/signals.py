@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 EXIT_CODE = 143  # 128 + SIGTERM, as shells say it
+_SOON = 0.01
 
 
 class Stopped(BaseException):
@@ -30,6 +32,8 @@ class _Request:
 def install() -> None:
     """Handle SIGTERM from now on. As PID 1 a process without a handler would ignore it."""
     signal.signal(signal.SIGTERM, _handle)
+    signal.signal(signal.SIGALRM, _again)
+    sys.unraisablehook = _swallowed
 
 
 def on_stop(callback: Callable[[], None]) -> None:
@@ -81,5 +85,17 @@ def _handle(number: int, frame: FrameType | None) -> None:
     _Request.pending = True
     if _Request.callback:
         _Request.callback()
+    _again(number, frame)
+
+
+def _again(number: int, frame: FrameType | None) -> None:
     if not _Request.deferred:
         raise Stopped
+
+
+def _swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+    """Where the program was, nothing can be raised: Python ran a destructor, say. Soon it will be elsewhere."""
+    if isinstance(unraisable.exc_value, Stopped):
+        signal.setitimer(signal.ITIMER_REAL, _SOON)
+    else:
+        sys.__unraisablehook__(unraisable)

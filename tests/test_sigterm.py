@@ -7,6 +7,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -254,3 +256,30 @@ def test_in_disguise(attempts: Attempts, runs: list[StageRun], phase: str) -> No
     assert artifacts.find(storage, run) is None
     assert (run.title in whole_states(storage, runs)) == (phase in WITH_STATE)
     assert not [entry.key for entry in storage.list(run.key) if entry.key.endswith(("/running.json", "/failed.json"))]
+
+
+_IN_A_DESTRUCTOR = """
+import signal
+from ftjobs import __main__, cli
+
+class Interrupted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+def main():
+    Interrupted()
+    print("goes on", flush=True)
+    while True:
+        pass
+
+cli.main = main
+__main__.main()
+"""
+
+
+def test_in_a_destructor() -> None:
+    """Python prints what a destructor raises, and forgets it."""
+    found = subprocess.run(
+        [sys.executable, "-c", _IN_A_DESTRUCTOR], capture_output=True, text=True, timeout=_TO_GET_THERE
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (143, "goes on\n", "stopped by SIGTERM\n")
