@@ -13,14 +13,10 @@ from transformers import PreTrainedModel
 from ftjobs.data.examples.batching import Batch, LabelledExamples, MaskedExamples, by_length
 from ftjobs.data.examples.packed import PackedExamples
 from ftjobs.data.examples.pairs import PairExamples
-from ftjobs.training.features import FeatureExamples
+from ftjobs.training.features import FeatureExamples, tokens_at_once
 from ftjobs.training.objectives import MaskedLM
 from ftjobs.training.replacedtokens import WEIGHT, DrawnExamples, Guesses, ReplacedTokenModel
 from ftjobs.training.sentencepairs import SentencePairs
-
-_BATCH = 64
-#: Of packed examples, which are all as long as can be: most tokens at once, since each masked one has logits.
-_TOKENS = 8_192
 
 
 @torch.no_grad()
@@ -29,7 +25,7 @@ def logits(model: PreTrainedModel, examples: LabelledExamples | FeatureExamples)
     model.eval()
     device = next(model.parameters()).device
     found = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)
-    for indices in by_length(examples.lengths, _BATCH):
+    for indices in by_length(examples.lengths, tokens_at_once(device)):
         batch = examples.batch(indices, 0).to(device)
         found[indices] = model(**batch.inputs).logits.float().cpu().numpy()
     return found
@@ -123,8 +119,5 @@ def _batches(
     """The examples of epoch 0 on the model's device, which is put into eval mode."""
     model.eval()
     device = next(model.parameters()).device
-    lengths = examples.lengths
-    packed = isinstance(examples.masked if isinstance(examples, DrawnExamples) else examples, PackedExamples)
-    at_once = max(1, min(_BATCH, _TOKENS // int(lengths.max(initial=1)))) if packed else _BATCH
-    for indices in by_length(lengths, at_once):
+    for indices in by_length(examples.lengths, tokens_at_once(device)):
         yield examples.batch(indices, 0).to(device)

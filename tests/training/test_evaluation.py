@@ -30,7 +30,7 @@ def test_packed_examples_are_taken_a_bounded_number_of_tokens_at_once(make_encod
     sizes: list[torch.Size] = []
     model.register_forward_pre_hook(lambda _, __, given: sizes.append(given["input_ids"].shape), with_kwargs=True)
     whole = evaluation.masked_lm(model, MaskedLM(model), packed)
-    monkeypatch.setattr(evaluation, "_TOKENS", 100)
+    monkeypatch.setattr(evaluation, "tokens_at_once", lambda device: 100)
     by_threes = evaluation.masked_lm(model, MaskedLM(model), packed)
     assert sizes[0] == (len(packed), 32)
     assert all(shape[0] <= 3 for shape in sizes[1:])

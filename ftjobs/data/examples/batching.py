@@ -91,11 +91,19 @@ def windows(
         yield [share[i * per_device_batch_size : (i + 1) * per_device_batch_size] for i in range(passes)]
 
 
-def by_length(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Batches of indices from the longest texts to the shortest, for passes whose order does not matter."""
+def by_length(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """Batches of indices from the longest texts to the shortest, for passes whose order does not matter.
+
+    Args:
+        lengths: int64 (N,), in tokens.
+        tokens: how many a batch has at most, padding included; a text that is longer is a batch of its own.
+    """
     order = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    start = 0
+    while start < len(order):
+        end = start + max(tokens // max(int(lengths[order[start]]), 1), 1)
+        yield order[start:end]
+        start = end
 
 
 def pad(tokens: Tokens, indices: Sequence[int] | np.ndarray, pad_token_id: int) -> dict[str, torch.Tensor]:
