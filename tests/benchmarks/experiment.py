@@ -3,9 +3,8 @@
     python -m tests.benchmarks.experiment --encoder ../shared/models/bert-tiny-mlm --steps 48
 
 The five training stages of `jobs/medical-questions.yaml` run by `transformers.Trainer` as its example scripts use it
-(`plain`), by the same tuned, and by ftjobs, in turn, each in a process of its own. All epochs of a stage run over a
-sample of the rows, so that `--steps` optimizer steps are taken. Results go to stdout as Markdown, with `--json` also to
-a file.
+(`plain`), by the same tuned, and by ftjobs, in turn, each in a process of its own. `--steps` optimizer steps of a stage
+are taken: three epochs over a sample of the rows. Results go to stdout as Markdown, with `--json` also to a file.
 """
 
 from __future__ import annotations
@@ -30,6 +29,8 @@ from tests.benchmarks.sampling import Size, sample
 
 ROOT = Path(__file__).parent.parent.parent
 SIDES = ("plain", "tuned", "ours")
+SAMPLE_EPOCHS = 3
+"""Of the sample: one to warm up, and as many rows as the steps allow, since all group texts by length among what is there."""
 PAIRS = ROOT.parent / "shared/data/medical_question_pairs.csv"
 
 
@@ -100,7 +101,7 @@ class Experiment:
         self.whole = folder / "whole"
         prepare(job, wanted.encoder, self.whole, folder / "made")
         stage = job.stage("behavioural")  # `adapt` has twice the texts and takes twice as many a step
-        rows = max(wanted.steps * stage.per_device_batch_size // stage.epochs, stage.per_device_batch_size)
+        rows = max(wanted.steps * stage.per_device_batch_size // SAMPLE_EPOCHS, stage.per_device_batch_size)
         self.full, self.size = sample(self.whole, folder / "sample", 10**9 if wanted.full else rows)
         self.stages = wanted.stages or list(job.stages)
         self.found: dict[tuple[str, str], list[Measured]] = {}
@@ -117,7 +118,8 @@ class Experiment:
                     seed = 42 + turn if self.wanted.full else 42
                     measured = self._measure(stage, side, seed, turn)
                     self.found.setdefault((stage, side), []).append(measured)
-                    print(f"{stage} {side}: {1e3 * measured.per_step:.1f} ms a step", file=sys.stderr, flush=True)
+                    pace = 1e3 * measured.per_step(self._epochs(stage))
+                    print(f"{stage} {side}: {pace:.1f} ms a step", file=sys.stderr, flush=True)
 
     def _best_workers(self) -> int:
         if "tuned" not in self.sides or self.stages == ["adapt"] or (os.cpu_count() or 1) < 2:
@@ -126,7 +128,8 @@ class Experiment:
         found = {}
         for workers in (0, 2):
             self.workers = workers
-            found[workers] = self._measure(stage, "tuned", 42, -1 - workers, fresh=True).per_step
+            measured = self._measure(stage, "tuned", 42, -1 - workers, fresh=True)
+            found[workers] = measured.per_step(self._epochs(stage))
         return min(found, key=lambda workers: found[workers])
 
     def _measure(self, stage: str, side: str, seed: int, turn: int, fresh: bool = False) -> Measured:
@@ -139,7 +142,7 @@ class Experiment:
         spec = Spec(
             side=side,
             kind=settings.kind,
-            settings=settings.model_dump(exclude_unset=True),
+            settings={**settings.model_dump(exclude_unset=True), "epochs": self._epochs(stage, measured=True)},
             data=str(self.folder / "sample"),
             encoder=str(encoder),
             output=str(self.folder / f"{stage}-{side}-{turn}"),
@@ -169,7 +172,8 @@ class Experiment:
                 found = self.found[stage, side]
                 seconds = self._per_step(stage, side) * steps
                 totals[side] += seconds
-                evaluation = statistics.mean(one.evaluation for one in found) * self.full.test / self.size.test
+                evaluation = statistics.mean(one.evaluation / len(one.epochs) for one in found) * settings.epochs
+                evaluation *= self.full.test / self.size.test
                 lines.append(
                     f"| {stage} | {side} | {1e3 * seconds / steps:.1f} | {examples * settings.epochs / seconds:.0f} "
                     f"| {tokens * settings.epochs / seconds:.0f} | {operations / seconds / peak:.0%} "
@@ -183,7 +187,12 @@ class Experiment:
         return "\n".join([*lines, "", f"Ratio: seconds over those of ftjobs. {notes}"])
 
     def _per_step(self, stage: str, side: str) -> float:
-        return statistics.mean(one.per_step for one in self.found[stage, side])
+        return statistics.mean(one.per_step(self._epochs(stage)) for one in self.found[stage, side])
+
+    def _epochs(self, stage: str, measured: bool = False) -> int:
+        """Of the job, or of what is measured."""
+        epochs = self.job.stage(stage).epochs
+        return min(epochs, SAMPLE_EPOCHS) if measured and not self.wanted.full else epochs
 
     def accuracies(self) -> str:
         """Accuracy of the best epoch over seeds, side by side."""

@@ -56,12 +56,12 @@ class Measured:
     """Of the best epoch on the test rows; None for masked language modelling."""
     notes: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def per_step(self) -> float:
-        """Seconds per step, `once` included: of the median epoch, as the first ones compile kernels and grow the heap.
+    def per_step(self, epochs: int) -> float:
+        """Seconds per step of a job of `epochs` epochs, its share of `once` included.
 
-        `once` and epochs grow alike with the data, so this holds for the whole of it."""
-        return statistics.median(self.epochs) / self.steps + self.once / (self.steps * len(self.epochs))
+        Of the median epoch, as the first one compiles kernels and grows the heap. `once` and epochs grow alike with the
+        data, so this holds for the whole of it."""
+        return (statistics.median(self.epochs) + self.once / epochs) / self.steps
 
 
 def measure(spec: Spec, threads: int | None) -> Measured:
