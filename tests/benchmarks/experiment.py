@@ -158,7 +158,7 @@ class Experiment:
 
         peak, _ = matmul_peak()
         lines = [
-            "| stage | by | ms/step | examples/s | tokens/s | of peak | peak MB | ratio | whole stage | evaluation | start |",
+            "| stage | by | ms/step | examples/s | tokens/s | of peak | peak MB | ratio | whole stage | test rows once | start |",
             "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
         totals = dict.fromkeys(self.sides, 0.0)
@@ -172,8 +172,7 @@ class Experiment:
                 found = self.found[stage, side]
                 seconds = self._per_step(stage, side) * steps
                 totals[side] += seconds
-                evaluation = statistics.mean(one.evaluation / len(one.epochs) for one in found) * settings.epochs
-                evaluation *= self.full.test / self.size.test
+                evaluation = statistics.mean(one.evaluation for one in found) * self.full.test / self.size.test
                 lines.append(
                     f"| {stage} | {side} | {1e3 * seconds / steps:.1f} | {examples * settings.epochs / seconds:.0f} "
                     f"| {tokens * settings.epochs / seconds:.0f} | {operations / seconds / peak:.0%} "

@@ -49,7 +49,7 @@ class Measured:
     steps: int
     """Optimizer steps per epoch."""
     evaluation: float
-    """Seconds spent on held-out texts."""
+    """Seconds of a pass over the held-out texts; with features, of the only one."""
     memory: int
     """Peak bytes: of the process, or of tensors on the GPU."""
     accuracy: float | None = None

@@ -6,6 +6,7 @@ text of a batch (to a multiple of 8), groups texts of similar length and runs Ad
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def run(spec: Spec) -> Measured:
         once=0.0,
         epochs=stamps.epochs,
         steps=stamps.steps // len(stamps.epochs),
-        evaluation=sum(entry.get("eval_runtime", 0.0) for entry in log),
+        evaluation=statistics.median(entry["eval_runtime"] for entry in log if "eval_runtime" in entry),
         memory=memory.peak()[0],
         accuracy=None if mlm else max(entry["eval_accuracy"] for entry in log if "eval_accuracy" in entry),
         notes={"precision": "bf16" if trainer.args.bf16 else "fp32", "workers": spec.workers},
