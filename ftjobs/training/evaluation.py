@@ -99,7 +99,8 @@ class _MaskedTokens:
         self.loss, self.right, self.tokens = 0.0, 0, 0
 
     def add(self, guesses: torch.Tensor, batch: Batch) -> None:
-        """Count the masked tokens of a batch. Args: guesses: logits (M, V)."""
+        """Count the M masked tokens of a batch. Args: guesses: logits (M', V), of which the first M count."""
+        guesses = guesses[: len(batch.labels)]
         self.loss += float(nn.functional.cross_entropy(guesses.float(), batch.labels, reduction="sum"))
         self.right += int((guesses.argmax(-1) == batch.labels).sum())
         self.tokens += len(batch.labels)

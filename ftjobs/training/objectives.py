@@ -1,4 +1,8 @@
-"""What is minimized: the summed cross-entropy of a batch. The loop divides by the items of the whole step."""
+"""What is minimized: the summed cross-entropy of a batch. The loop divides by the items of the whole step.
+
+How many tokens are masked differs from batch to batch. Each new shape costs kernels made for it, and blocks of memory
+that no later one fits into; so logits are computed for a multiple of 16 positions, of which the last do not count.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +43,21 @@ def multilabel_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
 LOSSES: dict[str, Callable[[nn.Module, Batch], torch.Tensor]] = {"float": regression_loss, "multi": multilabel_loss}
 
 
+_POSITIONS = 16
+_IGNORED = -100
+
+
+def rounded(positions: torch.Tensor) -> torch.Tensor:
+    """Of M masked positions a multiple of 16, the last of which are the first token of the batch: int64 (M',)."""
+    return functional.pad(positions, (0, -len(positions) % _POSITIONS))
+
+
+def masked_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Summed over the M masked positions, of logits at `rounded` ones: scalar, of (M', V) and (M,)."""
+    labels = functional.pad(labels, (0, len(logits) - len(labels)), value=_IGNORED)
+    return functional.cross_entropy(logits, labels, reduction="sum", ignore_index=_IGNORED)
+
+
 class MaskedLM:
     """Masked language modelling in which only masked positions reach the vocabulary.
 
@@ -54,20 +73,20 @@ class MaskedLM:
             model.base_model.register_forward_hook(self._keep_masked)
 
     def logits(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """Logits at the masked positions: (M, V)."""
-        self._positions = batch.positions
+        """Logits at the masked positions, and some that do not count: (M', V)."""
+        self._positions = None if batch.positions is None else rounded(batch.positions)
         try:
-            logits: torch.Tensor = model(**batch.inputs).logits  # (1, M, V)
+            logits: torch.Tensor = model(**batch.inputs).logits  # (1, M', V)
         finally:
             self._positions = None
         return logits[0]
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Summed cross-entropy over the M masked positions of a batch: scalar."""
-        return functional.cross_entropy(self.logits(model, batch), batch.labels, reduction="sum")
+        return masked_cross_entropy(self.logits(model, batch), batch.labels)
 
     def _masked(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Of (B, T, H) the masked positions: (1, M, H)."""
+        """Of (B, T, H) the masked positions: (1, M', H)."""
         return hidden if self._positions is None else hidden.flatten(0, 1)[self._positions].unsqueeze(0)
 
     def _keep_masked(self, module: nn.Module, arguments: Any, output: Any) -> Any:

@@ -15,7 +15,7 @@ from ftjobs.data.examples.batching import Batch, MaskedExamples
 from ftjobs.data.examples.masking import example_generator
 from ftjobs.data.examples.packed import PackedExamples
 from ftjobs.data.examples.tokenization import Tokens
-from ftjobs.training.objectives import MaskedLM
+from ftjobs.training.objectives import MaskedLM, masked_cross_entropy
 
 #: What the discriminator's loss counts against the generator's (section 3.2 and appendix A).
 WEIGHT = 50.0
@@ -64,7 +64,7 @@ class Guesses(NamedTuple):
     """What generator and discriminator say about a batch."""
 
     tokens: torch.Tensor
-    """float (M, V): the generator's logits at the masked positions."""
+    """float (M', V): the generator's logits at the M masked positions, and some that do not count."""
     replaced: torch.Tensor
     """float (N,): the discriminator's logits for each token that is no padding, above 0 for replaced."""
     truth: torch.Tensor
@@ -110,7 +110,7 @@ class ReplacedTokens:
         replaced = functional.binary_cross_entropy_with_logits(
             guesses.replaced.float(), guesses.truth.float(), reduction="sum"
         )
-        tokens = functional.cross_entropy(guesses.tokens, batch.labels, reduction="sum")
+        tokens = masked_cross_entropy(guesses.tokens, batch.labels)
         return torch.stack([tokens, WEIGHT * replaced])
 
     def items(self, batch: Batch) -> tuple[int, ...]:
@@ -119,7 +119,7 @@ class ReplacedTokens:
 
 
 def _draw(logits: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """Token ids from the distributions of `logits` (M, V), by a number in [0, 1) for each: int64 (M,)."""
-    cumulative = logits.float().softmax(-1).cumsum(-1)
+    """Token ids from the distributions of `logits` (M', V), by a number in [0, 1) for the first M: int64 (M,)."""
+    cumulative = logits[: len(draws)].float().softmax(-1).cumsum(-1)
     found = torch.searchsorted(cumulative, draws.unsqueeze(-1), right=True).squeeze(-1)
     return found.clamp(max=logits.shape[-1] - 1)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ftjobs.data.examples.batching import Batch
 from ftjobs.training import lastlayer
+from ftjobs.training.objectives import masked_cross_entropy, rounded
 
 
 class SentencePairs:
@@ -31,8 +32,9 @@ class SentencePairs:
             encoder.register_forward_hook(self._masked)
 
     def logits(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits at the masked positions, (M, V), and of the pairs, (B, 2)."""
-        self._positions, self._texts = batch.positions, len(batch.inputs["input_ids"])
+        """Logits at the masked positions and some that do not count, (M', V), and of the pairs, (B, 2)."""
+        assert batch.positions is not None, "masked examples have masked positions"
+        self._positions, self._texts = rounded(batch.positions), len(batch.inputs["input_ids"])
         try:
             tokens, pairs = model(**batch.inputs)[:2]
         finally:
@@ -45,7 +47,7 @@ class SentencePairs:
         tokens, pairs = self.logits(model, batch)
         return torch.stack(
             [
-                functional.cross_entropy(tokens, batch.labels, reduction="sum"),
+                masked_cross_entropy(tokens, batch.labels),
                 functional.cross_entropy(pairs, batch.pair_labels, reduction="sum"),
             ]
         )
@@ -55,7 +57,7 @@ class SentencePairs:
         return len(batch.labels), len(batch.inputs["input_ids"])
 
     def _read(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Of (B, T, H) first the first tokens, then the masked positions: (1, B + M, H)."""
+        """Of (B, T, H) first the first tokens, then the masked positions: (1, B + M', H)."""
         if self._positions is None:
             return hidden
         return torch.cat([hidden[:, 0], hidden.flatten(0, 1)[self._positions]]).unsqueeze(0)

@@ -6,13 +6,14 @@ gradients is a tenth of its step. So the rows in use are trained as a matrix of 
 all the others: it has no gradient either, hence it is what AdamW's decay has made of 1, and of each of the other rows.
 
 In masked language modelling the matrix is tied to the output layer, which has gradients for all rows. Those of the
-tokens that were looked up are added to them where they are, not as a second matrix that is mostly zeros.
+tokens that were looked up are added to them where they are, and not as a second matrix that is mostly zeros.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ def only_used_rows(model: PreTrainedModel, input_ids: np.ndarray) -> Iterator[No
     """Within the block, `model` trains the embeddings of `input_ids` (int (T,)), and takes no others in training mode;
     afterwards its embedding is whole again. Embeddings that are tied, frozen or do more than look up are left alone."""
     whole = model.get_input_embeddings()
-    plain = type(whole) is nn.Embedding and whole.max_norm is None and not whole.scale_grad_by_freq
+    plain = type(whole) is nn.Embedding and _only_looks_up(whole)
     if not plain or model.get_output_embeddings() is not None or not whole.weight.requires_grad:
         yield
         return
@@ -81,18 +82,68 @@ def only_used_rows(model: PreTrainedModel, input_ids: np.ndarray) -> Iterator[No
 
 @contextmanager
 def lookups_added_in_place(model: nn.Module) -> Iterator[None]:
-    """Within the block, embeddings on a CPU that are also an output layer have sparse gradients, which autograd adds to
-    the output layer's in place. What is left is dense. (On a GPU the sum would wait for the tokens to be sorted.)"""
-    outputs = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    """Within the block, the gradient of an embedding on a CPU that is also the output layer is made in one piece.
+
+    Autograd adds up two gradients of the matrix, each as large as it. (So it does if that of the lookup is sparse: it
+    copies the other one first.) On a GPU the rows of a token that occurs twice would be added up in any order.
+    """
     tied = [
-        module
-        for module in model.modules()
-        if type(module) is nn.Embedding and module.weight in outputs and module.weight.device.type == "cpu"
+        (embedding, output)
+        for embedding in model.modules()
+        if type(embedding) is nn.Embedding and _only_looks_up(embedding) and embedding.weight.device.type == "cpu"
+        for output in model.modules()
+        if type(output) is nn.Linear and output.weight is embedding.weight
     ]
-    for embedding in tied:
-        embedding.sparse = True
+    for embedding, output in tied:
+        _share(embedding, output)
     try:
         yield
     finally:
-        for embedding in tied:
-            embedding.sparse = False
+        for pair in tied:
+            for module in pair:
+                del module.forward
+
+
+def _only_looks_up(embedding: nn.Embedding) -> bool:
+    return embedding.max_norm is None and not embedding.scale_grad_by_freq and not embedding.sparse
+
+
+def _share(embedding: Any, output: Any) -> None:
+    """Have both modules use their matrix by one `_Tied` in a forward pass."""
+    weights: list[torch.Tensor] = []
+
+    def look_up(input_ids: torch.Tensor) -> torch.Tensor:
+        rows, weight = _Tied.apply(embedding.weight, input_ids, embedding.padding_idx)
+        weights[:] = [weight]
+        return cast(torch.Tensor, rows)
+
+    def logits(hidden: torch.Tensor) -> torch.Tensor:
+        return functional.linear(hidden, weights.pop() if weights else output.weight, output.bias)
+
+    embedding.forward, output.forward = look_up, logits
+
+
+class _Tied(torch.autograd.Function):
+    """Rows of a matrix, and the matrix for another use, with one gradient for both."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: torch.Tensor, input_ids: torch.Tensor, padding: int | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of (V, H), by int64 (...): (..., H) and (V, H)."""
+        ctx.save_for_backward(input_ids)
+        ctx.padding, ctx.shape = padding, weight.shape
+        ctx.set_materialize_grads(False)
+        return functional.embedding(input_ids, weight), weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, None, None]:
+        """That of the matrix: nobody else holds what comes from the output layer, so it is written to."""
+        rows, whole = gradients
+        (input_ids,) = ctx.saved_tensors
+        if rows is None:
+            return whole, None, None
+        if ctx.padding is not None:
+            rows = rows.masked_fill((input_ids == ctx.padding).unsqueeze(-1), 0)
+        whole = rows.new_zeros(ctx.shape) if whole is None else whole
+        return whole.index_add_(0, input_ids.flatten(), rows.flatten(0, -2)), None, None

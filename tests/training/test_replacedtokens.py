@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.training import pretraining
+from ftjobs.training.objectives import rounded
 from ftjobs.training.replacedtokens import WEIGHT, _draw
 from tests.training.test_sentencepairs import examples_of
 
@@ -56,7 +57,7 @@ def test_only_masked_positions_reach_the_vocabulary_and_no_gradient_the_draw(mad
     )
     batch = examples.batch(np.arange(6), 1)
     losses = trainee.loss(trainee.model.eval(), batch)
-    assert sizes == [len(batch.labels)]
+    assert sizes == [len(rounded(batch.positions))]
     losses[1].backward(retain_graph=True)  # the discriminator's
     generator = trainee.model.generator
     assert generator.generator_predictions.dense.weight.grad.abs().sum() == 0

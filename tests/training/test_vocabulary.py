@@ -101,6 +101,7 @@ def test_lookups_added_in_place_are_the_same_gradient(make_encoder: Callable[...
     torch.manual_seed(0)
     model, _ = heads.load_masked_lm(make_encoder(family))
     tokens = torch.randint(5, model.config.vocab_size // 2, (4, 12))  # the upper half is not looked up
+    tokens[0, -3:] = model.config.pad_token_id
 
     def gradients() -> dict[str, torch.Tensor]:
         model.eval().zero_grad()
@@ -110,9 +111,9 @@ def test_lookups_added_in_place_are_the_same_gradient(make_encoder: Callable[...
 
     expected = gradients()
     with lookups_added_in_place(model):
-        assert model.get_input_embeddings().sparse == model.config.tie_word_embeddings
+        assert ("forward" in vars(model.get_input_embeddings())) == model.config.tie_word_embeddings
         found = gradients()
-    assert not model.get_input_embeddings().sparse
+    assert "forward" not in vars(model.get_input_embeddings())
     assert found.keys() == expected.keys()
     for name, gradient in found.items():
         assert not gradient.is_sparse
