@@ -396,16 +396,33 @@ class TestLs:
             "identity": manifest.identity[:12],
             "bytes": 4,
             "accuracy": 0.75,
+            "mse": None,
+            "perplexity": None,
             "where": f"runs/{manifest.folder}",
         }
 
     def test_a_table(self, ftjobs):
         (manifest, _) = publish("head")
         header, first, _ = table(ftjobs("ls").stdout)
-        assert header == ["pipeline", "stage", "seed", "kind", "identity", "bytes", "accuracy", "where"]
+        assert header == ["pipeline", "stage", "seed", "kind", "identity", "bytes", "result", "where"]
         assert first == [
-            *("small", "head", "1", "classify", manifest.identity[:12], "4", "0.7500", f"runs/{manifest.folder}")
+            *(
+                "small",
+                "head",
+                "1",
+                "classify",
+                manifest.identity[:12],
+                "4",
+                "accuracy 0.7500",
+                f"runs/{manifest.folder}",
+            )
         ]
+
+    def test_what_stages_without_an_accuracy_came_to(self, ftjobs, monkeypatch):
+        monkeypatch.setitem(METRICS, "classify", {"mse": 0.25, "pearson": 0.5, "best_epoch": 3})
+        publish("prepare", "adapt", "head")
+        _, *rows = table(ftjobs("ls").stdout)
+        assert [row[-2] for row in rows] == [*["perplexity 7.2600"] * 2, *["mse 0.2500"] * 2, "-"]
 
     def test_nothing(self, ftjobs):
         assert ftjobs("ls", "--json").stdout == "[]\n"

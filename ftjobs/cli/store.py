@@ -32,8 +32,8 @@ def ls(
     if as_json:
         print(json.dumps([_describe(manifest, storage) for manifest in found], indent=1))
         return
-    rows = [list(_describe(manifest, storage).values()) for manifest in found]
-    print_table(aligned(["pipeline", "stage", "seed", "kind", "identity", "bytes", "accuracy", "where"], rows))
+    rows = [list(_in_words(_describe(manifest, storage)).values()) for manifest in found]
+    print_table(aligned(["pipeline", "stage", "seed", "kind", "identity", "bytes", "result", "where"], rows))
 
 
 @app.command()
@@ -118,5 +118,15 @@ def _describe(manifest: Manifest, storage: Storage) -> dict[str, Any]:
         "identity": manifest.identity[:12],
         "bytes": manifest.size,
         "accuracy": manifest.metrics.get("accuracy"),
+        "mse": manifest.metrics.get("mse"),
+        "perplexity": manifest.metrics.get("best", {}).get("perplexity"),
         "where": storage.uri(manifest.folder),
     }
+
+
+def _in_words(described: dict[str, Any]) -> dict[str, Any]:
+    """The same with one result, named, in place of three of which a stage has at most one."""
+    results = {name: described.pop(name) for name in ("accuracy", "mse", "perplexity")}
+    where = described.pop("where")
+    said = [f"{name} {value:.4f}" for name, value in results.items() if value is not None]
+    return {**described, "result": ", ".join(said) or None, "where": where}

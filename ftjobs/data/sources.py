@@ -150,8 +150,6 @@ def _split_of(name: Path) -> str | None:
 
 def _refuse_url(field: str, source: str) -> None:
     if "://" in source:
-        remedy = "aws s3 cp" if source.startswith("s3://") else "curl -O"
         raise UserError(
-            f"{field}: {source!r} is not on this machine, and object storage and URLs are not read directly yet; "
-            f"download it first ({remedy}) and name the file"
+            f"{field}: {source!r}: of addresses only s3:// is read; download the file first (curl -O) and name the copy"
         )
