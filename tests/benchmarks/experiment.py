@@ -153,12 +153,12 @@ class Experiment:
         return measure(spec, self.wanted.threads)
 
     def table(self) -> str:
-        """Per stage and side: cost of a step, and the whole stage at that pace."""
+        """Per stage and side: cost of a step, and the whole stage at that pace with its start and evaluations."""
         from tests.benchmarks.peak import matmul_peak, tokens_and_operations
 
         peak, _ = matmul_peak()
         lines = [
-            "| stage | by | ms/step | examples/s | tokens/s | of peak | peak MB | ratio | whole stage | test rows once | start |",
+            "| stage | by | ms/step | examples/s | tokens/s | of peak | peak MB | ratio | start | test rows once | whole stage |",
             "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
         totals = dict.fromkeys(self.sides, 0.0)
@@ -171,17 +171,19 @@ class Experiment:
             for side in self.sides:
                 found = self.found[stage, side]
                 seconds = self._per_step(stage, side) * steps
-                totals[side] += seconds
-                evaluation = statistics.mean(one.evaluation for one in found) * self.full.test / self.size.test
+                share = self.size.test / self.full.test
+                evaluation = statistics.mean(one.evaluation for one in found) / share
+                whole = statistics.mean(one.whole(settings.epochs, steps, share) for one in found)
+                totals[side] += whole
                 lines.append(
                     f"| {stage} | {side} | {1e3 * seconds / steps:.1f} | {examples * settings.epochs / seconds:.0f} "
                     f"| {tokens * settings.epochs / seconds:.0f} | {operations / seconds / peak:.0%} "
                     f"| {statistics.mean(one.memory for one in found) / 1e6:.0f} | {seconds / steps / ours:.2f} "
-                    f"| {seconds:.0f} s | {evaluation:.1f} s | {statistics.mean(one.start for one in found):.1f} s |"
+                    f"| {statistics.mean(one.start for one in found):.1f} s | {evaluation:.1f} s | {whole:.0f} s |"
                 )
         for side in self.sides:
             ratio = totals[side] / totals["ours"]
-            lines.append(f"| **all** | {side} | | | | | | {ratio:.2f} | {totals[side]:.0f} s | | |")
+            lines.append(f"| **all** | {side} | | | | | | {ratio:.2f} | | | {totals[side]:.0f} s |")
         notes = {side: self.found[self.stages[0], side][0].notes for side in self.sides}
         return "\n".join([*lines, "", f"Ratio: seconds over those of ftjobs. {notes}"])
 

@@ -41,7 +41,7 @@ class Measured:
     """What came out."""
 
     start: float
-    """Seconds from process start to the first step: imports, model, tokenization; without `once`."""
+    """Seconds from process start to the first step: imports, model, tokenization; without `once` and evaluations."""
     once: float
     """Seconds of work done once a stage instead of in every step: features of a frozen encoder."""
     epochs: list[float]
@@ -49,7 +49,11 @@ class Measured:
     steps: int
     """Optimizer steps per epoch."""
     evaluation: float
-    """Seconds of a pass over the held-out texts; with features, of the only one."""
+    """Seconds of a pass over the held-out texts."""
+    passes: int
+    """Such passes after every epoch: 1, or 0 where features of theirs are computed once."""
+    passes_once: int
+    """Such passes that a stage takes whatever its epochs: before training, of what is published, for features."""
     memory: int
     """Peak bytes: of the process, or of tensors on the GPU."""
     accuracy: float | None = None
@@ -62,6 +66,12 @@ class Measured:
         Of the median epoch, as the first one compiles kernels and grows the heap. `once` and epochs grow alike with the
         data, so this holds for the whole of it."""
         return (statistics.median(self.epochs) + self.once / epochs) / self.steps
+
+    def whole(self, epochs: int, steps: int, share: float) -> float:
+        """Seconds of a job of `epochs` epochs and `steps` steps from process start to the last evaluation, of which
+        `share` of the held-out texts were measured."""
+        evaluation = self.evaluation / share * (epochs * self.passes + self.passes_once)
+        return self.start + self.per_step(epochs) * steps + evaluation
 
 
 def measure(spec: Spec, threads: int | None) -> Measured:

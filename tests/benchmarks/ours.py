@@ -20,7 +20,15 @@ class Watch:
     """Seconds spent in each call of functions."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = {}
+        self._calls: list[tuple[str, float, float]] = []
+
+    def seconds(self, name: str) -> list[float]:
+        """Of each call with that name."""
+        return [seconds for called, seconds, _ in self._calls if called == name]
+
+    def before(self, moment: float) -> float:
+        """Sum of all calls until then (time.time)."""
+        return sum(seconds for _, seconds, ended in self._calls if ended <= moment)
 
     def around(self, name: Callable[..., str], function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, timed under the name that `name` gives for its arguments."""
@@ -30,7 +38,7 @@ class Watch:
             try:
                 return function(*args, **kwargs)
             finally:
-                self.seconds.setdefault(name(*args, **kwargs), []).append(time.perf_counter() - started)
+                self._calls.append((name(*args, **kwargs), time.perf_counter() - started, time.time()))
 
         return timed
 
@@ -76,13 +84,18 @@ def run(spec: Spec) -> Measured:
     inputs = {"prepare": Path(spec.data), "encoder": Path(spec.encoder)}
     metrics = stage.run(settings, spec.seed, inputs, output, stamps)
     timing = json.loads((output / "timing.json").read_text())
-    once = sum(watch.seconds.get("features of train", []))
+    evaluations = watch.seconds("evaluation")
+    passes, passes_once = 1, len(evaluations) - len(stamps.epochs)
+    if features_of_test := watch.seconds("features of test"):  # then an epoch ends in an evaluation of a head on them
+        evaluations, passes, passes_once = features_of_test, 0, 1 + passes_once
     return Measured(
-        start=stamps.first - spec.started - once,
-        once=once,
+        start=stamps.first - spec.started - watch.before(stamps.first),
+        once=sum(watch.seconds("features of train")),
         epochs=stamps.epochs,
         steps=stamps.steps // len(stamps.epochs),
-        evaluation=statistics.median(watch.seconds.get("features of test") or watch.seconds["evaluation"]),
+        evaluation=statistics.median(evaluations),
+        passes=passes,
+        passes_once=passes_once,
         memory=memory.peak()[0],
         accuracy=metrics.get("accuracy"),
         notes={"precision": timing["mixed_precision"]},

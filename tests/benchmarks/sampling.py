@@ -21,7 +21,7 @@ class Size:
 
 
 def sample(whole: Path, folder: Path, rows: int) -> tuple[Size, Size]:
-    """Write the output of `prepare` again with `rows` training rows, and as large a share of the test rows.
+    """Write the output of `prepare` again with `rows` training rows, and as large a share of the test rows, or 64.
 
     Rows are taken at evenly spaced ranks of length, so that every quantile of length is that of the whole, and stay in
     their order. All epochs run over them; what is done once a stage therefore weighs what it weighs in the real job.
@@ -32,7 +32,7 @@ def sample(whole: Path, folder: Path, rows: int) -> tuple[Size, Size]:
     data = prepared.read(whole / "data")
     full = Size(len(data.splits["train"]), len(data.splits["test"]))
     rows = min(rows, full.train)
-    size = Size(rows, max(round(full.test * rows / full.train), 8))
+    size = Size(rows, max(round(full.test * rows / full.train), min(full.test, 64)))
     splits = {"train": _evenly(data.splits["train"], size.train), "test": _evenly(data.splits["test"], size.test)}
     prepared.write(PreparedData(splits, data.classes), prepared.read_summary(whole / "data"), folder / "data")
     os.symlink(whole / "model", folder / "model")
