@@ -145,9 +145,10 @@ def _level(chosen: Strategy, other: Strategy) -> dict[str, Any] | None:
     }
 
 
-def _effort(evidence: Evidence, one: Strategy) -> tuple[int, bool]:
-    """How much there is to train: stages that it builds on, then whether the encoder is trained with the head."""
-    return len(evidence.lineage(one.name)), not _frozen(one)
+def _effort(evidence: Evidence, one: Strategy) -> tuple[int, int]:
+    """How much there is to train: stages that it builds on, then a head alone, part of the encoder, or all of it."""
+    in_part = bool(one.settings.get("lora")) or one.settings.get("unfreeze", "all") != "all"
+    return len(evidence.lineage(one.name)), 0 if _frozen(one) else 1 if in_part else 2
 
 
 def _frozen(one: Stage) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from ftjobs.reporting import answer, hypotheses, opening
 from ftjobs.reporting.content import content
@@ -134,6 +135,19 @@ def test_a_tie_goes_to_the_stage_that_is_simplest_to_train(tmp_path: Path) -> No
         for run in strategy.runs:
             run.best["validation"] = {**run.best["validation"], "accuracy": 0.7}
     assert answer.to_ship(evidence, pipeline.published())["stage"] == "head"
+
+
+@pytest.mark.parametrize("part", [{"lora": {"rank": 8, "alpha": 16}}, {"unfreeze": "last-2"}])
+def test_training_part_of_the_encoder_is_simpler_than_all_of_it(tmp_path: Path, part: dict[str, Any]) -> None:
+    pipeline = Pipeline(tmp_path, SAME)
+    evidence = pipeline.evidence()
+    for strategy in evidence.strategies:
+        for run in strategy.runs:
+            run.best["validation"] = {**run.best["validation"], "accuracy": 0.7}
+    # Two that read the same encoder and train it, of which the job's order has the other one first.
+    evidence.strategy("head").settings["freeze_encoder"] = False
+    evidence.strategy("behavioural").settings.update(part)
+    assert answer.to_ship(evidence, pipeline.published())["stage"] == "behavioural"
 
 
 def test_one_seed_is_said_with_every_verdict(tmp_path: Path) -> None:
