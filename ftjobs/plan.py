@@ -23,7 +23,7 @@ from ftjobs.jobfile.labeltypes import default_metric
 from ftjobs.jobfile.resolved import resolved
 
 #: Raise a kind's number when its code, or a default, starts to give other results for the same settings.
-STAGE_VERSIONS = {"prepare": 3, "data": 1, "corpus": 1, "adapt": 5, "classify": 4, "report": 3}
+STAGE_VERSIONS = {"prepare": 3, "data": 1, "corpus": 2, "adapt": 5, "classify": 4, "report": 3}
 #: Kinds that run once for all seeds, and what stands where a seed would.
 _WITHOUT_SEEDS = ("prepare", "data", "corpus", "report")
 NO_SEED = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,11 @@ class Passages:
         """
         streaming = self._settings.streaming
         with self._its_fields():
-            texts = (text for source in self._settings.sources for text in self._of(source))
+            sources = [self._of(source) for source in self._settings.sources]
             if streaming is None:
-                yield from texts
+                yield from chain.from_iterable(sources)
                 return
-            taken = shuffled(texts, streaming.shuffle_buffer, self._generator)
+            taken = shuffled(in_turn(sources), streaming.shuffle_buffer, self._generator)
             for _, text in zip(range(streaming.limit), taken, strict=False):
                 yield text
 
@@ -127,6 +128,17 @@ class Passages:
             yield
         except FtjobsError as error:
             raise type(error)([_DATA_FIELD.sub(rf"{self._field}.\1", one) for one in error.problems]) from error
+
+
+def in_turn(sources: Iterable[Iterable[str]]) -> Iterator[str]:
+    """A text of each source, then the next of each, until all have ended: the first texts are of all of them."""
+    live = [iter(source) for source in sources]
+    while live:
+        for source in list(live):
+            try:
+                yield next(source)
+            except StopIteration:
+                live.remove(source)
 
 
 def shuffled(texts: Iterable[str], size: int, generator: np.random.Generator) -> Iterator[str]:

@@ -16,7 +16,7 @@ class Streaming(Fields):
     """Passages to take, before any are dropped; then reading stops."""
     shuffle_buffer: Annotated[int, Field(ge=1, le=10**7)] = 10_000
     """Passages that are in memory at a time, of which the next one is drawn at random; the files of a source come in
-    random order, and the sources of a list one after the other."""
+    random order, and the sources of a list in turn, a passage of each: a small limit takes as many of each."""
 
 
 class CorpusSource(Fields):

@@ -87,6 +87,16 @@ def test_problems_say_the_field_and_the_place(tmp_path):
 
 
 class TestStreaming:
+    def test_takes_as_many_of_each_source_of_a_list(self, tmp_path):
+        for name, count in {"a": 100, "b": 100, "c": 5}.items():
+            jsonl(tmp_path / f"{name}.jsonl", [f"{name} {number}" for number in range(count)])
+        sources = [tmp_path / f"{name}.jsonl" for name in "abc"]
+        found = passages(sources, streaming=Streaming(limit=45, shuffle_buffer=1))
+        assert Counter(text[0] for text in found) == {"a": 20, "b": 20, "c": 5}
+        assert [one["name"] for one in found.provenance] == ["a.jsonl", "b.jsonl", "c.jsonl"]
+        everything = passages(sources, streaming=Streaming(limit=1_000, shuffle_buffer=7))
+        assert sorted(everything) == sorted(passages(sources))
+
     def test_takes_a_bounded_number_in_random_order_by_the_seed(self, tmp_path):
         for number in range(4):
             jsonl(tmp_path / f"{number}.jsonl", texts(100)[number * 25 : number * 25 + 25])
