@@ -22,6 +22,9 @@ class FtjobsError(Exception):
         self.problems = [one_line(problem) for problem in given]
         super().__init__("\n".join(self.problems))
 
+    def __reduce__(self) -> tuple[type[FtjobsError], tuple[list[str]]]:
+        return type(self), (self.problems,)  # on its way to another process it stays as many lines as it is
+
 
 class UserError(FtjobsError):
     """The job file, the data or the arguments are wrong; a retry cannot help."""

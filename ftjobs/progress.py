@@ -7,6 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LOG = logging.getLogger("ftjobs")
 #: Call with the units done since the last call, and a short note such as the current loss.
@@ -62,14 +66,15 @@ def _lines(title: str, total: int, in_bytes: bool) -> Advance:
     return advance
 
 
-def log_to_stderr(verbose: bool = False) -> None:
-    """Send the package's log to stderr: plain lines, above any bar."""
+def log_to_stderr(console: Console | None = None, *, verbose: bool = False) -> None:
+    """Send the package's log to stderr: plain lines, above any bar, and above what else is drawn on `console`."""
     handler: logging.Handler
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.logging import RichHandler
 
-        handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, show_level=False)
+        console = console or Console(stderr=True)
+        handler = RichHandler(console=console, show_time=False, show_path=False, show_level=False)
         handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         handler = logging.StreamHandler()

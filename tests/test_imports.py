@@ -20,7 +20,7 @@ LAYERS = [
     *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "remote", "hubfailures", "artifacts", "life", "resume", "status"),
     *("data", "models", "metrics"),
     *("statistics", "cards", "pushing", "device", "machines", "tracking", "training", "doctor", "reporting", "stages", "predicting"),
-    *("launching", "worker", "runner", "kubernetes", "cli", "__main__"),
+    *("launching", "worker", "runner", "parallel", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
 SLOW = ("torch", "transformers", "peft", "datasets", "boto3", "wandb", "matplotlib", "jinja2", "kubernetes")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,29 @@ def test_a_terminal_is_drawn_anew_until_all_is_published(monkeypatch: pytest.Mon
     assert "\x1b[1A" in text, "goes back up to draw over what it drew"
     assert text.index("5/100") < text.index("60/100") < text.index("perplexity 9.0 -> 2.0")
     assert "1 of 1 published" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_below_a_log_it_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    """And a store that does not answer for a while changes nothing."""
+    monkeypatch.setattr(watching, "_SECONDS_BETWEEN_LOOKS", 0.01)
+    looks = [[row("adapt", 1, "running", step=5, total=100)]]
+
+    def look() -> list[dict[str, Any]]:
+        if not looks:
+            raise FtjobsError("no answer")
+        return looks.pop()
+
+    written = io.StringIO()
+    console = Console(file=written, width=100, force_terminal=terminal)
+    with watching.below_the_log("trial", look, console):
+        console.print("a line of the log")
+        time.sleep(0.1)
+    text = written.getvalue()
+    if terminal:
+        assert text.index("a line of the log") < text.rindex("5/100")
+    else:
+        assert text == "a line of the log\n"
 
 
 def test_the_command_ends_with_0_or_1(ftjobs: Any, here: Path) -> None:  # noqa: F811

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,23 +14,55 @@ from ftjobs.cli.tables import aligned, print_table
 from ftjobs.cli.termination import leave_message
 from ftjobs.errors import UserError
 
+if TYPE_CHECKING:
+    from ftjobs.artifacts import Manifest
+    from ftjobs.plan import StageRun
+    from ftjobs.storage import Storage
+
 _INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
 @app.command()
-def run(job: Job, overrides: Set = None, store: Store = "runs") -> None:
+def run(
+    job: Job,
+    at_once: Annotated[
+        int,
+        typer.Option(
+            "--parallel", metavar="N", min=1, help="Stages that run at once, sharing cores and memory, or GPUs in turn."
+        ),
+    ] = 1,
+    overrides: Set = None,
+    store: Store = "runs",
+) -> None:
     """Run every stage on this machine, in order, skipping what is published; print the report."""
-    from ftjobs.progress import log_to_stderr
-
     runs, storage = open_job(job, overrides, store)
-    log_to_stderr()
-    from ftjobs import artifacts, runner
+    report = _run_all(runs, storage, at_once)[-1]
+    from ftjobs import artifacts
 
-    report = runner.run_all(runs, storage)[-1]
     print(artifacts.read_text(storage, report, "report.md"), end="")
     print(f"\nreport: {storage.uri(report.folder)}/report.html", file=sys.stderr)
     print(f"the model to ship: ftjobs pull {storage.uri(report.metrics['to_ship']['artifact'])} DIR", file=sys.stderr)
     print(f"any other: ftjobs pull {job} STAGE DIR --store {store}", file=sys.stderr)
+
+
+def _run_all(runs: list[StageRun], storage: Storage, at_once: int) -> list[Manifest]:
+    from ftjobs.progress import log_to_stderr
+
+    if at_once == 1:
+        log_to_stderr()
+        from ftjobs import runner
+
+        return runner.run_all(runs, storage)
+    from rich.console import Console
+
+    from ftjobs import parallel
+    from ftjobs.cli import watching
+    from ftjobs.status import states
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    log_to_stderr(console)
+    with watching.below_the_log(runs[0].pipeline, lambda: states(runs, storage), console):
+        return parallel.run_all(runs, storage, at_once)
 
 
 @app.command()

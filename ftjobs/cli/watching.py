@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,28 @@ def watch(title: str, look: Callable[[], Rows], console: Console) -> None:
         _live(title, look, console)
     else:
         _lines(look, console)
+
+
+@contextmanager
+def below_the_log(title: str, look: Callable[[], Rows], console: Console) -> Iterator[None]:
+    """Show it on a terminal while the block runs, below the lines that are logged to the same console."""
+    if not console.is_terminal:
+        yield
+        return
+    from rich.live import Live
+
+    shown, looked = view(title, look(), console), time.monotonic()
+
+    def newest() -> Group:
+        nonlocal shown, looked
+        if time.monotonic() - looked >= _SECONDS_BETWEEN_LOOKS:
+            looked = time.monotonic()
+            with suppress(FtjobsError):  # of a store that does not answer; what needs it says so
+                shown = view(title, look(), console)
+        return shown
+
+    with Live(get_renderable=newest, console=console, refresh_per_second=1 / _SECONDS_BETWEEN_LOOKS, transient=True):
+        yield
 
 
 def view(title: str, rows: Rows, console: Console) -> Group:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import torch
 
-from ftjobs.device import on_cpu, training_device
+from ftjobs.device import CGROUP, on_cpu, training_device, usable_cores
 from ftjobs.doctor.finding import Finding
 from ftjobs.training.optimization import autocast, precision
 
-_CGROUP = Path("/sys/fs/cgroup")
 _NVIDIA = Path("/proc/driver/nvidia/version")
 _SHARED_MEMORY = Path("/dev/shm")
 #: Where a model of 110 M parameters, its training state and a copy of that find room.
@@ -39,16 +38,6 @@ def check() -> Iterator[Finding]:
     yield _work_folder()
     if torch.accelerator.is_available() and torch.accelerator.device_count() > 1:
         yield _shared_memory()
-
-
-def usable_cores() -> float:
-    """Cores that this process may keep busy: those it may run on, or fewer if its container is limited to fewer."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    try:
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
-        return min(cores, int(quota) / int(period))
-    except (OSError, ValueError):  # no container, another version of cgroups, or `max`
-        return cores
 
 
 def _versions() -> Finding:
@@ -110,7 +99,7 @@ def _arithmetic() -> Finding:
 def _memory() -> Finding:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        limit = int((_CGROUP / "memory.max").read_text())
+        limit = int((CGROUP / "memory.max").read_text())
     except (OSError, ValueError):
         limit = total
     if limit < total:

@@ -6,16 +6,6 @@ import torch
 from ftjobs.doctor import machine
 
 
-def test_cores_are_those_that_the_container_is_limited_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(64)))
-    assert machine.usable_cores() == 64
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert machine.usable_cores() == 64
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert machine.usable_cores() == 1.5
-
-
 @pytest.mark.parametrize(("threads", "state"), [(2, "ok"), (3, "warning")])
 def test_more_threads_than_cores_are_told(threads: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "usable_cores", lambda: 2.5)
@@ -58,7 +48,7 @@ def test_a_folder_in_memory_is_known_by_its_mount() -> None:
 
 
 def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
     assert "limit" not in machine._memory().found
     (tmp_path / "memory.max").write_text(f"{2**30}\n")
     assert machine._memory().found == "1.0 GiB, the limit of this container"
