@@ -32,10 +32,18 @@ class UserError(FtjobsError):
     exit_code = 2
 
 
-class InputsNotPublished(FtjobsError):
-    """A stage was asked to run before the stages it reads have published."""
+class TryLater(FtjobsError):
+    """Nothing is wrong here; a later attempt may find what this one lacked. EX_TEMPFAIL, as sysexits.h has it."""
 
     exit_code = 75
+
+
+class InputsNotPublished(TryLater):
+    """A stage was asked to run before the stages it reads have published."""
+
+
+class OtherMachineLost(TryLater):
+    """Several machines run a stage together, and another one of them ended, began anew, or never came."""
 
 
 class CorruptArtifact(FtjobsError):

@@ -12,13 +12,12 @@ import pickle
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftjobs.errors import FtjobsError, UserError
-from ftjobs.life import Life
+from ftjobs.errors import FtjobsError, OtherMachineLost, UserError
 from ftjobs.machines import Machines
 from ftjobs.plan import StageRun
 from ftjobs.resume import Superseded
@@ -50,11 +49,17 @@ class Task:
         return self.work / "progress.json"
 
 
-def run_together(task: Task, machines: Machines, life: Life | None) -> dict[str, Any]:
+def run_together(task: Task, machines: Machines, look: Callable[[], None]) -> dict[str, Any]:
     """Run a stage on this machine's share of the processes; returns its metrics, none on machines other than the first.
+
+    Args:
+        task: what they are told.
+        machines: how many there are of them.
+        look: called all the while; what it raises ends them.
 
     Raises:
         Superseded: another attempt has published the artifact meanwhile.
+        OtherMachineLost: the processes of another machine have ended, or did not come.
         UserError, FtjobsError: of a worker.
         Stopped: SIGTERM; the workers have ended, training state is saved.
     """
@@ -64,9 +69,8 @@ def run_together(task: Task, machines: Machines, life: Life | None) -> dict[str,
     try:
         while launcher.poll() is None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            if life is not None:
-                with suppress(OSError, ValueError):  # not written yet, or being written
-                    life.step, life.total = json.loads(task.progress.read_text())
+            if not task.result.exists():  # then it is done, whatever becomes of others
+                look()
     finally:
         if launcher.poll() is None:
             _end(launcher)
@@ -105,27 +109,41 @@ def _result(task: Task, machines: Machines, returncode: int) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(task.result.read_text())
     except FileNotFoundError:
-        if returncode == 0 and not machines.is_main:
-            return {}
-        raise FtjobsError(f"{task.run.title}: a worker ended without a result (exit code {returncode})") from None
+        found = {}
+    if "metrics" in found:
+        metrics: dict[str, Any] = found["metrics"]
+        return metrics
     if found.get("superseded"):
         raise Superseded
+    if returncode == OtherMachineLost.exit_code:
+        raise OtherMachineLost(
+            found.get("problems")
+            or f"{task.run.title}: the processes of another machine have ended, or did not come; all machines begin "
+            "again from the newest state"
+        )
     if "problems" in found:
         kind = UserError if found["exit_code"] == UserError.exit_code else FtjobsError
         raise kind(found["problems"])
-    metrics: dict[str, Any] = found["metrics"]
-    return metrics
+    if returncode == 0 and not machines.is_main:
+        return {}
+    raise FtjobsError(f"{task.run.title}: a worker ended without a result (exit code {returncode})")
 
 
 def main() -> None:
     """Entry point of accelerate's launcher. How workers end stands in their result, so there is no traceback of it."""
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     try:
         launch_command(launch_command_parser().parse_args())
-    except (ChildFailedError, SignalException):
+    except ChildFailedError as error:
+        codes = {failure.exitcode for failure in error.failures.values()}
+        sys.exit(OtherMachineLost.exit_code if codes == {OtherMachineLost.exit_code} else 1)
+    except DistError:  # the launchers did not find together
+        sys.exit(OtherMachineLost.exit_code)
+    except SignalException:
         sys.exit(1)
 
 

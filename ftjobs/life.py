@@ -1,11 +1,13 @@
 """Signs of life: what a running stage leaves in storage, so that `status` can tell from there how it is.
 
 Beside an artifact's manifest, `running.json` says how far an attempt is and when it last said so, and `failed.json` why
-the last attempt failed. Nothing is computed from either.
+the last attempt failed. Nothing is computed from either. Where several machines run a stage together, those other than
+the first give signs in `running-<rank>.json`.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 import threading
@@ -18,7 +20,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from ftjobs.errors import FtjobsError, UserError
+from ftjobs.errors import FtjobsError, TryLater, UserError
+from ftjobs.machines import ALONE, Machines
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
 
@@ -54,15 +57,17 @@ class _Failure(BaseModel):
 class Life:
     """While the block runs, a sign of life every ten seconds, at first more often; if it fails, why."""
 
-    def __init__(self, storage: Storage, run: StageRun, attended: bool = True) -> None:
+    def __init__(self, storage: Storage, run: StageRun, attended: bool = True, machines: Machines = ALONE) -> None:
         """
         Args:
             storage: where the signs are left.
             run: the stage that runs.
             attended: whether somebody has just typed the command and reads what it says. Bad input that the first
                 stage notices is then told to them alone, and leaves nothing behind.
+            machines: this one among those that run the stage; the first speaks for all.
         """
         self.storage, self.run = storage, run
+        self._name, self._is_main = _name(machines.rank), machines.is_main
         self._tells = attended and run.kind in ("prepare", "data")
         self.step, self.total = 0, 0
         self._figures: dict[str, float] = {}
@@ -80,9 +85,9 @@ class Life:
     ) -> None:
         self._ended.set()
         self._signs.join()
-        self._delete(RUNNING)
+        self._delete(self._name)
         told = self._tells and isinstance(error, UserError)
-        if isinstance(error, Exception) and not told:
+        if isinstance(error, Exception) and not isinstance(error, TryLater) and not told:
             code = error.exit_code if isinstance(error, FtjobsError) else 1
             message = str(error) if isinstance(error, FtjobsError) else f"{type(error).__name__}: {error}"
             self._put(FAILED, _Failure(error=message, exit_code=code, at=time.time()))
@@ -92,15 +97,20 @@ class Life:
         finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         self._figures = {**self._figures, **finite}  # a new one: the thread that gives signs may be reading the old
 
+    def follow(self, progress: Path) -> None:
+        """Take note of how far another process is, from the file where it says so: `[step, total]` as JSON."""
+        with suppress(OSError, ValueError):  # not written yet, or being written
+            self.step, self.total = json.loads(progress.read_text())
+
     def _give_signs(self) -> None:
         if not self._tells:  # the first stage fails at once if it fails by bad input
-            self._delete(FAILED)
             self._sign()
         while not self._ended.wait(min(_SECONDS_BETWEEN_SIGNS, max(1.0, time.monotonic() - self._started))):
-            self._delete(FAILED)
             self._sign()
 
     def _sign(self) -> None:
+        if self._is_main:
+            self._delete(FAILED)
         now, step = time.monotonic(), self.step
         if step:  # steps are counted from the first seen, which after a resume is not 0
             self._steps.append((now, step))
@@ -112,7 +122,7 @@ class Life:
             figures=self._figures,
             at=time.time(),
         )
-        self._put(RUNNING, sign)
+        self._put(self._name, sign)
 
     def _rate(self) -> float | None:
         """Steps per second, None if there is nothing yet to tell it from."""
@@ -131,6 +141,22 @@ class Life:
     def _delete(self, name: str) -> None:
         with suppress(FtjobsError):
             self.storage.delete(f"{self.run.key}/{name}")
+
+
+def attempt_seconds(storage: Storage, run: StageRun, rank: int) -> float | None:
+    """How long the attempt on the machine of that rank has run, as its newest sign of life says; None without one.
+
+    Raises:
+        FtjobsError: the store does not answer.
+    """
+    try:
+        return _Sign.model_validate_json(storage.read(f"{run.key}/{_name(rank)}")).elapsed
+    except (KeyError, ValueError):
+        return None
+
+
+def _name(rank: int) -> str:
+    return f"running-{rank}.json" if rank else RUNNING
 
 
 def signs(storage: Storage, run: StageRun) -> dict[str, Any]:

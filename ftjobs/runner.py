@@ -6,7 +6,9 @@ import json
 import platform
 import tempfile
 import time
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,10 +16,12 @@ from typing import Any
 
 from ftjobs import artifacts, signals, stages
 from ftjobs.artifacts import Manifest
+from ftjobs.errors import OtherMachineLost
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.launching import Task, run_together
 from ftjobs.life import Life
 from ftjobs.machines import ALONE, Machines
+from ftjobs.othermachines import OtherMachines
 from ftjobs.plan import OwnCorpus, OwnData, Prepare, Report, StageRun
 from ftjobs.progress import LOG
 from ftjobs.remote import files_at, local_copies
@@ -68,54 +72,82 @@ def run_stage(run: StageRun, storage: Storage, machines: Machines = ALONE, atten
     storage.check_writable()
     signals.on_stop(storage.hurry)  # a store that is down must not keep a process that was asked to end
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, Life(storage, run, attended) as life:
-        work = Path(folder)
-        keeper = _keeper(run, storage, work, life)
-        following = tracker(run, storage, work) if machines.alone else nullcontext(NotTracked())  # or the worker does
-        with closing(keeper) if keeper else nullcontext(), following as tracked, signals.honoured():
-            try:
-                output, metrics = _produce(run, storage, needed, work, keeper, machines, life, tracked)
-                _add_total_time(output, time.perf_counter() - started)
-                tracked.conclude(output, metrics)
-                manifest = artifacts.publish(storage, run, output, metrics, environment(run))
-            except Superseded:
-                LOG.info("%s: another attempt has published it meanwhile", run.title)
-                manifest = artifacts.require(storage, run)
-            if keeper:
-                keeper.clear()
+    with (
+        tempfile.TemporaryDirectory(prefix="ftjobs-") as folder,
+        Life(storage, run, attended, machines) as life,
+        _attempt(run, storage, Path(folder), machines, life) as attempt,
+        signals.honoured(),
+    ):
+        try:
+            output, metrics = _produce(run, storage, needed, attempt)
+            _add_total_time(output, time.perf_counter() - started)
+            attempt.tracked.conclude(output, metrics)
+            manifest = artifacts.publish(storage, run, output, metrics, environment(run))
+        except Superseded:
+            LOG.info("%s: another attempt has published it meanwhile", run.title)
+            manifest = artifacts.require(storage, run)
+        if attempt.keeper:
+            attempt.keeper.clear()
     LOG.info("%s: published in %.1f s, %s", run.title, time.perf_counter() - started, summary(manifest))
     return manifest
 
 
 def assist(run: StageRun, storage: Storage, machines: Machines) -> None:
-    """Run this machine's share of a stage that another machine publishes.
+    """Run this machine's share of a stage that the first machine publishes; returns when it has.
 
     Raises:
         InputsNotPublished: a stage that it reads has not published.
+        OtherMachineLost: the first machine ended without publishing.
         UserError, FtjobsError: the stage failed.
     """
     if artifacts.find(storage, run) is not None:
         return
     needed = {role: artifacts.require(storage, read) for role, read in run.inputs.items()}
+    storage.check_writable()
     signals.on_stop(storage.hurry)
-    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder, signals.honoured(), suppress(Superseded):
-        work = Path(folder)
-        keeper = _keeper(run, storage, work, None)
-        with closing(keeper) if keeper else nullcontext():
-            _produce(run, storage, needed, work, keeper, machines, None, NotTracked())
+    with (
+        tempfile.TemporaryDirectory(prefix="ftjobs-") as folder,
+        Life(storage, run, machines=machines) as life,
+        _attempt(run, storage, Path(folder), machines, life) as attempt,
+        signals.honoured(),
+    ):
+        try:
+            _produce(run, storage, needed, attempt)
+            attempt.others.wait_until_published()
+        except (OtherMachineLost, Superseded):
+            if artifacts.find(storage, run) is None:
+                raise
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What goes along with an attempt at a stage."""
+
+    work: Path
+    """A folder of its own."""
+    life: Life
+    keeper: Keeper | None
+    """None for stages that do not train, and so have no state to keep."""
+    machines: Machines
+    others: OtherMachines
+    tracked: NotTracked
+
+
+@contextmanager
+def _attempt(run: StageRun, storage: Storage, work: Path, machines: Machines, life: Life) -> Iterator[_Attempt]:
+    keeper = None
+    if isinstance(run.settings, TrainingFields):
+        keeper = Keeper(storage, run, run.settings.save_every, work, life if machines.is_main else None)
+    following = tracker(run, storage, work) if machines.alone else nullcontext(NotTracked())  # or the worker does
+    with closing(keeper) if keeper else nullcontext(), following as tracked:
+        yield _Attempt(work, life, keeper, machines, OtherMachines(storage, run, machines), tracked)
 
 
 def _produce(
-    run: StageRun,
-    storage: Storage,
-    needed: dict[str, Manifest],
-    work: Path,
-    keeper: Keeper | None,
-    machines: Machines,
-    life: Life | None,
-    tracked: NotTracked,
+    run: StageRun, storage: Storage, needed: dict[str, Manifest], attempt: _Attempt
 ) -> tuple[Path, dict[str, Any]]:
     """Fetch the inputs and run the stage on them; returns the folder it filled and its metrics."""
+    work, keeper = attempt.work, attempt.keeper
     unread = _UNREAD.get(run.kind, ())
     fetched = {
         key: artifacts.fetch(storage, manifest, work, without=unread) for key, manifest in _unique(needed).items()
@@ -131,31 +163,29 @@ def _produce(
     if keeper is None:
         settings = local_copies(run.settings, work) if isinstance(run.settings, Prepare | OwnData) else run.settings
         metrics = stage(settings, run.seed, inputs, output)
-    elif not machines.alone:
+    elif not attempt.machines.alone:
+        attempt.others.wait_until_there()  # before the newest state is looked for: all are to go on from the same
         task = Task(run, storage.uri(""), inputs, output, work, keeper.newest())
-        metrics = run_together(task, machines, life)
+
+        def look() -> None:
+            attempt.life.follow(task.progress)
+            attempt.others.look()
+
+        metrics = run_together(task, attempt.machines, look)
     else:
         from ftjobs.training.session import Session
 
         def tell(found: dict[str, Any], step: int) -> None:
-            if life:
-                life.hear(found)
-            tracked.log(found, step)
+            attempt.life.hear(found)
+            attempt.tracked.log(found, step)
 
-        keeper.companion = tracked
+        keeper.companion = attempt.tracked
         metrics = stage(run.settings, run.seed, inputs, output, Session(keeper, tell))
     if (output / "model").is_dir():
         from ftjobs import cards
 
         cards.write(run, inputs, output, metrics, environment(run))
     return output, metrics
-
-
-def _keeper(run: StageRun, storage: Storage, work: Path, life: Life | None) -> Keeper | None:
-    """Training state is kept of the stages that train."""
-    if not isinstance(run.settings, TrainingFields):
-        return None
-    return Keeper(storage, run, run.settings.save_every, work, life)
 
 
 def environment(run: StageRun) -> dict[str, str]:

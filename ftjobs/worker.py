@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ftjobs import signals, stages
-from ftjobs.errors import FtjobsError
+from ftjobs.errors import FtjobsError, OtherMachineLost
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.launching import SECONDS_BETWEEN_LOOKS, Task
 from ftjobs.progress import log_to_stderr
@@ -105,7 +105,23 @@ def main() -> None:
             task.result.write_text(json.dumps({"problems": error.problems, "exit_code": error.exit_code}))
         os._exit(error.exit_code)  # not sys.exit: another worker may wait for this one's gradients
     except signals.Stopped:
-        os._exit(signals.EXIT_CODE)
+        # Asked to end, perhaps, was another machine, and with it all workers.
+        os._exit(OtherMachineLost.exit_code if _several_machines() else signals.EXIT_CODE)
+    except RuntimeError as error:
+        if not (_several_machines() and _is_of_lost_connection(error)):
+            raise
+        os._exit(OtherMachineLost.exit_code)
+
+
+def _several_machines() -> bool:
+    return int(os.environ["GROUP_WORLD_SIZE"]) > 1
+
+
+def _is_of_lost_connection(error: RuntimeError) -> bool:
+    """Whether another process is gone. What gloo raises has no type of its own, but names gloo's source file."""
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or "gloo/transport" in str(error)
 
 
 if __name__ == "__main__":

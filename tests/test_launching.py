@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,36 @@ def start(job: Path, store: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+def start_machines(job: Path, store: Path) -> list[subprocess.Popen[str]]:
+    """Two machines, the one that publishes first."""
+    address = ["--num-machines", "2", "--main-address", "127.0.0.1", "--main-port", str(free_ports(1)[0])]
+    return [start(job, store, *TWO, *address, "--machine-rank", str(rank)) for rank in range(2)]
+
+
+def steps_saved(store: Path) -> set[int]:
+    return {json.loads(path.read_text())["step"] for path in store.rglob("state/*/whole.json")}
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def switch_off(machine: subprocess.Popen[str]) -> None:
+    """Kill all its processes."""
+    (launcher,) = children(machine.pid)
+    for process in (machine.pid, launcher, *children(launcher)):
+        os.kill(process, signal.SIGKILL)
+    machine.communicate()
+
+
+def until_saved(store: Path, processes: list[subprocess.Popen[str]], after: int = 0) -> None:
+    """Wait until there is training state of a later step than that."""
+    while max(steps_saved(store), default=0) <= after:
+        for process in processes:
+            assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     output, log = process.communicate(timeout=240)
     return process.returncode, output, log
@@ -67,15 +98,13 @@ def test_two_processes_stop_together_and_go_on_to_the_same_bytes(job: Path, tmp_
     assert json.loads(output)["best"]["loss"] < json.loads(output)["before"]["loss"]
 
     process = start(job, stopped, *TWO)
-    while not list(stopped.rglob("state/*/whole.json")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    until_saved(stopped, [process])
     process.send_signal(signal.SIGTERM)
     code, _, log = ended(process)
     assert code == 143, log
     assert log.splitlines()[-1] == "stopped by SIGTERM"
     assert "Traceback" not in log
-    step = max(json.loads(path.read_text())["step"] for path in stopped.rglob("state/*/whole.json"))
+    step = max(steps_saved(stopped))
     code, _, log = ended(start(job, stopped, *TWO))
     assert code == 0, log
     assert f"resuming after step {step} of" in log
@@ -84,17 +113,50 @@ def test_two_processes_stop_together_and_go_on_to_the_same_bytes(job: Path, tmp_
 
 
 @pytest.mark.slow
-def test_two_machines_make_what_two_processes_make(job: Path, tmp_path: Path) -> None:
+def test_two_machines_make_what_two_processes_make_whatever_becomes_of_them(job: Path, tmp_path: Path) -> None:
+    """One is killed, then the other asked to end; what is left goes with it, and is no failure."""
     alone, both = prepared(job, tmp_path / "alone"), prepared(job, tmp_path / "both")
     code, _, log = ended(start(job, alone, *TWO))
     assert code == 0, log
-    address = ["--num-machines", "2", "--main-address", "127.0.0.1", "--main-port", str(free_ports(1)[0])]
-    machines = [start(job, both, *TWO, *address, "--machine-rank", str(rank)) for rank in (1, 0)]
-    (second, nothing, second_log), (first, metrics, first_log) = (ended(process) for process in machines)
-    assert (first, second) == (0, 0), first_log + second_log
+
+    first, second = start_machines(job, both)
+    until_saved(both, [first, second])
+    switch_off(second)
+    code, _, log = ended(first)
+    assert code == 75, log
+    assert re.search(r"\nerror: adapt seed 1: .* begin again from the newest state\n$", log)
+    before = max(steps_saved(both))
+
+    first, second = start_machines(job, both)
+    until_saved(both, [first, second], before)
+    first.send_signal(signal.SIGTERM)
+    (code, _, first_log), (other_code, _, second_log) = ended(first), ended(second)
+    assert (code, other_code) == (143, 75), first_log + second_log
+    assert f"resuming after step {before} of" in first_log
+    assert "Traceback" not in first_log + second_log
+    before = max(steps_saved(both))
+
+    assert not list(both.rglob("failed.json"))
+    (code, metrics, first_log), (other_code, nothing, second_log) = map(ended, start_machines(job, both))
+    assert (code, other_code) == (0, 0), first_log + second_log
+    assert f"resuming after step {before} of" in first_log
     assert nothing == ""
     assert "best_epoch" in json.loads(metrics)
     assert model(job, both) == model(job, alone)
+    assert not list(both.rglob("running*.json"))
+
+
+@pytest.mark.slow
+def test_a_worker_that_fails_is_a_failure_of_its_machine_alone(job: Path, tmp_path: Path) -> None:
+    store = prepared(job, tmp_path / "store")
+    first, second = start_machines(job, store)
+    until_saved(store, [first, second])
+    (launcher,) = children(second.pid)
+    (worker,) = children(launcher)
+    os.kill(worker, signal.SIGKILL)
+    (code, _, first_log), (other_code, _, second_log) = ended(first), ended(second)
+    assert (code, other_code) == (75, 1), first_log + second_log
+    assert second_log.splitlines()[-1] == "error: adapt seed 1: a worker ended without a result (exit code 1)"
 
 
 @pytest.mark.slow

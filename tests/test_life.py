@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from ftjobs import life
-from ftjobs.errors import FtjobsError, UserError
+from ftjobs.errors import FtjobsError, OtherMachineLost, UserError
 from ftjobs.jobfile.read import read
-from ftjobs.life import Life
+from ftjobs.life import Life, attempt_seconds
+from ftjobs.machines import Machines
 from ftjobs.plan import StageRun, plan, select
 from ftjobs.status import describe, is_silent, remaining, states
 from ftjobs.storage import Storage, open_storage
@@ -120,6 +121,28 @@ def test_being_stopped_is_no_failure(runs: list[StageRun], storage: Storage) -> 
     with pytest.raises(KeyboardInterrupt), Life(storage, select(runs, "adapt", 1)):
         raise KeyboardInterrupt
     assert row(runs, storage, "adapt")["state"] == "waiting"
+
+
+def test_having_to_begin_again_is_no_failure(runs: list[StageRun], storage: Storage) -> None:
+    with pytest.raises(OtherMachineLost), Life(storage, select(runs, "adapt", 1)):
+        raise OtherMachineLost("machine 1 has ended")
+    assert row(runs, storage, "adapt")["state"] == "waiting"
+    assert keys(storage) == []
+
+
+def test_the_first_of_several_machines_speaks_for_all(runs: list[StageRun], storage: Storage) -> None:
+    run, second = select(runs, "adapt", 1), Machines(processes=2, machines=2, rank=1, address="here")
+    with pytest.raises(FtjobsError), Life(storage, run, machines=second) as alive:
+        alive._sign()
+        assert attempt_seconds(storage, run, 1) is not None
+        assert attempt_seconds(storage, run, 0) is None
+        assert row(runs, storage, "adapt")["state"] == "waiting"
+        raise FtjobsError("the disk is full")
+    assert row(runs, storage, "adapt")["error"] == "the disk is full"
+    with Life(storage, run, machines=second) as alive:
+        alive._sign()
+    assert row(runs, storage, "adapt")["state"] == "failed"  # until the first one runs
+    assert [key.rpartition("/")[2] for key in keys(storage)] == ["failed.json"]
 
 
 def test_bad_input_leaves_nothing_in_the_store(runs: list[StageRun], storage: Storage, tmp_path: Path) -> None:

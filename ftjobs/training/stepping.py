@@ -19,6 +19,7 @@ from torch import nn
 from ftjobs import signals
 from ftjobs.data.examples.batching import Batch, epoch_order, steps_per_epoch, windows
 from ftjobs.device import on_cpu, training_device
+from ftjobs.errors import TryLater
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.progress import LOG
 from ftjobs.training.optimization import adamw, precision, schedule
@@ -157,12 +158,23 @@ class Stepper:
         return capture(self.trained, self.optimizer, self.rates, self.accelerator.scaler, at, best)
 
     def resume(self, saved: Path | None) -> tuple[Position, dict[str, torch.Tensor]]:
-        """Put a saved state back, if there is one. Returns where training is, and the weights of the best epoch."""
-        if saved is None:
-            return Position(), {}
-        state = TrainingState.read(saved)
-        at, best = restore(state, self.trained, self.optimizer, self.rates, self.accelerator.scaler)
-        LOG.info("resuming after step %d of %d", at.step, self.settings.epochs * self.steps_per_epoch)
+        """Put a saved state back, if there is one. Returns where training is, and the weights of the best epoch.
+
+        Raises:
+            TryLater: the main process, on another machine, goes on from another state.
+        """
+        at, best = Position(), dict[str, torch.Tensor]()
+        if saved is not None:
+            state = TrainingState.read(saved)
+            at, best = restore(state, self.trained, self.optimizer, self.rates, self.accelerator.scaler)
+        of_main: Position = self.processes.from_main(at)
+        if at != of_main:
+            raise TryLater(
+                f"training goes on after step {at.step} here, and after step {of_main.step} on the first machine; all "
+                "machines begin again from the newest state"
+            )
+        if saved is not None:
+            LOG.info("resuming after step %d of %d", at.step, self.settings.epochs * self.steps_per_epoch)
         return at, best
 
     @property

@@ -21,6 +21,7 @@ import torch
 
 from ftjobs import resume, runner, signals
 from ftjobs.data.examples.batching import LabelledExamples
+from ftjobs.errors import TryLater
 from ftjobs.jobfile.fields import Classify, Lora
 from ftjobs.jobfile.read import read
 from ftjobs.models import heads
@@ -30,7 +31,8 @@ from ftjobs.storage import open_storage
 from ftjobs.training import features, lora, records, stepping, tuning
 from ftjobs.training.loop import train
 from ftjobs.training.objectives import classification_loss
-from ftjobs.training.state import TrainingState
+from ftjobs.training.processes import Processes
+from ftjobs.training.state import Position, TrainingState
 from tests.s3_server import BUCKET
 from tests.stages.test_pipeline import files_of, job_fields, write_rows
 from tests.training.test_trainer_parity import SEED, random_tokens
@@ -219,6 +221,20 @@ def test_a_state_is_that_of_its_step_however_late_it_is_written(
         for value in values:
             assert value["position"].pop("seconds") > 0
         assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("first_machine", [0, 9])
+def test_a_machine_that_found_another_state_than_the_first_does_not_go_on(
+    make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_machine: int
+) -> None:
+    """It would train other weights than the others: gradients are exchanged, weights and moments are not."""
+    encoder = make_encoder("bert")
+    with pytest.raises(Killed):
+        train_classifier(encoder, FolderKeeper(tmp_path, 1, 8))
+    monkeypatch.setattr(Processes, "from_main", lambda self, value: Position(step=first_machine))
+    message = f"goes on after step 8 here, and after step {first_machine} on the first machine"
+    with pytest.raises(TryLater, match=message):
+        train_classifier(encoder, FolderKeeper(tmp_path, 100))
 
 
 def test_states_hold_tensors_and_json_only(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
