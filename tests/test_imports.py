@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ftjobs"
 #: Each may import those before it, and its own package.
 LAYERS = [
-    *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "remote", "hubfailures", "artifacts", "life", "resume", "status"),
+    *("__init__", "errors", "signals", "progress", "jobfile", "plan", "storage", "remote", "hubfailures", "artifacts", "machines", "life", "resume", "status"),
     *("data", "models", "metrics"),
-    *("statistics", "cards", "pushing", "device", "machines", "tracking", "training", "doctor", "reporting", "stages", "predicting"),
-    *("launching", "worker", "runner", "parallel", "kubernetes", "cli", "__main__"),
+    *("statistics", "cards", "pushing", "device", "tracking", "training", "doctor", "reporting", "stages", "predicting"),
+    *("launching", "worker", "othermachines", "runner", "parallel", "kubernetes", "cli", "__main__"),
 ]  # fmt: skip
 SLOW = ("torch", "transformers", "peft", "datasets", "boto3", "wandb", "matplotlib", "jinja2", "kubernetes")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")
