@@ -17,6 +17,10 @@ S3Store = Annotated[
     str, typer.Option("--store", envvar="FTJOBS_STORE", metavar="s3://…", help="Where artifacts are published.")
 ]
 Gpus = Annotated[int, typer.Option("--gpus", min=0, metavar="N", help="GPUs of each pod of a stage that trains.")]
+Nodes = Annotated[
+    int,
+    typer.Option("--nodes", min=1, metavar="N", help="Pods that run each seed of a stage that trains together."),
+]
 Engine = Annotated[
     Literal["jobs", "jobset"],
     typer.Option("--engine", help="A Job per stage, released by a conductor; or one JobSet, for its controller."),
@@ -49,6 +53,7 @@ def render(
     image: Image,
     store: S3Store,
     gpus: Gpus = 0,
+    nodes: Nodes = 1,
     engine: Engine = "jobs",
     namespace: Namespace = None,
     queue: Queue = None,
@@ -60,7 +65,7 @@ def render(
     from ftjobs.jobfile.read import read
     from ftjobs.kubernetes import rendering
 
-    options = _options(image, store, gpus, namespace, queue, memory, variables)
+    options = _options(image, store, gpus, nodes, namespace, queue, memory, variables)
     read_job = read(job, overrides or [])
     print(rendering.as_yaml(rendering.render(read_job, options, engine), read_job), end="")
 
@@ -71,6 +76,7 @@ def submit(
     image: Image,
     store: S3Store,
     gpus: Gpus = 0,
+    nodes: Nodes = 1,
     engine: Engine = "jobs",
     context: Context = None,
     namespace: Namespace = None,
@@ -85,7 +91,7 @@ def submit(
     from ftjobs.jobfile.read import read
     from ftjobs.kubernetes import rendering
 
-    options = _options(image, store, gpus, namespace, queue, memory, variables)
+    options = _options(image, store, gpus, nodes, namespace, queue, memory, variables)
     manifests = rendering.render(read(job, overrides or []), options, engine)
     from ftjobs.kubernetes import submission
     from ftjobs.kubernetes.apiobjects import ApiObjects
@@ -104,6 +110,7 @@ def submit(
 @app.command()
 def conduct(
     job: Job,
+    nodes: Nodes = 1,
     context: Context = None,
     namespace: Namespace = None,
     queue: Queue = None,
@@ -122,9 +129,9 @@ def conduct(
     from ftjobs.progress import LOG
 
     connection = Connection(context, namespace)
-    stages = stage_jobs(runs)
+    stages = stage_jobs(runs, nodes)
     LOG.info(
-        "conducting %s: %d stages, %d artifacts; Jobs in namespace %s at %s, artifacts in %s",
+        "conducting %s: %d Jobs for %d artifacts, in namespace %s at %s; artifacts in %s",
         *(runs[0].pipeline, len(stages), len(runs), connection.namespace, connection.server, storage.uri("")),
     )
     report = Conductor(stages, storage, Cluster(connection, runs[0].pipeline), queue).run()
@@ -135,6 +142,7 @@ def _options(
     image: str,
     store: str,
     gpus: int,
+    nodes: int,
     namespace: str | None,
     queue: str | None,
     memory: str | None,
@@ -146,6 +154,7 @@ def _options(
         image=image,
         store=store,
         gpus=gpus,
+        nodes=nodes,
         namespace=namespace,
         queue=queue,
         memory=memory,

@@ -18,6 +18,7 @@ _APPLY = "application/apply-patch+yaml"  # JSON is YAML too
 _NOUNS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "ServiceAccount": (client.CoreV1Api, "service_account"),
     "ConfigMap": (client.CoreV1Api, "config_map"),
+    "Service": (client.CoreV1Api, "service"),
     "Role": (client.RbacAuthorizationV1Api, "role"),
     "RoleBinding": (client.RbacAuthorizationV1Api, "role_binding"),
     "Job": (client.BatchV1Api, "job"),

@@ -138,7 +138,7 @@ class Conductor:
 
     def _say(self, decision: Decision) -> None:
         """One line when a stage is released, or is otherwise than it was."""
-        stage, said = decision.job.stage, (decision.state, decision.why)
+        stage, said = decision.job.title, (decision.state, decision.why)
         if decision.state is not State.PUBLISHED and (decision.releases or self._said.get(stage) != said):
             word = f"{decision.state}: " if decision.state in (State.FAILING, State.FAILED, State.BLOCKED) else ""
             LOG.info("%s: %s%s", stage, word, decision.why)
@@ -149,7 +149,7 @@ class Conductor:
         namespace = self.cluster.connection.namespace
         pipeline = self.cluster.pipeline
         if not self._has_seen_jobs:
-            others = "; those it has belong to another job file or other --set" if look.listing.jobs else ""
+            others = "; those it has belong to another job file, or other --set or --nodes" if look.listing.jobs else ""
             return UserError(
                 f"namespace {namespace} has no Jobs of these stages of pipeline {pipeline}{others}; apply what "
                 "`ftjobs render` prints for this job file, or say where with --namespace and --context"
@@ -160,12 +160,12 @@ class Conductor:
 def _what_failed(look: _Look, namespace: str) -> list[str]:
     """A line for each stage that failed, and one for what to do."""
     failed = [one for one in look.decisions if one.state is State.FAILED]
-    blocked = [one.job.stage for one in look.decisions if one.state is State.BLOCKED]
+    blocked = [one.job.title for one in look.decisions if one.state is State.BLOCKED]
     there = [one.job.name for one in failed if one.job.name in look.listing.jobs]
     lines = []
     for one in failed:
         log = f"; its log: `kubectl --namespace {namespace} logs job/{one.job.name}`" if one.job.name in there else ""
-        lines.append(f"{one.job.stage} failed: {one.why}{log}")
+        lines.append(f"{one.job.title} failed: {one.why}{log}")
     waiting = f"; {', '.join(blocked)} will not run without" if blocked else ""
     delete = "".join(f"job/{name} " for name in there)
     again = f"mend it and submit the job again, or delete {delete}and the conductor's Job and apply again"

@@ -74,16 +74,18 @@ def decide(stages: list[StageJob], view: View) -> list[Decision]:
     find nothing to do. If it has begun it is let come to its end, where somebody suspended it when it was about to.
     """
     decisions: dict[str, Decision] = {}
-    causes: dict[str, tuple[str, ...]] = {}  # stage -> the failed stages that it cannot run without
+    causes: dict[str, tuple[str, ...]] = {}  # Job -> the failed Jobs that it cannot run without
     for stage in stages:
         job = view.jobs.get(stage.name)
         waits = _waits(stage, view)
         state, why = _state(stage, job, waits, view)
         above = tuple(dict.fromkeys(cause for need in stage.needs for cause in causes[need]))
         if above and state in (State.WAITING, State.ABSENT):
-            state, why = State.BLOCKED, "; ".join(f"{cause} failed: {decisions[cause].why}" for cause in above)
-        causes[stage.stage] = (stage.stage,) if state in _BROKEN else above if state is State.BLOCKED else ()
-        decisions[stage.stage] = Decision(stage, state, why, _patch(job, state, why, view.queue))
+            failed = [decisions[cause] for cause in above]
+            state, why = State.BLOCKED, "; ".join(f"{one.job.title} failed: {one.why}" for one in failed)
+        name = stage.short_name
+        causes[name] = (name,) if state in _BROKEN else above if state is State.BLOCKED else ()
+        decisions[name] = Decision(stage, state, why, _patch(job, state, why, view.queue))
     return list(decisions.values())
 
 

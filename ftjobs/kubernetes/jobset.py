@@ -12,12 +12,23 @@ import re
 from ftjobs.errors import UserError
 from ftjobs.kubernetes.jobcopy import short_hash
 from ftjobs.kubernetes.manifests import SECONDS_KEPT, Pipeline, job_spec
-from ftjobs.kubernetes.objects import STAGE_ACCOUNT, Manifest, accounts, in_namespace, labels, stage_notes
+from ftjobs.kubernetes.objects import (
+    STAGE_ACCOUNT,
+    Manifest,
+    accounts,
+    in_namespace,
+    labels,
+    stage_labels,
+    stage_notes,
+)
 from ftjobs.kubernetes.pods import join_pod
-from ftjobs.kubernetes.stagejobs import KUEUE_QUEUE
+from ftjobs.kubernetes.stagejobs import KUEUE_QUEUE, StageJob
 
 API_VERSION = "jobset.x-k8s.io/v1alpha2"
 _MOST_DEPENDENCIES = 5
+#: The label of a pod with the name of its JobSet, and the variable by which its arguments know it. The name is a hash
+#: of all that the JobSet says, so it cannot be said in it.
+_NAME_LABEL, _NAME = "jobset.sigs.k8s.io/jobset-name", "JOBSET_NAME"
 #: As JobSet's webhook has it, of the names of pods and Jobs: RFC 1035, so a letter comes first.
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -33,7 +44,7 @@ def jobset_engine(pipeline: Pipeline) -> list[Manifest]:
     """
     spec = {
         "ttlSecondsAfterFinished": SECONDS_KEPT,
-        "network": {"enableDNSHostnames": False},
+        "network": {"enableDNSHostnames": pipeline.options.nodes > 1},
         "replicatedJobs": _replicated_jobs(pipeline),
     }
     marks = labels(pipeline.name, "pipeline")
@@ -60,19 +71,28 @@ def _replicated_jobs(pipeline: Pipeline) -> list[Manifest]:
         depends_on = [{"name": name, "status": "Complete"} for name in needs]
         template = {
             "metadata": {
-                "labels": labels(pipeline.name, stage.kind, stage.stage),
+                "labels": stage_labels(stage),
                 "annotations": stage_notes(stage),
             },
-            "spec": job_spec(pipeline, stage, pipeline.whole_job),
+            "spec": _job_spec(pipeline, stage),
         }
-        entry: Manifest = {"name": stage.stage, "replicas": 1}
+        entry: Manifest = {"name": stage.short_name, "replicas": 1}
         found.append(entry | ({"dependsOn": depends_on} if depends_on else {}) | {"template": template})
     return found
 
 
+def _job_spec(pipeline: Pipeline, stage: StageJob) -> Manifest:
+    first_pod = f"$({_NAME})-{stage.short_name}-0-0.$({_NAME})"
+    spec = job_spec(pipeline, stage, pipeline.whole_job, first_pod)
+    if stage.is_of_one_seed:
+        name = {"fieldRef": {"fieldPath": f"metadata.labels['{_NAME_LABEL}']"}}
+        spec["template"]["spec"]["containers"][0]["env"].append({"name": _NAME, "valueFrom": name})
+    return spec
+
+
 def _last_needed(pipeline: Pipeline, needs: tuple[str, ...]) -> list[str]:
-    """The stages to wait for, without those that others of them wait for already."""
-    by_name = {stage.stage: stage for stage in pipeline.stages}
+    """The Jobs to wait for, without those that others of them wait for already."""
+    by_name = {stage.short_name: stage for stage in pipeline.stages}
     implied: set[str] = set()
     for need in needs:
         implied.update(by_name[need].needs)
@@ -84,7 +104,7 @@ def _joined(pipeline: Pipeline, needs: list[str], found: list[Manifest]) -> list
     joins = []
     for start in range(0, len(needs), _MOST_DEPENDENCIES):
         some = needs[start : start + _MOST_DEPENDENCIES]
-        taken = {stage.stage for stage in pipeline.stages} | {entry["name"] for entry in found}
+        taken = {stage.short_name for stage in pipeline.stages} | {entry["name"] for entry in found}
         number = next(number for number in range(1, len(taken) + 2) if f"join-{number}" not in taken)
         marks = labels(pipeline.name, "join")
         found.append(
@@ -108,7 +128,7 @@ def _joined(pipeline: Pipeline, needs: list[str], found: list[Manifest]) -> list
 
 def _check_names(name: str, pipeline: Pipeline) -> None:
     for stage in pipeline.stages:
-        pod = f"{name}-{stage.stage}-0-{len(stage.runs) - 1}-abcde"
+        pod = f"{name}-{stage.short_name}-0-{stage.completions - 1}-abcde"
         if not _DNS_LABEL.fullmatch(pod):
             raise UserError(
                 f"--engine jobset: a pod would be named {pod}; JobSet wants names of at most 63 characters that start "

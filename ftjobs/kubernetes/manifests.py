@@ -17,6 +17,7 @@ from ftjobs.kubernetes.jobcopy import FILE, JOB_FOLDER, JobCopy, short_hash
 from ftjobs.kubernetes.objects import (
     CONDUCTOR,
     CONDUCTOR_ACCOUNT,
+    MACHINES,
     STAGE_ACCOUNT,
     Manifest,
     accounts,
@@ -24,7 +25,9 @@ from ftjobs.kubernetes.objects import (
     config_map,
     in_namespace,
     labels,
+    machines_service,
     settings,
+    stage_labels,
     stage_notes,
 )
 from ftjobs.kubernetes.options import Options
@@ -90,9 +93,9 @@ def pipeline_of(job: Job, options: Options) -> Pipeline:
     Raises:
         UserError: it cannot, as it is.
     """
-    stages = stage_jobs(plan(job))
+    stages = stage_jobs(plan(job), options.nodes)
     for stage in stages:
-        host = f"{stage.name}-{len(stage.runs) - 1}"
+        host = f"{stage.name}-{stage.completions - 1}"
         if len(host) > _LONGEST_LABEL:
             raise UserError(
                 f"a pod would be named {host}, longer than 63 characters; use a shorter name or fewer seeds"
@@ -101,30 +104,47 @@ def pipeline_of(job: Job, options: Options) -> Pipeline:
 
 
 def jobs_engine(pipeline: Pipeline) -> list[Manifest]:
-    """ServiceAccounts, the conductor's Role and RoleBinding, ConfigMaps, a Job per stage, and the conductor's Job."""
+    """ServiceAccounts, the conductor's Role and RoleBinding, ConfigMaps, a Job per stage, and the conductor's Job; a
+    Service where pods find each other by it."""
     objects = [*accounts(STAGE_ACCOUNT, CONDUCTOR_ACCOUNT), *conductor_rights(), *pipeline.config_maps()]
+    if pipeline.options.nodes > 1:
+        objects.append(machines_service())
     for stage in pipeline.stages:
-        marks = labels(pipeline.name, stage.kind, stage.stage)
-        objects.append(config_map(stage.name, marks, {FILE: pipeline.copy.of(stage)}))
+        objects.append(config_map(stage.name, stage_labels(stage), {FILE: pipeline.copy.of(stage)}))
     objects += [_stage_job(pipeline, stage) for stage in pipeline.stages]
     objects.append(_conductor_job(pipeline))
     return [in_namespace(one, pipeline.options.namespace) for one in objects]
 
 
-def job_spec(pipeline: Pipeline, stage: StageJob, config_map_name: str) -> Manifest:
-    """Spec of a stage's Job: one completion index per seed."""
+def job_spec(pipeline: Pipeline, stage: StageJob, config_map_name: str, first_pod: str) -> Manifest:
+    """Spec of a stage's Job: one completion index per seed, or per pod that runs its one seed.
+
+    Args:
+        pipeline: what the stage is of.
+        stage: the stage.
+        config_map_name: where its job file is.
+        first_pod: host name of the pod with index 0, for the others of its seed.
+    """
     options, trains = pipeline.options, stage.runs[0].has_seed
-    arguments = ["stage", f"{JOB_FOLDER}/{FILE}", stage.stage, "--seed-index", "$(JOB_COMPLETION_INDEX)"]
-    if trains and options.gpus > 1:
-        arguments += ["--num-processes", str(options.gpus)]
+    processes = stage.nodes * max(1, options.gpus) if trains else 1
+    arguments = ["stage", f"{JOB_FOLDER}/{FILE}", stage.stage]
+    if not stage.is_of_one_seed:
+        arguments += ["--seed-index", "$(JOB_COMPLETION_INDEX)"]
+        retries = {"backoffLimitPerIndex": _RETRIES}  # and no maxFailedIndexes: other seeds go on
+    else:
+        arguments += ["--seed", str(stage.runs[0].seed), "--num-machines", str(stage.nodes)]
+        arguments += ["--machine-rank", "$(JOB_COMPLETION_INDEX)", "--main-address", first_pod]
+        retries = {"backoffLimit": _RETRIES * stage.nodes}  # what ends one pod may be counted for each
+    if processes > 1:
+        arguments += ["--num-processes", str(processes)]
     return {
         "completionMode": "Indexed",
-        "completions": len(stage.runs),
-        "parallelism": len(stage.runs),
-        "backoffLimitPerIndex": _RETRIES,  # and no maxFailedIndexes: other seeds go on, and need not be run again
+        "completions": stage.completions,
+        "parallelism": stage.completions,
+        **retries,
         **_failure_policy(),
         "template": {
-            "metadata": {"labels": labels(pipeline.name, stage.kind, stage.stage)},
+            "metadata": {"labels": stage_labels(stage)},
             "spec": stage_pod(options, arguments, trains, pipeline.sources(config_map_name)),
         },
     }
@@ -139,12 +159,14 @@ def _stage_job(pipeline: Pipeline, stage: StageJob) -> Manifest:
     finished stays so. `ftjobs submit` leaves existing Jobs alone.
     """
     queue = pipeline.options.queue
-    marks, notes = labels(pipeline.name, stage.kind, stage.stage), stage_notes(stage)
+    marks, notes = stage_labels(stage), stage_notes(stage)
     if queue and stage.needs:
         notes |= {QUEUE: queue}
     elif queue:
         marks |= {KUEUE_QUEUE: queue}
-    spec = job_spec(pipeline, stage, stage.name)
+    spec = job_spec(pipeline, stage, stage.name, first_pod=f"{stage.name}-0.{MACHINES}")
+    if stage.is_of_one_seed:
+        spec["template"]["spec"]["subdomain"] = MACHINES
     suspended = bool(stage.needs) or queue is not None  # Kueue resumes what it admits
     return {
         "apiVersion": "batch/v1",
@@ -157,6 +179,8 @@ def _stage_job(pipeline: Pipeline, stage: StageJob) -> Manifest:
 def _conductor_job(pipeline: Pipeline) -> Manifest:
     marks = labels(pipeline.name, CONDUCTOR)
     arguments = ["conduct", f"{JOB_FOLDER}/{FILE}"]
+    if pipeline.options.nodes > 1:
+        arguments += ["--nodes", str(pipeline.options.nodes)]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

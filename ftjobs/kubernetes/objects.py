@@ -6,12 +6,14 @@ import base64
 from typing import Any
 
 from ftjobs.kubernetes.options import Options
-from ftjobs.kubernetes.stagejobs import IDENTITY, NEEDS, PIPELINE, STAGE, StageJob
+from ftjobs.kubernetes.stagejobs import IDENTITY, NEEDS, PIPELINE, SEED, STAGE, StageJob
 
 Manifest = dict[str, Any]
 #: ServiceAccounts, the same for every pipeline of a namespace, so that a cloud's roles are bound to them once.
 STAGE_ACCOUNT, CONDUCTOR_ACCOUNT = "ftjobs-stage", "ftjobs-conductor"
 CONDUCTOR = "conductor"
+#: The Service by which pods that run a stage together find each other, the same for every pipeline of a namespace.
+MACHINES = "ftjobs-machines"
 
 
 def labels(pipeline: str | None, component: str, stage: str | None = None) -> dict[str, str]:
@@ -22,6 +24,12 @@ def labels(pipeline: str | None, component: str, stage: str | None = None) -> di
     if stage is not None:
         found[STAGE] = stage
     return found | {"app.kubernetes.io/managed-by": "ftjobs"}
+
+
+def stage_labels(stage: StageJob) -> dict[str, str]:
+    """Labels of a stage's Job and its pods."""
+    seed = {SEED: str(stage.runs[0].seed)} if stage.is_of_one_seed else {}
+    return labels(stage.pipeline, stage.kind, stage.stage) | seed
 
 
 def stage_notes(stage: StageJob) -> dict[str, str]:
@@ -57,6 +65,20 @@ def accounts(*names: str) -> list[Manifest]:
         }
         for name in names
     ]
+
+
+def machines_service() -> Manifest:
+    """A headless Service: the DNS name of a pod is `<its Job>-<its index>.<this>`, from before it is ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": MACHINES, "labels": labels(None, "machines")},
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"app.kubernetes.io/name": "ftjobs", "app.kubernetes.io/managed-by": "ftjobs"},
+        },
+    }
 
 
 def conductor_rights() -> list[Manifest]:

@@ -31,6 +31,8 @@ class Options:
     """`s3://bucket/prefix`."""
     gpus: int = 0
     """GPUs of each pod of a stage that trains; one process each."""
+    nodes: int = 1
+    """Pods that run each seed of a stage that trains together."""
     namespace: str | None = None
     """Written into every object; None leaves it to whoever applies them."""
     queue: str | None = None

@@ -46,9 +46,8 @@ def stage_pod(options: Options, arguments: list[str], trains: bool, sources: Sou
     container = _container(options, arguments, _resources(options, trains), sources, STAGE_SECRETS)
     container["volumeMounts"].append({"name": "shared-memory", "mountPath": "/dev/shm"})
     if gpus:
-        container["resources"]["limits"][GPU] = str(
-            gpus
-        )  # as the API server writes it: another spelling would be a change of the template
+        # As the API server writes it: another spelling would be a change of the template.
+        container["resources"]["limits"][GPU] = str(gpus)
     else:
         container["env"].append(_NO_GPU)
     volumes = [*_volumes(sources), {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}]

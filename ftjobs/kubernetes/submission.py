@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ftjobs.errors import FtjobsError
 from ftjobs.kubernetes.apiobjects import ApiObjects
 from ftjobs.kubernetes.objects import Manifest
-from ftjobs.kubernetes.stagejobs import PIPELINE, STAGE, SUSPENDED
+from ftjobs.kubernetes.stagejobs import PIPELINE, SEED, STAGE, SUSPENDED
 from ftjobs.progress import LOG
 
 #: Kinds that run: they are made or left, never changed.
@@ -94,7 +94,7 @@ def wait(manifests: list[Manifest], objects: ApiObjects) -> None:
             return
         if ended == "Failed":
             failed = [job for job in jobs if end_of(job) == "Failed"]
-            stages = [_why(job, job["metadata"]["labels"][STAGE], objects.namespace) for job in failed]
+            stages = [_why(job, _title(job), objects.namespace) for job in failed]
             name = f"{runner['kind']} {runner['metadata']['name']}"
             raise FtjobsError(stages or [_why(running, name, objects.namespace)])
         time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -129,7 +129,7 @@ def _make_anew(manifest: Manifest, there: Manifest, objects: ApiObjects) -> None
 
 def _say(job: Manifest, said: dict[str, str]) -> None:
     """One line when a stage is otherwise than it was."""
-    stage, status = job["metadata"]["labels"][STAGE], job.get("status", {})
+    stage, status = _title(job), job.get("status", {})
     ended = end_of(job)
     if ended:
         state = "done" if ended == "Complete" else "failed"
@@ -137,11 +137,16 @@ def _say(job: Manifest, said: dict[str, str]) -> None:
         state = (job["metadata"].get("annotations") or {}).get(SUSPENDED) or "waits"
     else:
         state = "runs" if status.get("ready") else "starts"
-        if job["spec"].get("completions", 1) > 1:
+        if SEED not in job["metadata"]["labels"] and job["spec"].get("completions", 1) > 1:
             state += f", {status.get('succeeded', 0)} of {job['spec']['completions']} seeds done"
     if said.get(stage) != state:
         LOG.info("%s: %s", stage, state)
         said[stage] = state
+
+
+def _title(job: Manifest) -> str:
+    marks = job["metadata"]["labels"]
+    return f"{marks[STAGE]} seed {marks[SEED]}" if SEED in marks else str(marks[STAGE])
 
 
 def _why(failed: Manifest, what: str, namespace: str) -> str:

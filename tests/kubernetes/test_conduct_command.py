@@ -60,7 +60,7 @@ def test_stopped_and_started_again(toy: ToyCluster, tmp_path: Path) -> None:
     assert stdout == f"{toy.storage.uri(report.folder)}\n"
     lines = [line.partition(" ")[2] for line in stderr.splitlines()]
     assert lines[0] == (
-        f"conducting toy: 5 stages, 8 artifacts; Jobs in namespace team at {toy.api.url}, artifacts in {tmp_path}/store"
+        f"conducting toy: 5 Jobs for 8 artifacts, in namespace team at {toy.api.url}; artifacts in {tmp_path}/store"
     )
     assert lines[-1] == "report: published"
 

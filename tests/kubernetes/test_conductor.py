@@ -104,6 +104,40 @@ class TestRunning:
         assert queues == {stage.name: "big" if stage.stage == "adapt" else "gpus" for stage in toy.stages}
 
 
+class TestSeveralPodsASeed:
+    @pytest.fixture
+    def toy(self, toy: ToyCluster, tmp_path: Path) -> ToyCluster:
+        found = ToyCluster(toy.api, toy_stages(tmp_path, nodes=2), toy.storage, tmp_path / "outputs")
+        toy.api.jobs.clear()
+        found.apply()
+        return found
+
+    def test_each_seed_goes_its_way(self, toy: ToyCluster, log: pytest.LogCaptureFixture) -> None:
+        with toy.running():
+            conduct(toy)
+        assert toy.everything_ran()
+        for line in ("adapted seed 2: waits for prepare, adapt", "adapted seed 2: released", "report: released"):
+            assert log.messages.count(line) == 1
+
+    def test_a_seed_that_fails_keeps_back_its_own_and_the_report(self, toy: ToyCluster) -> None:
+        fails = next(stage for stage in toy.stages if stage.title == "adapt seed 2")
+        toy.api.change(
+            fails.name, {"status": {"conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]}}
+        )
+        with toy.running(), pytest.raises(FtjobsError) as failure:
+            conduct(toy)
+        assert failure.value.problems[0].startswith("adapt seed 2 failed: PodFailurePolicy")
+        assert "; adapted seed 2, report will not run without; " in failure.value.problems[1]
+        assert set(toy.ran) == {"prepare", "adapt seed 1", "adapted seed 1", "plain seed 1", "plain seed 2"}
+
+    def test_a_conductor_of_one_pod_a_seed_says_that_it_finds_nothing(self, toy: ToyCluster, tmp_path: Path) -> None:
+        one = ToyCluster(toy.api, toy_stages(tmp_path), toy.storage, tmp_path)
+        toy.api.jobs.pop(toy.named("prepare").name)
+        toy.api.jobs.pop(toy.named("report").name)
+        with pytest.raises(UserError, match="those it has belong to another job file, or other --set or --nodes"):
+            conduct(one)
+
+
 class TestFailures:
     def test_a_failed_stage_blocks_what_reads_it_and_nothing_else(self, toy: ToyCluster) -> None:
         toy.fails["adapt"] = {1}
@@ -188,7 +222,7 @@ class TestFailures:
         ToyCluster(
             toy.api, toy_stages(tmp_path, "stages.adapt.epochs=7", "data.label=c"), toy.storage, tmp_path
         ).apply()
-        with pytest.raises(UserError, match="those it has belong to another job file or other --set"):
+        with pytest.raises(UserError, match="those it has belong to another job file, or other --set or --nodes"):
             conduct(toy)
 
     def test_jobs_that_are_applied_a_moment_later(self, toy: ToyCluster) -> None:

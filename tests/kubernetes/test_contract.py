@@ -137,3 +137,56 @@ def test_gpus_go_to_what_trains(gpus: int) -> None:
         assert ({"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container["env"]) is not bool(has)
         assert ("tolerations" in pod(job)) is bool(has)
         assert ("--num-processes" in container["args"]) is (has > 1)
+
+
+@pytest.mark.parametrize("gpus", [0, 4])
+def test_a_seed_on_several_pods_is_a_job_of_its_own_whose_first_pod_is_the_address(gpus: int) -> None:
+    manifests = pipeline(nodes=3, gpus=gpus)
+    (service,) = (m for m in manifests if m["kind"] == "Service")
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    jobs = [m for m in manifests if m["kind"] == "Job" and "ftjobs/stage" in m["metadata"]["labels"]]
+    expected = stage_jobs(plan(read(JOB)), nodes=3)
+    assert [job["metadata"]["name"] for job in jobs] == [stage.name for stage in expected]
+    assert sum(stage.is_of_one_seed for stage in expected) == 5 * 3
+    for job, stage in zip(jobs, expected, strict=True):
+        spec, arguments = job["spec"], pod(job)["containers"][0]["args"]
+        template = spec["template"]["metadata"]["labels"]
+        assert service["spec"]["selector"].items() <= template.items()
+        if not stage.is_of_one_seed:
+            assert stage.stage in ("prepare", "report")
+            assert spec["completions"] == 1
+            assert "--num-machines" not in arguments
+            continue
+        (run,) = stage.runs
+        assert job["metadata"]["name"] == f"quickstart-{run.stage}-{run.seed}-{stage.identity[:8]}"
+        assert template["ftjobs/seed"] == job["metadata"]["labels"]["ftjobs/seed"] == str(run.seed)
+        assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
+        assert "backoffLimitPerIndex" not in spec  # one that fails for good is needed by the others
+        assert spec["backoffLimit"] >= 3
+        assert pod(job)["subdomain"] == service["metadata"]["name"]
+        given = dict(zip(arguments[3::2], arguments[4::2], strict=True))
+        assert given == {
+            "--seed": str(run.seed),
+            "--num-processes": str(3 * (gpus or 1)),
+            "--num-machines": "3",
+            "--machine-rank": "$(JOB_COMPLETION_INDEX)",
+            "--main-address": f"{job['metadata']['name']}-0.{service['metadata']['name']}",
+        }
+    assert pod(manifests[-1])["containers"][0]["args"][-2:] == ["--nodes", "3"]
+
+
+def test_pods_of_one_seed_in_a_jobset_know_its_name_when_they_start() -> None:
+    (jobset,) = (m for m in render(read(JOB), Options(**GIVEN, nodes=2), "jobset") if m["kind"] == "JobSet")
+    assert jobset["spec"]["network"]["enableDNSHostnames"] is True
+    entries = {entry["name"]: entry for entry in jobset["spec"]["replicatedJobs"]}
+    assert [one["name"] for one in entries["adapted-head-2"]["dependsOn"]] == ["adapt-2"]
+    for name, entry in entries.items():
+        spec = entry["template"]["spec"]
+        if "completions" in spec and spec["completions"] > 1:
+            (container,) = spec["template"]["spec"]["containers"]
+            address = container["args"][container["args"].index("--main-address") + 1]
+            assert address == f"$(JOBSET_NAME)-{name}-0-0.$(JOBSET_NAME)"
+            (source,) = (one["valueFrom"] for one in container["env"] if one["name"] == "JOBSET_NAME")
+            assert source == {"fieldRef": {"fieldPath": "metadata.labels['jobset.sigs.k8s.io/jobset-name']"}}
+    assert sum("JOBSET_NAME" in str(entry) for entry in entries.values()) == 5 * 3

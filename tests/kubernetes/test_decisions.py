@@ -18,7 +18,7 @@ from tests.kubernetes.api_server import merged
 RELEASE = {"spec": {"suspend": False}, "metadata": {}}
 
 
-def pipeline(needs: dict[str, list[str]], seeds: dict[str, int]) -> list[StageJob]:
+def pipeline(needs: dict[str, list[str]], seeds: dict[str, int], nodes: int = 1) -> list[StageJob]:
     """Stages by name with what each reads; a seed reads the same seed of a stage that has it, else its first."""
     runs: dict[tuple[str, int], StageRun] = {}
     for name, reads in needs.items():
@@ -28,7 +28,7 @@ def pipeline(needs: dict[str, list[str]], seeds: dict[str, int]) -> list[StageJo
                 inputs = {f"{run.stage}/{run.seed}": run for run in runs.values()}
             empty = Report(pipeline="p", stages=[], hypotheses=[], own_data={}, job={})
             runs[name, seed] = StageRun("p", name, "classify", seed, empty, f"{name}-{seed}".ljust(64, "0"), inputs)
-    return stage_jobs(list(runs.values()))
+    return stage_jobs(list(runs.values()), nodes)
 
 
 #: prepare -> adapt (2 seeds) -> head (2 seeds); prepare -> plain; report reads all.
@@ -158,6 +158,22 @@ def test_a_suspended_job_with_failed_seeds_goes_on_with_the_others() -> None:
     assert decided("prepare", adapt={"failed_indexes": frozenset({1})})["adapt"].patch == RELEASE
 
 
+def test_seeds_with_jobs_of_their_own_go_each_their_way() -> None:
+    reads = {"prepare": [], "adapt": ["prepare"], "head": ["prepare", "adapt"], "report": []}
+    stages = pipeline(reads, {"adapt": 2, "head": 2}, nodes=2)
+    prepare, first, second, *heads, report = stages
+    assert [stage.title for stage in (first, *heads)] == ["adapt seed 0", "head seed 0", "head seed 1"]
+    jobs = {stage.name: JobState(stage.name, suspended=True) for stage in stages}
+    jobs[second.name] = replace(jobs[second.name], failure="PodFailurePolicy: exit code 2")
+    published = {prepare.runs[0].key, first.runs[0].key}
+    found = decide(stages, View(jobs, published))
+    assert [one.state.value for one in found] == "published published failed released blocked blocked".split()
+    assert found[3].patch == RELEASE
+    assert found[4].why == "adapt seed 1 failed: PodFailurePolicy: exit code 2"
+    assert found[5].why == found[4].why
+    assert report is found[5].job
+
+
 class TestKueue:
     def test_the_queue_label_instead_of_resuming(self) -> None:
         assert decided(queue="gpus")["prepare"].patch == {"metadata": {"labels": {KUEUE_QUEUE: "gpus"}}}
@@ -181,7 +197,7 @@ def pipelines(draw: st.DrawFn) -> list[StageJob]:
         name: draw(st.lists(st.sampled_from(names[:index]), unique=True)) if index else []
         for index, name in enumerate(names)
     }
-    return pipeline(needs | {"report": []}, {name: draw(st.integers(1, 3)) for name in names})
+    return pipeline(needs | {"report": []}, {name: draw(st.integers(1, 3)) for name in names}, draw(st.integers(1, 2)))
 
 
 class World:
@@ -293,11 +309,11 @@ def test_random_pipelines_under_random_events(stages: list[StageJob], queue: str
         ran = [world.run(stage, index, fails=False) for stage in stages for index in range(3)]
         if not any(ran):
             break
-    final = {one.job.stage: one for one in decide(stages, world.view(patient=False))}
+    final = {one.job.short_name: one for one in decide(stages, world.view(patient=False))}
     assert not any(one.state in ACTIVE for one in final.values())
     for stage in stages:
         above = [final[need].state for need in stage.needs]
-        state = final[stage.stage].state
+        state = final[stage.short_name].state
         if state is State.BLOCKED:
             assert set(above) & {State.FAILED, State.BLOCKED}
         elif state is State.FAILED:
@@ -307,7 +323,7 @@ def test_random_pipelines_under_random_events(stages: list[StageJob], queue: str
                 or world.jobs[stage.name]["status"]["conditions"]
             )
         assert (state is State.PUBLISHED) == all(run.key in world.published for run in stage.runs)
-    if final["report"].state is not State.PUBLISHED:
+    if final[stages[-1].short_name].state is not State.PUBLISHED:
         assert any(one.state is State.FAILED for one in final.values())
     for stage in stages:  # and looking again changes nothing
-        assert final[stage.stage].patch is None
+        assert final[stage.short_name].patch is None

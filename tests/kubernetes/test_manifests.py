@@ -72,7 +72,10 @@ RENDERED = {
     "quickstart": {"job": "quickstart", "namespace": "team"},
     "gpus": {"job": "quickstart", "gpus": 4, "memory": "64Gi", "environment": {"AWS_REGION": "eu-central-1"}},
     "kueue": {"job": "medical-questions", "queue": "gpus", "gpus": 1},
+    "nodes": {"job": "medical-questions", "gpus": 8, "nodes": 2},
+    "nodes through kueue": {"job": "quickstart", "nodes": 4, "queue": "gpus", "namespace": "team"},
     "jobset": {"job": "medical-questions", "engine": "jobset", "gpus": 1},
+    "jobset nodes": {"job": "quickstart", "engine": "jobset", "nodes": 2},
     "jobset quickstart": {"job": "quickstart", "engine": "jobset", "queue": "gpus", "namespace": "team"},
 }
 SETS = {**{f"render {name}": name for name in RENDERED}, **{name: name for name in committed()}}
@@ -153,6 +156,8 @@ class TestEveryManifest:
         there = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in found}
         for manifest in found:
             for pod in rules.pods(manifest):
+                if "subdomain" in pod:
+                    assert ("Service", pod["subdomain"]) in there
                 if "serviceAccountName" in pod:
                     assert ("ServiceAccount", pod["serviceAccountName"]) in there
                 for volume in pod.get("volumes", []):

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -24,14 +24,32 @@ from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
 ROOT = Path(__file__).parents[2]
 
 
+class Pod(NamedTuple):
+    process: subprocess.Popen[str]
+    message: Path
+
+
+def ended(pod: Pod) -> tuple[int, str]:
+    """Exit code, and termination message or, without one, the log."""
+    _, log = pod.process.communicate(timeout=240)
+    return pod.process.returncode, pod.message.read_text() if pod.message.exists() else log
+
+
 class Pods:
     """What a kubelet does with the pods of a pipeline, as far as it matters here."""
 
     def __init__(self, manifests: list[dict[str, Any]], folder: Path) -> None:
         self.manifests, self.folder, self.started = manifests, folder, 0
 
-    def run(self, job: dict[str, Any], index: int) -> tuple[int, str]:
-        """Exit code and termination message of one completion index."""
+    def run(self, job: dict[str, Any]) -> list[tuple[int, str]]:
+        """Exit code and termination message of every completion index, which run at once where they need each other."""
+        indexes = range(job["spec"]["completions"])
+        if "subdomain" in job["spec"]["template"]["spec"]:
+            return [ended(pod) for pod in [self.start(job, index) for index in indexes]]
+        return [ended(self.start(job, index)) for index in indexes]
+
+    def start(self, job: dict[str, Any], index: int) -> Pod:
+        """Start the pod of one completion index."""
         self.started += 1
         pod, folder = job["spec"]["template"]["spec"], self.folder / f"pod-{self.started}"
         file = pod_folders(self.manifests, pod, folder)
@@ -46,43 +64,46 @@ class Pods:
             elif source["secretRef"]["name"] == "ftjobs-s3":
                 variables |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
         variables |= {"FTJOBS_TERMINATION_LOG": str(folder / "termination-log"), "JOB_COMPLETION_INDEX": str(index)}
-        arguments = [
-            word.replace("$(JOB_COMPLETION_INDEX)", str(index)).replace("/job/job.yaml", str(file))
-            for word in container["args"]
-        ]
+        words = {"$(JOB_COMPLETION_INDEX)": str(index), "/job/job.yaml": str(file)}
+        if "subdomain" in pod:  # all on this machine, which has no DNS server for them
+            words[f"{job['metadata']['name']}-0.{pod['subdomain']}"] = "127.0.0.1"
+        arguments = [words.get(word, word) for word in container["args"]]
         of_the_image = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         environment = {"HOME": str(folder), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"} | of_the_image | variables
         command = [sys.executable, "-m", "ftjobs", *arguments]
-        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        return ended.returncode, (folder / "termination-log").read_text()
+        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        return Pod(process, folder / "termination-log")
 
 
 @pytest.mark.slow
-def test_a_pipeline_runs_from_its_manifests_alone(s3: S3Server, tmp_path: Path):
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_pipeline_runs_from_its_manifests_alone(s3: S3Server, tmp_path: Path, nodes: int):
     job = yaml.safe_load((ROOT / "jobs/quickstart.yaml").read_text())
     (tmp_path / "quickstart.csv").write_bytes((ROOT / "jobs/quickstart.csv").read_bytes())
     job["stages"] = {
         "adapt": {"kind": "adapt", "epochs": 1},
         "head": {"kind": "classify", "encoder": "adapt", "freeze_encoder": True},
     }
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job | {"seeds": [2, 1], "hypotheses": []}))
+    seeds = [2, 1] if nodes == 1 else [2]
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job | {"seeds": seeds, "hypotheses": []}))
     store = f"s3://{BUCKET}/{tmp_path.name}"
     settings = {"AWS_ENDPOINT_URL_S3": s3.url, "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-    manifests = render(read(tmp_path / "job.yaml"), Options(image="ftjobs:0.1.0", store=store, environment=settings))
+    options = Options(image="ftjobs:0.1.0", store=store, nodes=nodes, environment=settings)
+    manifests = render(read(tmp_path / "job.yaml"), options)
     (tmp_path / "quickstart.csv").unlink()  # pods do not see this machine
     pods = Pods(manifests, tmp_path)
     jobs = {m["metadata"]["labels"].get("ftjobs/stage"): m for m in manifests if m["kind"] == "Job"}
 
     assert [stage for stage, one in jobs.items() if stage and not one["spec"]["suspend"]] == ["prepare"]
-    code, message = pods.run(jobs["head"], 0)  # somebody resumed it too early
-    assert code == 75
-    assert message.startswith("error: ")
+    for code, message in pods.run(jobs["head"]):  # somebody resumed it too early
+        assert code == 75
+        assert message.startswith("error: ")
     for stage in ("prepare", "adapt", "head", "report"):
-        for index in range(jobs[stage]["spec"]["completions"]):
-            code, message = pods.run(jobs[stage], index)
-            assert code == 0, message
-            if stage == "head":
-                assert 0 < json.loads(message)["accuracy"] < 1
+        (code, message), *others = pods.run(jobs[stage])
+        assert code == 0, message
+        assert [code for code, _ in others] == [0] * (jobs[stage]["spec"]["completions"] - 1), others
+        if stage == "head":
+            assert 0 < json.loads(message)["accuracy"] < 1
 
     (tmp_path / "quickstart.csv").write_bytes((ROOT / "jobs/quickstart.csv").read_bytes())
     runs = plan(read(tmp_path / "job.yaml"))  # the desk finds what the pods have published

@@ -76,6 +76,18 @@ def test_everything_is_made_once(server, submit):
     assert server.objects == before
 
 
+def test_several_pods_a_seed(server, submit):
+    code, outcomes, _ = submit("--nodes", "2")
+    assert code == 0
+    assert set(outcomes.values()) == {"created"}
+    assert "service/ftjobs-machines" in outcomes
+    assert {name.rsplit("-", 1)[0] for name in outcomes if name.startswith("job/small-adapt")} == {
+        "job/small-adapt-1",
+        "job/small-adapt-2",
+    }
+    assert set(submit("--nodes", "2")[1].values()) == {"unchanged"}
+
+
 def test_a_pipeline_that_runs_is_left_alone(server, submit):
     submit()
     released = server.of_kind("Job")[name_of(server, "adapt")]

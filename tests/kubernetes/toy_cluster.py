@@ -32,11 +32,11 @@ stages:
 """
 
 
-def toy_stages(folder: Path, *overrides: str) -> list[StageJob]:
+def toy_stages(folder: Path, *overrides: str, nodes: int = 1) -> list[StageJob]:
     """prepare -> adapt -> adapted, prepare -> plain, all -> report; two seeds."""
     path = folder / "toy.yaml"
     path.write_text(JOB)
-    return stage_jobs(plan(read(path, overrides)))
+    return stage_jobs(plan(read(path, overrides)), nodes)
 
 
 def manifest(stage: StageJob) -> Json:
@@ -45,7 +45,7 @@ def manifest(stage: StageJob) -> Json:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": stage.name, "labels": {PIPELINE: stage.pipeline, STAGE: stage.stage}},
-        "spec": {"suspend": True, "completionMode": "Indexed", "completions": len(stage.runs)},
+        "spec": {"suspend": True, "completionMode": "Indexed", "completions": stage.completions},
     }
 
 
