@@ -153,10 +153,17 @@ def test_help_is_instant():
     assert min(cpu_seconds() for _ in range(3)) < 0.5
 
 
-def test_stages_that_train_bring_no_library_that_only_some_need():
-    script = "import sys, ftjobs.stages.adapt, ftjobs.stages.classify; print(*sys.modules)"
+@pytest.mark.parametrize(
+    ("modules", "needless"),
+    [
+        ("ftjobs.stages.adapt, ftjobs.stages.classify", {"peft", "datasets", "transformers.trainer"}),
+        ("ftjobs.stages.report", {"torch", "transformers", "datasets", "pandas"}),
+    ],
+)
+def test_stages_bring_no_library_that_they_may_not_need(modules, needless):
+    script = f"import sys, {modules}; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not {"peft", "datasets", "transformers.trainer"} & set(found.stdout.split())
+    assert not needless & set(found.stdout.split())
 
 
 def test_reading_what_prepare_wrote_imports_no_pandas(tmp_path):

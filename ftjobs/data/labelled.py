@@ -12,8 +12,9 @@ from datasets import Dataset
 
 from ftjobs.data import encoding, prepared, sources
 from ftjobs.data.columns import in_batches
+from ftjobs.data.overlap import overlap, text_keys
 from ftjobs.data.prepared import PreparedData
-from ftjobs.data.splits import overlap, split, text_keys
+from ftjobs.data.splits import split
 from ftjobs.jobfile.fields import Data
 from ftjobs.progress import LOG
 

@@ -1,10 +1,8 @@
-"""Dividing rows into training, validation and test, and counting what leaks between them."""
+"""Dividing rows into training, validation and test."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Sequence
 
 import numpy as np
 from datasets import Dataset
@@ -12,6 +10,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from ftjobs.data.columns import column_of
+from ftjobs.data.overlap import keys, text_keys
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Split
 
@@ -32,47 +31,6 @@ def split(given: dict[str, Dataset], settings: Split, text_columns: list[str]) -
         if fraction is not None:
             result["train"], result[name] = _divide(result["train"], name, fraction, settings, text_columns)
     return {name: result[name] for name in ("train", "validation", "test") if name in result}
-
-
-def overlap(train: np.ndarray, other: np.ndarray) -> dict[str, int]:
-    """How much of `other` a model has seen: texts are compared normalised, and in any text column.
-
-    `texts`: distinct texts of `other`; `texts_in_training`: those that also stand in `train`; `rows`: rows of `other`;
-    `rows_in_training`: those with at least one text that also stands in `train`.
-
-    Args: uint64 (N, C) each, the texts' `text_keys`.
-    """
-    texts = np.unique(other)
-    return {
-        "texts": len(texts),
-        "texts_in_training": int(np.isin(texts, train).sum()),
-        "rows": len(other),
-        "rows_in_training": int(seen(train, other).sum()),
-    }
-
-
-def seen(train: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """bool (N,): rows of `other` with at least one text that also stands in `train`. Takes `text_keys`."""
-    return np.asarray(np.isin(other, train).any(axis=1))
-
-
-def text_keys(columns: Sequence[Iterable[str]]) -> np.ndarray:
-    """A number for each text of each of C columns, equal where texts are equal when normalised: uint64 (N, C).
-
-    They are hashes, so that texts need not be kept: among ten million distinct texts, the chance that any two have the
-    same number is 3 in a million.
-    """
-    return np.stack([_keys(normalise(text) for text in column) for column in columns], axis=1)
-
-
-def normalise(text: str) -> str:
-    """The form in which two texts count as the same: case folded, white space collapsed."""
-    return " ".join(text.casefold().split())
-
-
-def _keys(values: Iterable[str]) -> np.ndarray:
-    digests = (hashlib.blake2b(value.encode(), digest_size=8).digest() for value in values)
-    return np.fromiter((int.from_bytes(digest, "little") for digest in digests), dtype=np.uint64)
 
 
 def _check(given: dict[str, Dataset], settings: Split) -> None:
@@ -145,16 +103,16 @@ def _groups(rows: Dataset, group_by: str, text_columns: list[str]) -> np.ndarray
             f"data.split.group_by: there is no column {group_by!r} (columns: {', '.join(rows.column_names)}); "
             "name a column, or `connected` for rows that share a text"
         )
-    return _first_appearance(_keys(map(str, column_of(rows, group_by))))
+    return _first_appearance(keys(map(str, column_of(rows, group_by))))
 
 
-def _components(keys: np.ndarray) -> np.ndarray:
-    """Connected components of the bipartite graph of rows and texts, from their keys (N, C): int32 (N,)."""
-    rows, columns = keys.shape
-    texts, text_nodes = np.unique(keys, return_inverse=True)
+def _components(texts: np.ndarray) -> np.ndarray:
+    """Connected components of the bipartite graph of rows and texts, from the `text_keys` (N, C): int32 (N,)."""
+    rows, columns = texts.shape
+    distinct, text_nodes = np.unique(texts, return_inverse=True)
     row_nodes = np.repeat(np.arange(rows), columns)
-    size = rows + len(texts)
-    edges = (np.ones(keys.size, dtype=np.int8), (row_nodes, text_nodes.ravel() + rows))
+    size = rows + len(distinct)
+    edges = (np.ones(texts.size, dtype=np.int8), (row_nodes, text_nodes.ravel() + rows))
     components: np.ndarray = connected_components(coo_matrix(edges, shape=(size, size)), directed=False)[1]
     return components[:rows]
 

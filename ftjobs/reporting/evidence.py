@@ -11,8 +11,8 @@ import numpy as np
 
 from ftjobs.data import prepared
 from ftjobs.data.corpora import curated
+from ftjobs.data.overlap import seen, text_keys
 from ftjobs.data.prepared import PreparedData
-from ftjobs.data.splits import seen, text_keys
 from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.plan import Report
 from ftjobs.reporting.measures import Accuracy, measure_of

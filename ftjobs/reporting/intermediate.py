@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftjobs.data.splits import overlap, seen, text_keys
+from ftjobs.data.overlap import overlap, seen, text_keys
 from ftjobs.reporting.evidence import Evidence
 from ftjobs.reporting.measures import measure_of
 from ftjobs.reporting.results import compared, cost, spread

@@ -1,12 +1,12 @@
 import math
-import re
 
 import pytest
 from datasets import Dataset
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ftjobs.data.splits import normalise, overlap, split, text_keys
+from ftjobs.data.overlap import normalise, overlap, text_keys
+from ftjobs.data.splits import split
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Split
 
@@ -157,18 +157,3 @@ def brute_force_sizes(pairs: list[tuple[str, str]]) -> list[int]:
                 merged = True
                 break
     return [size for _, size in groups]
-
-
-def test_normalising_folds_case_and_white_space():
-    assert normalise("  What\tis\n\u00a0IT? ") == "what is it?"
-    assert normalise("Straße") == normalise("STRASSE")
-    assert re.fullmatch(r"\S(.*\S)?", normalise(" a  b "))
-
-
-def test_overlap_counts_distinct_texts_and_rows():
-    train = [["x", "y"], ["p", "q"]]
-    other = [["X ", "u", "u"], ["u", "Q", "w"]]
-    both = overlap(text_keys(train), text_keys(other))
-    assert both == {"texts": 4, "texts_in_training": 2, "rows": 3, "rows_in_training": 2}
-    second = overlap(text_keys(train[1:]), text_keys(other[1:]))
-    assert second == {"texts": 3, "texts_in_training": 1, "rows": 3, "rows_in_training": 1}

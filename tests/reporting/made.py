@@ -15,8 +15,8 @@ from ftjobs import metrics as measure
 from ftjobs.artifacts import Manifest
 from ftjobs.artifacts.manifest import FileEntry
 from ftjobs.data import prepared
+from ftjobs.data.overlap import normalise
 from ftjobs.data.prepared import PreparedData, Rows
-from ftjobs.data.splits import normalise
 from ftjobs.jobfile.fields import Job
 from ftjobs.plan import Report, plan
 from ftjobs.reporting import evidence

@@ -14,7 +14,7 @@ import yaml
 
 from ftjobs import artifacts, runner
 from ftjobs.data import prepared
-from ftjobs.data.splits import normalise
+from ftjobs.data.overlap import normalise
 from ftjobs.errors import UserError
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ftjobs.data.corpora.grams import Words, gram_keys, words_of
-from ftjobs.data.splits import normalise
+from ftjobs.data.overlap import normalise
 
 #: Words by which a longer text is looked up.
 _PREFIX = 8

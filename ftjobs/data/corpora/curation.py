@@ -18,7 +18,7 @@ from ftjobs.data.corpora.curated import HELD_OUT, RECORD, TRAIN
 from ftjobs.data.corpora.duplicates import Duplicates
 from ftjobs.data.corpora.grams import words_of
 from ftjobs.data.mapped import TableFile
-from ftjobs.data.splits import text_keys
+from ftjobs.data.overlap import text_keys
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import CorpusSource
 

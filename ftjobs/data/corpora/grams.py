@@ -1,7 +1,7 @@
 """Texts as runs of words, and n-grams of words as numbers: what is needed to find texts within texts, and like texts.
 
 Words are compared case folded and without the punctuation around them, so a text is found in every text that holds it
-when both are normalised as in `splits.normalise`, and also in quotes or before another mark.
+when both are normalised as in `overlap.normalise`, and also in quotes or before another mark.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import pytest
 
 from ftjobs.data.corpora.duplicates import Duplicates
 from ftjobs.data.corpora.grams import words_of
-from ftjobs.data.splits import text_keys
+from ftjobs.data.overlap import text_keys
 
 GENERATOR = np.random.default_rng(1)
 
