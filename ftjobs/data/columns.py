@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,43 +14,67 @@ from datasets import ClassLabel, Dataset, Features
 from ftjobs.data import labelcolumns
 from ftjobs.jobfile.fields import Data
 
-TEXT = "data.text"
-_CLASSES = ("strings", "integers", "booleans")
 MAX_PROBLEMS = 5
 """Problems reported of one file before reading stops: enough to see a pattern."""
 
+#: What a column is read as, besides those of `labelcolumns`: texts; classes or groups.
+TEXT, CLASS = "text", "class"
+#: Kinds of columns (`type_name`) that each takes.
+_TAKEN = {TEXT: ("strings", "nothing"), CLASS: ("strings", "integers", "booleans", "nothing")}
+_ALLOWED = {TEXT: "strings", CLASS: "strings, whole numbers or booleans", **labelcolumns.ALLOWED}
 #: What is in memory at a time of rows that are read one after the other.
 _ROWS, _BYTES = 1_000, 2**23
 
 
-def wanted(data: Data) -> dict[str, str]:
-    """Columns the job reads, in order, each with the field of the job file that names it."""
-    columns = dict.fromkeys(data.text_columns, TEXT)
+class Asked(NamedTuple):
+    """What is asked of a column."""
+
+    kind: str
+    """What it is read as: `TEXT`, `CLASS`, or one of `labelcolumns`."""
+    by: str
+    """What names the column, for errors: a field of the job file, or an option."""
+
+
+Needed = dict[str, Asked]
+"""Columns by name."""
+
+
+def wanted(data: Data) -> Needed:
+    """Columns the job reads, in order."""
+    columns = dict.fromkeys(data.text_columns, Asked(TEXT, "data.text"))
+    kind = label_kind(data.label_type, isinstance(data.label, list))
     for label in data.label_columns:
-        columns.setdefault(label, label_field(data.label_type, isinstance(data.label, list)))
+        columns.setdefault(label, Asked(kind, f"data.label{_DETAIL[kind]}"))
     if data.split.group_by not in (None, "connected"):
-        columns.setdefault(data.split.group_by, "data.split.group_by")
+        columns.setdefault(data.split.group_by, Asked(CLASS, "data.split.group_by"))
     return columns
 
 
-def label_field(label_type: str, several: bool) -> str:
-    """What the field of the label is called; `several`: where each label has a column."""
-    if label_type == "float":
-        return labelcolumns.NUMBER
+#: What else of the job file says what a label's column should hold.
+_DETAIL = {
+    CLASS: "",
+    labelcolumns.NUMBER: ", label_type: float",
+    labelcolumns.FLAG: ", label_type: multi, in columns of 0 and 1",
+    labelcolumns.NAMES: ", label_type: multi",
+}
+
+
+def label_kind(label_type: str, several: bool) -> str:
+    """What the column of a label is read as; `several`: where each label has a column."""
     if label_type == "multi":
         return labelcolumns.FLAG if several else labelcolumns.NAMES
-    return "data.label"
+    return labelcolumns.NUMBER if label_type == "float" else CLASS
 
 
-def missing(where: str, present: Sequence[str], needed: dict[str, str]) -> list[str]:
+def missing(where: str, present: Sequence[str], needed: Needed) -> list[str]:
     """One problem for each needed column that is not present, with the nearest name that is."""
     problems = []
-    for name, field in needed.items():
+    for name, asked in needed.items():
         if name not in present:
             near = difflib.get_close_matches(name, present, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"set {field.partition(',')[0]} to one of them"
+            hint = f"did you mean {near[0]!r}?" if near else f"set {asked.by.partition(',')[0]} to one of them"
             listed = ", ".join(repr(column) for column in present) or "none"
-            problems.append(f"{where}: there is no column {name!r} ({field}); columns: {listed}; {hint}")
+            problems.append(f"{where}: there is no column {name!r} ({asked.by}); columns: {listed}; {hint}")
     return problems
 
 
@@ -61,7 +85,7 @@ class Values:
     are allowed. Labels that are no classes become what `labelcolumns.typed` makes of them.
     """
 
-    def __init__(self, where: str, needed: dict[str, str], separator: str = ",", gaps: bool = False) -> None:
+    def __init__(self, where: str, needed: Needed, separator: str = ",", gaps: bool = False) -> None:
         self._where, self._needed, self._separator, self._gaps = where, needed, separator, gaps
         self._rows = 0
         self._wrong: dict[str, str] = {}  # columns of a type that is not taken, with that type
@@ -73,20 +97,21 @@ class Values:
 
         Returns them, None if they or any before them are not as they should be.
         """
-        for name, field in self._needed.items():
-            kind = type_name(table[name].type)
-            if field in labelcolumns.ACCEPTED and labelcolumns.is_accepted(table[name].type, kind, field):
-                table = self._typed(table, name, field, place)
+        for name, asked in self._needed.items():
+            called = type_name(table[name].type)
+            if asked.kind in _TAKEN:
+                accepted = called in _TAKEN[asked.kind]
+            else:
+                accepted = labelcolumns.is_accepted(table[name].type, called, asked.kind)
+            if not accepted:
+                self._wrong.setdefault(name, called)
                 continue
-            if field in labelcolumns.ACCEPTED or kind not in (
-                *(("strings",) if field == TEXT else _CLASSES),
-                "nothing",
-            ):
-                self._wrong.setdefault(name, kind)
+            if asked.kind not in _TAKEN:
+                table = self._typed(table, name, asked.kind, place)
                 continue
             if self._gaps:
                 continue
-            blank = _blank(table[name], kind)
+            blank = _blank(table[name], called)
             if count := pc.sum(blank).as_py() or 0:
                 first = place(pc.index(blank, pa.scalar(True)).as_py())
                 before, first = self._blank.get(name, (0, first))
@@ -94,10 +119,10 @@ class Values:
         self._rows += len(table)
         return None if self._wrong or self._blank or self._unfit else table
 
-    def _typed(self, table: pa.Table, name: str, field: str, place: Callable[[int], str]) -> pa.Table:
-        column, rows = labelcolumns.typed(table[name], field, self._separator)
+    def _typed(self, table: pa.Table, name: str, kind: str, place: Callable[[int], str]) -> pa.Table:
+        column, rows = labelcolumns.typed(table[name], kind, self._separator)
         if rows:
-            first = f"{place(rows[0])} {labelcolumns.unfit(table[name][rows[0]].as_py(), field)}"
+            first = f"{place(rows[0])} {labelcolumns.unfit(table[name][rows[0]].as_py(), kind)}"
             before, first = self._unfit.get(name, (0, first))
             self._unfit[name] = (before + len(rows), first)
         return table.set_column(table.schema.get_field_index(name), name, column)
@@ -105,29 +130,30 @@ class Values:
     def problems(self) -> list[str]:
         """One for each column that was not as it should be."""
         found = self._wrong.keys() | self._blank.keys() | self._unfit.keys()
-        return [self._problem(name, field) for name, field in self._needed.items() if name in found]
+        return [self._problem(name, asked) for name, asked in self._needed.items() if name in found]
 
-    def _problem(self, name: str, field: str) -> str:
+    def _problem(self, name: str, asked: Asked) -> str:
         if name in self._wrong:
-            allowed = {TEXT: "strings", **labelcolumns.ALLOWED}.get(field, "strings, whole numbers or booleans")
-            kind = self._wrong[name]
-            return f"{self._where}: column {name!r} holds {kind}, but {field} takes {allowed}; convert the column"
+            return (
+                f"{self._where}: column {name!r} holds {self._wrong[name]}, but {asked.by} takes "
+                f"{_ALLOWED[asked.kind]}; convert the column"
+            )
         if name in self._unfit:
             count, first = self._unfit[name]
             return (
-                f"{self._where}: column {name!r} ({field}) cannot be read in {count} of {self._rows} rows: {first}; "
+                f"{self._where}: column {name!r} ({asked.by}) cannot be read in {count} of {self._rows} rows: {first}; "
                 "correct or remove these rows"
             )
         count, first = self._blank[name]
         return (
-            f"{self._where}: column {name!r} ({field}) is empty or missing in {count} of {self._rows} rows, first in "
-            f"{first}; fill it in or remove these rows"
+            f"{self._where}: column {name!r} ({asked.by}) is empty or missing in {count} of {self._rows} rows, first "
+            f"in {first}; fill it in or remove these rows"
         )
 
 
-def _blank(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray:
+def _blank(column: pa.ChunkedArray, called: str) -> pa.ChunkedArray:
     """bool (N,): values that are missing, or strings of white space."""
-    if kind != "strings":
+    if called != "strings":
         return pc.is_null(column)
     return pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(column, ""))), 0)
 

@@ -8,13 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftjobs.data.columns import MAX_PROBLEMS, Chunk, Tables, missing, shown
+from ftjobs.data.columns import MAX_PROBLEMS, Chunk, Needed, Tables, missing, shown
 from ftjobs.errors import UserError
 
 
-def read_csv(
-    path: Path, lines: Iterator[str], delimiter: str, header: list[str] | None, needed: dict[str, str]
-) -> Tables:
+def read_csv(path: Path, lines: Iterator[str], delimiter: str, header: list[str] | None, needed: Needed) -> Tables:
     """Cells of the needed columns. Quoting as in RFC 4180."""
     found = records(path, lines, delimiter)
     number, names = (0, header) if header else next(found, (0, []))

@@ -13,24 +13,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
 
-from ftjobs.data.columns import MAX_PROBLEMS, Chunk, Tables, Values, conform, missing, row_after, rows_at_once
+from ftjobs.data.columns import MAX_PROBLEMS, Chunk, Needed, Tables, Values, conform, missing, row_after, rows_at_once
 from ftjobs.data.delimited import read_csv
 from ftjobs.data.jsonl import read_jsonl
 from ftjobs.errors import FtjobsError, UserError
 
 
 def read_file(
-    path: Path, kind: str, header: list[str] | None, needed: dict[str, str], separator: str = ",", gaps: bool = False
+    path: Path, kind: str, header: list[str] | None, needed: Needed, separator: str = ",", gaps: bool = False
 ) -> Iterator[pa.Table]:
     """The needed columns of one file, all rows, in order, a few at a time.
 
-    kind: csv, tsv, jsonl, parquet or text. header: column names of a csv or tsv file without a header row. needed:
-    column names, each with the field of the job file that names it. Cells of csv and tsv are strings, whatever they
-    look like; jsonl and parquet keep strings, whole numbers (int64) and booleans. Labels that are no classes are read
-    as `labelcolumns` says, names of labels apart at `separator`. gaps: whether texts may be missing or blank.
+    Cells of csv and tsv are strings, whatever they look like; jsonl and parquet keep strings, whole numbers (int64) and
+    booleans. Labels that are no classes are read as `labelcolumns` says.
 
-    Raises UserError with up to 5 problems when the file is not what it should be, FtjobsError when reading it fails;
-    maybe after tables of rows that are right.
+    Args:
+        path: the file.
+        kind: csv, tsv, jsonl, parquet or text.
+        header: column names of a csv or tsv file without a header row.
+        needed: the columns.
+        separator: of the names of labels in a cell.
+        gaps: whether texts may be missing or blank.
+
+    Raises:
+        UserError: with up to 5 problems, the file is not what it should be; maybe after tables of rows that are right.
+        FtjobsError: reading it fails.
     """
     values = Values(str(path), needed, separator, gaps)
     for table, place in _tables(path, kind, header, needed):
@@ -41,7 +48,7 @@ def read_file(
         raise UserError(problems)
 
 
-def _tables(path: Path, kind: str, header: list[str] | None, needed: dict[str, str]) -> Tables:
+def _tables(path: Path, kind: str, header: list[str] | None, needed: Needed) -> Tables:
     if kind == "parquet":
         with _failures_explained(path):
             yield from _read_parquet(path, needed)
@@ -116,13 +123,14 @@ def _undecodable(path: Path) -> list[str]:
     return problems
 
 
-def _read_text(path: Path, lines: Iterator[str], needed: dict[str, str]) -> Tables:
+def _read_text(path: Path, lines: Iterator[str], needed: Needed) -> Tables:
     """Lines that are not blank, without their line ends."""
     name, *others = needed
     if others:
         raise UserError(
-            f"{path}: a text file is one column, one text a line, and is read as {name!r} (data.text); it cannot hold "
-            + " and ".join(f"{other!r} ({needed[other]})" for other in others)
+            f"{path}: a text file is one column, one text a line, and is read as {name!r} ({needed[name].by}); "
+            "it cannot hold "
+            + " and ".join(f"{other!r} ({needed[other].by})" for other in others)
             + "; use csv, jsonl or parquet"
         )
     chunk, empty = Chunk(needed), True
@@ -138,7 +146,7 @@ def _read_text(path: Path, lines: Iterator[str], needed: dict[str, str]) -> Tabl
         yield chunk.table()
 
 
-def _read_parquet(path: Path, needed: dict[str, str]) -> Tables:
+def _read_parquet(path: Path, needed: Needed) -> Tables:
     start = 0
     with path.open("rb") as file:
         try:
@@ -154,7 +162,7 @@ def _read_parquet(path: Path, needed: dict[str, str]) -> Tables:
         raise UserError(f"{path}: has no rows; add rows of data")
 
 
-def _parquet_tables(path: Path, file: IO[bytes], needed: dict[str, str]) -> Iterator[pa.Table]:
+def _parquet_tables(path: Path, file: IO[bytes], needed: Needed) -> Iterator[pa.Table]:
     # Without these options a whole row group, which may be the whole file, is read before its first rows are there.
     parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
     problems = missing(str(path), parquet.schema_arrow.names, needed)

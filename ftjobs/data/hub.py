@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-from ftjobs.data.columns import TEXT, Values, conform, in_batches, missing, row_after
+from ftjobs.data.columns import TEXT, Asked, Needed, Values, conform, in_batches, missing, row_after
 from ftjobs.data.mapped import TableFile
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.hubfailures import causes, may_pass, reason
@@ -29,7 +29,7 @@ class DatasetScriptError(UserError):
     """The data set is a Python script, which `datasets` does not run."""
 
 
-def load(data: Data, needed: dict[str, str]) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+def load(data: Data, needed: Needed) -> tuple[dict[str, pa.Table], dict[str, Any]]:
     """Splits of the hub data set `data.source` with the needed columns, and which commit they are from.
 
     A data set that is a Python script is read from the hub's own conversion to parquet instead, if `revision` is
@@ -74,7 +74,9 @@ def stream(data: Data, choose: Callable[[list[str], str], str], seed: int) -> tu
 
     rows, origin = _fetch(data, data.revision, start)
     (column,) = data.text_columns
-    if problems := missing(str(data.source), list(rows.features or next(iter(rows), {})), {column: TEXT}):
+    if problems := missing(
+        str(data.source), list(rows.features or next(iter(rows), {})), {column: Asked(TEXT, "data.text")}
+    ):
         raise UserError(problems)
 
     def values() -> Iterator[Any]:
@@ -148,7 +150,7 @@ def _renamed(data: Data, loaded: dict[str, datasets.Dataset]) -> dict[str, datas
     return {SPLIT_NAMES[name]: dataset for name, dataset in loaded.items()}
 
 
-def _tables(data: Data, loaded: dict[str, datasets.Dataset], needed: dict[str, str]) -> dict[str, pa.Table]:
+def _tables(data: Data, loaded: dict[str, datasets.Dataset], needed: Needed) -> dict[str, pa.Table]:
     tables, problems = {}, []
     for split, dataset in loaded.items():
         where = f"{data.source}, split {split}"
@@ -172,9 +174,7 @@ def _tables(data: Data, loaded: dict[str, datasets.Dataset], needed: dict[str, s
     return tables
 
 
-def _checked(
-    where: str, dataset: datasets.Dataset, needed: dict[str, str], separator: str
-) -> tuple[pa.Table, list[str]]:
+def _checked(where: str, dataset: datasets.Dataset, needed: Needed, separator: str) -> tuple[pa.Table, list[str]]:
     """The rows as we keep them, and what is wrong with them."""
     values, rows, start = Values(where, needed, separator), TableFile(), 0
     for batch in in_batches(dataset):

@@ -6,15 +6,18 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftjobs.data.columns import MAX_PROBLEMS, TEXT, Chunk, Tables, missing, shown
+from ftjobs.data.columns import CLASS, MAX_PROBLEMS, TEXT, Asked, Chunk, Needed, Tables, missing, shown
 from ftjobs.data.labelcolumns import JSON_KINDS, NAMES, NUMBER
 from ftjobs.errors import UserError
+
+#: Kinds of values that are taken.
+_ALLOWED = {TEXT: ("a string",), CLASS: ("a string", "a whole number", "a boolean"), **JSON_KINDS}
 
 Kinds = dict[str, tuple[int, object]]
 """Kinds of values a column has, each with the line and the value that showed it first."""
 
 
-def read_jsonl(path: Path, lines: Iterator[str], needed: dict[str, str]) -> Tables:
+def read_jsonl(path: Path, lines: Iterator[str], needed: Needed) -> Tables:
     """Values of the needed keys of each line's object. Blank lines are skipped."""
     kinds: dict[str, Kinds] = {name: {} for name in needed}
     present: dict[str, None] = {}
@@ -37,7 +40,7 @@ def read_jsonl(path: Path, lines: Iterator[str], needed: dict[str, str]) -> Tabl
         values = [record.get(name) for name in needed]
         for kind, value in zip(kinds.values(), values, strict=True):
             kind.setdefault(_kind(value), (number, value))
-        values = [_uniform(value, field) for value, field in zip(values, needed.values(), strict=True)]
+        values = [_uniform(value, asked.kind) for value, asked in zip(values, needed.values(), strict=True)]
         rows += 1
         if chunk.add(number, values, len(line)):
             if not problems and not _wrong_kinds(path, needed, kinds):  # else no table can be made of them
@@ -77,30 +80,30 @@ def _kind(value: object) -> str:
 _IN_LISTS = {"a string", "a whole number"}
 
 
-def _uniform(value: object, field: str) -> object:
+def _uniform(value: object, kind: str) -> object:
     """Numbers all of one type, and names in lists too, so that a table can be made of them."""
-    if field == NUMBER and _kind(value) == "a whole number":
+    if kind == NUMBER and _kind(value) == "a whole number":
         return float(value)  # type: ignore[arg-type]
-    if field == NAMES and isinstance(value, list):
+    if kind == NAMES and isinstance(value, list):
         return [str(item) for item in value]
     return value
 
 
-def _wrong_kinds(path: Path, needed: dict[str, str], kinds: dict[str, Kinds]) -> list[str]:
-    return [text for name, field in needed.items() for text in _wrong_kinds_of(path, name, field, kinds[name])]
+def _wrong_kinds(path: Path, needed: Needed, kinds: dict[str, Kinds]) -> list[str]:
+    return [text for name, asked in needed.items() for text in _wrong_kinds_of(path, name, asked, kinds[name])]
 
 
-def _wrong_kinds_of(path: Path, name: str, field: str, kinds: Kinds) -> list[str]:
-    allowed = {TEXT: ("a string",), **JSON_KINDS}.get(field, ("a string", "a whole number", "a boolean"))
+def _wrong_kinds_of(path: Path, name: str, asked: Asked, kinds: Kinds) -> list[str]:
+    allowed = _ALLOWED[asked.kind]
     problems = [
-        f"{path}, line {number}: column {name!r} is {shown(value)}, {kind}; {field} takes {' or '.join(allowed)}"
+        f"{path}, line {number}: column {name!r} is {shown(value)}, {kind}; {asked.by} takes {' or '.join(allowed)}"
         for kind, (number, value) in kinds.items()
         if kind not in (*allowed, "missing")
     ]
     used = {kind: first for kind, first in kinds.items() if kind != "missing"}
-    if field == NUMBER:
+    if asked.kind == NUMBER:
         used = {"a number" if kind.endswith("number") else kind: first for kind, first in used.items()}
     if not problems and len(used) > 1:
         examples = " and ".join(f"{kind} ({shown(value)} in line {line})" for kind, (line, value) in used.items())
-        problems.append(f"{path}: column {name!r} mixes {examples}; write all values of {field} alike")
+        problems.append(f"{path}: column {name!r} mixes {examples}; write all values of {asked.by} alike")
     return problems

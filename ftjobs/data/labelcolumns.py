@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-#: What the job file's field is called in errors, which also says what the column should hold.
-NUMBER = "data.label, label_type: float"
-FLAG = "data.label, label_type: multi, in columns of 0 and 1"
-NAMES = "data.label, label_type: multi"
+#: What such a column is read as.
+NUMBER, FLAG, NAMES = "number", "flag", "names"
 
 #: Kinds of Arrow columns (`columns.type_name`) that each takes besides numbers and lists, and in words.
 ACCEPTED = {
@@ -34,15 +32,15 @@ _UNFIT = {NUMBER: "is no finite number", FLAG: "is neither 0 nor 1", NAMES: "is 
 _FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1, "0.0": 0, "1.0": 1}
 
 
-def typed(column: pa.ChunkedArray, field: str, separator: str) -> tuple[pa.ChunkedArray, list[int]]:
+def typed(column: pa.ChunkedArray, kind: str, separator: str) -> tuple[pa.ChunkedArray, list[int]]:
     """A column as float64 (`NUMBER`), int8 (`FLAG`) or lists of strings (`NAMES`), and the rows whose values are none.
 
     Values that are missing count among those, and so do numbers that are not finite.
     """
-    if field == NUMBER:
+    if kind == NUMBER:
         values = np.array([_number(value) for value in column.to_pylist()], dtype=np.float64)
         return pa.chunked_array([pa.array(values)]), np.flatnonzero(~np.isfinite(values)).tolist()
-    if field == FLAG:
+    if kind == FLAG:
         flags = [_flag(value) for value in column.to_pylist()]
         return pa.chunked_array([pa.array(flags, pa.int8())]), [row for row, flag in enumerate(flags) if flag is None]
     lists = [_names(value, separator) for value in column.to_pylist()]
@@ -51,17 +49,9 @@ def typed(column: pa.ChunkedArray, field: str, separator: str) -> tuple[pa.Chunk
     ]
 
 
-def value(given: Any, field: str, separator: str) -> float | int | list[str] | None:
-    """One value as `typed` has it, None if it is none."""
-    if field == NUMBER:
-        number = _number(given)
-        return number if math.isfinite(number) else None
-    return _flag(given) if field == FLAG else _names(given, separator)
-
-
-def unfit(value: Any, field: str) -> str:
+def unfit(value: Any, kind: str) -> str:
     """What is wrong with a value."""
-    return "is missing" if value is None else f"{_UNFIT[field]}: {value!r}"
+    return "is missing" if value is None else f"{_UNFIT[kind]}: {value!r}"
 
 
 def _number(value: Any) -> float:
@@ -88,18 +78,18 @@ def _names(value: Any, separator: str) -> list[str] | None:
     return list(dict.fromkeys(name for name in names if name))
 
 
-def is_accepted(kind: pa.DataType, called: str, field: str) -> bool:
-    """Whether `typed` takes columns of this kind, which `columns.type_name` calls so."""
-    if field == NAMES:
-        return called in ACCEPTED[field] or is_list_of_names(kind)
-    return called in ACCEPTED[field] or bool(pa.types.is_floating(kind))
+def is_accepted(data_type: pa.DataType, called: str, kind: str) -> bool:
+    """Whether `typed` takes columns of this type, which `columns.type_name` calls so."""
+    if kind == NAMES:
+        return called in ACCEPTED[kind] or is_list_of_names(data_type)
+    return called in ACCEPTED[kind] or bool(pa.types.is_floating(data_type))
 
 
-def is_list_of_names(kind: pa.DataType) -> bool:
+def is_list_of_names(data_type: pa.DataType) -> bool:
     """Whether a column holds lists of strings or whole numbers."""
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+    if not (pa.types.is_list(data_type) or pa.types.is_large_list(data_type) or pa.types.is_fixed_size_list(data_type)):
         return False
-    inner = kind.value_type
+    inner = data_type.value_type
     return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_integer(inner))
 
 

@@ -69,7 +69,7 @@ def read(data: Data) -> Source:
     return Source({split: Dataset(table, fingerprint=split) for split, table in tables.items()}, origin)
 
 
-def _read_files(data: Data, needed: dict[str, str]) -> tuple[dict[str, pa.Table], dict[str, Any]]:
+def _read_files(data: Data, needed: columns.Needed) -> tuple[dict[str, pa.Table], dict[str, Any]]:
     parts: dict[str, TableFile] = {}
     first: dict[str, tuple[Path, pa.Schema]] = {}
     provenance = []
@@ -92,7 +92,7 @@ def _read_files(data: Data, needed: dict[str, str]) -> tuple[dict[str, pa.Table]
     return {split: part.mapped() for split, part in parts.items()}, {"files": provenance}
 
 
-def _rows_of(path: Path, data: Data, needed: dict[str, str]) -> Iterator[pa.Table]:
+def _rows_of(path: Path, data: Data, needed: columns.Needed) -> Iterator[pa.Table]:
     return read_file(path, localfiles.format_of(path, data.format), data.columns, needed, data.label_separator)
 
 

@@ -73,7 +73,7 @@ class Classifier:
             label_separator=(facts and facts.label_separator) or ",",
         )
 
-    def outputs(self, texts: list[str], pairs: list[str] | None) -> tuple[np.ndarray, int]:
+    def outputs(self, texts: list[str], pairs: list[str] | None = None) -> tuple[np.ndarray, int]:
         """Logits, or numbers, in fp32: float32 (N, C), and how many of the N texts were cut to `max_length`."""
         tokens = tokenize(self.tokenizer, texts, pairs, self.max_length)
         unknown = np.zeros(len(texts), dtype=np.int64)

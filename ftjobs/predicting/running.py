@@ -10,10 +10,10 @@ import numpy as np
 
 from ftjobs import metrics as measure
 from ftjobs.data import labels as label_names
-from ftjobs.data.columns import label_field
+from ftjobs.data.columns import TEXT, Asked, Needed, label_kind
 from ftjobs.errors import UserError
 from ftjobs.predicting.classifier import Classifier
-from ftjobs.predicting.reading import Labels, chunks
+from ftjobs.predicting.reading import chunks
 from ftjobs.predicting.writing import writer
 from ftjobs.statistics import Interval, proportion_interval, score_interval
 
@@ -57,12 +57,11 @@ def predict(classifier: Classifier, source: str, text: list[str] | None, out: Pa
     """
     done = cut = 0
     with writer(out, classifier.classes, classifier.label_type, classifier.label_separator) as write:
-        for texts, _ in chunks(source, _texts(classifier, source, text), None):
-            outputs, truncated = classifier.outputs(texts[0], texts[1] if len(texts) == 2 else None)
+        texts = _texts(classifier, text)
+        for chunk in chunks(source, texts, classifier.label_separator):
+            outputs, truncated = classifier.outputs(*(chunk[name] for name in texts))
             write(done, *_predicted(classifier, outputs))
             done, cut = done + len(outputs), cut + truncated
-        if not done:
-            raise UserError(f"{source}: has no rows; give a file with texts")
     return done, cut
 
 
@@ -85,17 +84,16 @@ def evaluate(classifier: Classifier, source: str, text: list[str] | None, label:
     if len(columns) != (len(classifier.classes) if several else 1):
         given = " ".join(f"--label {column}" for column in columns)
         raise UserError(f"{given}: the model takes one column of labels" + _or_each(classifier))
-    wanted = Labels(columns, label_field(classifier.label_type, several), classifier.label_separator)
+    texts = _texts(classifier, text)
+    labelled = dict.fromkeys(columns, Asked(label_kind(classifier.label_type, several), "--label"))
     outputs: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     cut = 0
-    for texts, values in chunks(source, _texts(classifier, source, text), wanted):
-        found, truncated = classifier.outputs(texts[0], texts[1] if len(texts) == 2 else None)
+    for chunk in chunks(source, texts | labelled, classifier.label_separator):
+        found, truncated = classifier.outputs(*(chunk[name] for name in texts))
         outputs.append(found)
-        labels.append(_encoded(classifier, values))
+        labels.append(_encoded(classifier, [chunk[name] for name in columns]))
         cut += truncated
-    if not outputs:
-        raise UserError(f"{source}: has no rows; give a file with texts and labels")
     predicted, true = np.concatenate(outputs), np.concatenate(labels)
     metrics = measure.of(classifier.label_type)(predicted, true)
     return Evaluated(len(true), cut, metrics, _interval(classifier, predicted, true))
@@ -134,10 +132,10 @@ def _or_each(classifier: Classifier) -> str:
     return f", or one for each of its {len(classifier.classes)} labels" if classifier.label_type == "multi" else ""
 
 
-def _texts(classifier: Classifier, source: str, given: list[str] | None) -> dict[str, str]:
+def _texts(classifier: Classifier, given: list[str] | None) -> Needed:
     columns = given or classifier.text_columns
     if columns is None:
         raise UserError("the model does not say which columns held the texts; name them with --text, once or twice")
     if len(columns) > 2 or len(set(columns)) < len(columns):
         raise UserError(f"--text {' --text '.join(columns)}: a model takes one text column, or two different ones")
-    return dict.fromkeys(columns, "--text")
+    return dict.fromkeys(columns, Asked(TEXT, "--text"))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from ftjobs import artifacts, cli
 from ftjobs.artifacts import Manifest
 from ftjobs.cards import Facts
+from ftjobs.data import columns
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints, heads
 from ftjobs.plan import plan, select
@@ -124,7 +126,8 @@ def test_every_format_in_and_out_and_chunks_that_end_anywhere(
     source: str,
     out: str,
 ) -> None:
-    monkeypatch.setattr(reading, "_CHUNK", 7)
+    monkeypatch.setattr(columns, "_ROWS", 3)
+    monkeypatch.setattr(reading, "_ROWS", 7)
     code, printed, err = ftjobs("predict", model, write(rows, source), "--out", out)
     assert code == 0, err
     assert printed == f"{out}\n"
@@ -159,6 +162,18 @@ def test_evaluation_is_what_scikit_learn_says_of_the_models_answers(
     assert found["loss"] == pytest.approx(log_loss(labels, expected), rel=1e-4)
     table = ftjobs("evaluate", model, "rows.csv")[1].splitlines()
     assert table[1].split() == ["accuracy", f"{right / 50:.4f}", f"{interval.low:.4f}", "to", f"{interval.high:.4f}"]
+
+
+def test_labels_are_read_as_in_training(
+    ftjobs: Run, model: Path, rows: list[dict[str, str]], expected: np.ndarray
+) -> None:
+    """Data sets keep classes as numbers, and their names beside."""
+    kept = datasets.Dataset.from_list(rows).cast_column("topic", datasets.ClassLabel(names=CLASSES))
+    kept.to_parquet("rows.parquet")
+    assert pq.read_table("rows.parquet")["topic"].type == pa.int64()
+    code, printed, err = ftjobs("evaluate", model, "rows.parquet", "--json")
+    assert code == 0, err
+    assert json.loads(printed)["accuracy"] == (expected.argmax(axis=1) == np.arange(50) % 3).mean()
 
 
 def test_other_columns_and_a_text_file(ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path) -> None:
@@ -229,16 +244,35 @@ def test_a_model_in_object_storage(
     [
         ("x.csv", "a,c\n1,2\n", "x.csv: there is no column 'b' (--text); columns: 'a', 'c'"),
         ("x.csv", "a,b\n1,2,3\n", "x.csv, line 2: 3 cell(s), but there are 2 columns"),
-        ("x.csv", "a,b\nx,y\nx,\n", "x.csv, line 3: column 'b' is empty or missing; write a text"),
+        (
+            "x.csv",
+            "a,b\nx,y\nx,\n",
+            "x.csv: column 'b' (--text) is empty or missing in 1 of 2 rows, first in line 3; fill it in",
+        ),
         ("x.csv", 'a,b\n"x,y\n', "x.csv, line 2: the quotes of the row that starts here do not match"),
-        ("x.csv", "", "x.csv: there is no column 'a'"),
-        ("x.csv", "a,b\n", "x.csv: has no rows; give a file with texts"),
+        ("x.csv", "", "x.csv: is empty; it needs a header row"),
+        ("x.csv", "a,b,a\nx,y,z\n", "x.csv, line 1: the header has 'a' more than once; rename one"),
+        ("x.csv", "a,b\n", "x.csv: has a header row only; add rows of data"),
         ("x.csv", b"a,b\nx,\xff\n", "x.csv, line 2: byte 0xff is not UTF-8"),
-        ("x.jsonl", '{"a": "x", "b": 1}\n', "x.jsonl, line 1: column 'b' is 1, no string; write a text"),
-        ("x.jsonl", '{"a": "x"}\n', "x.jsonl, line 1: there is no column 'b'"),
+        ("x.jsonl", '{"a": "x", "b": 1}\n', "x.jsonl, line 1: column 'b' is 1, a whole number; --text takes a string"),
+        (
+            "x.jsonl",
+            '{"a": "x"}\n',
+            "x.jsonl: there is no column 'b' (--text); columns: 'a'; set --text to one of them",
+        ),
+        (
+            "x.jsonl",
+            '{"a": "x", "b": "y"}\n{"a": "x"}\n',
+            "x.jsonl: column 'b' (--text) is empty or missing in 1 of 2 rows",
+        ),
+        ("x.jsonl", '{"a": "x", "b": "\\ud800"}\n', "x.jsonl, line 1: column 'b' is '\\ud800', half a surrogate pair"),
         ("x.jsonl", "[1]\n", "x.jsonl, line 1: is not a JSON object"),
         ("x.jsonl", "{\n", "x.jsonl, line 1: is not JSON"),
-        ("x.txt", "one\n", "x.txt: a text file is one column, one text a line, and the columns a, b are needed"),
+        (
+            "x.txt",
+            "one\n",
+            "x.txt: a text file is one column, one text a line, and is read as 'a' (--text); it cannot hold 'b' (--text)",
+        ),
         ("x.parquet", "PAR1", "x.parquet: is not a parquet file, or damaged"),
         ("x.doc", "x", "x.doc: the name does not tell the format"),
         (None, "", "INPUT: there is no file or folder 'absent.csv' (looked at "),
