@@ -84,10 +84,13 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, output, log
 
 
-def model(job: Path, store: Path) -> bytes:
+def published(job: Path, store: Path) -> Path:
     storage = open_storage(str(store))
-    manifest = artifacts.require(storage, select(plan(read(job)), "adapt"))
-    return (store / manifest.folder / "model/model.safetensors").read_bytes()
+    return store / artifacts.require(storage, select(plan(read(job)), "adapt")).folder
+
+
+def model(job: Path, store: Path) -> bytes:
+    return (published(job, store) / "model/model.safetensors").read_bytes()
 
 
 @pytest.mark.slow
@@ -96,6 +99,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_bytes(job: Path, tmp_
     code, output, log = ended(start(job, whole, *TWO))
     assert code == 0, log
     assert json.loads(output)["best"]["loss"] < json.loads(output)["before"]["loss"]
+    assert "trained on 2 processes, 8 examples a step" in (published(job, whole) / "model/README.md").read_text()
 
     process = start(job, stopped, *TWO)
     until_saved(stopped, [process])

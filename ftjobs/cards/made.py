@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Made:
     """The folder of the checkpoint."""
     predictions: Path
     """`predictions.parquet`, of classifiers."""
+    timing: dict[str, Any]
+    """What it was trained on; empty of what was not trained."""
     corpus: dict[str, Any] | None = None
     """The record of the corpus that it was adapted to, if that was one of its own."""
 
@@ -59,6 +62,7 @@ class Made:
             corpus=curated.read_record(inputs["corpus"] / "corpus") if "corpus" in inputs else None,
             model=output / "model",
             predictions=output / "predictions.parquet",
+            timing=json.loads((output / "timing.json").read_text()) if run.has_seed else {},
         )
 
     @property

@@ -9,7 +9,7 @@ from ftjobs.cards import corpora, data, figures, how, recipe, results
 from ftjobs.cards.limits import limitations
 from ftjobs.cards.made import Made
 from ftjobs.cards.markdown import code, fenced, listed, table
-from ftjobs.jobfile.fields import Adapt, Classify
+from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.plan import StageRun
 
 _LIBRARIES = ("ftjobs", "transformers", "torch", "tokenizers", "python")
@@ -126,7 +126,22 @@ def _training(made: Made) -> str:
         text += f"\n\nAn example's weight in the training loss, by its class: {shown}; evaluation is unweighted."
     if "parameters" in made.metrics:
         text += f"\n\n{how.counted(made.metrics['parameters'], low_rank=settings['lora'] is not None)}"
-    return f"AdamW, evaluation in fp32.\n\n{text}"
+    return f"{_trained_on(made)}\n\n{text}"
+
+
+def _trained_on(made: Made) -> str:
+    """The device, and what several processes make of the batch: each stage of the lineage says so in its own card."""
+    timing, settings = made.timing, made.run.settings
+    assert isinstance(settings, TrainingFields), "nothing else is trained"
+    precision = "fp32" if timing["mixed_precision"] == "no" else timing["mixed_precision"]
+    text = f"AdamW in {precision} on `{timing['device']}`, evaluation in fp32."
+    if timing["processes"] > 1:
+        step = settings.per_device_batch_size * settings.gradient_accumulation_steps * timing["processes"]
+        text += (
+            f" It was trained on {timing['processes']} processes, {step:,} examples a step: to train it again, give "
+            f"`--num-processes {timing['processes']}`."
+        )
+    return text
 
 
 def _said(value: Any) -> str:

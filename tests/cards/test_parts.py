@@ -37,7 +37,7 @@ def made(tmp_path: Path) -> Any:
     (tmp_path / "job.yaml").write_text(JOB)
     runs = plan(read(tmp_path / "job.yaml"))
 
-    def make(stage: str, predictions: str = "yn" * 50, **metrics: Any) -> Made:
+    def make(stage: str, predictions: str = "yn" * 50, timing: dict[str, Any] | None = None, **metrics: Any) -> Made:
         pq.write_table(pa.table({"prediction": list(predictions)}), tmp_path / "predictions.parquet")
         data = {
             "classes": ["n", "y"],
@@ -53,7 +53,14 @@ def made(tmp_path: Path) -> Any:
         found |= {"accuracy": 0.8, "f1": 0.7, "loss": 0.5, "best_epoch": 2, "selected_on": "validation"}
         found |= {"last": {"accuracy": 0.78, "f1": 0.69, "loss": 0.6}, **metrics}
         return Made(
-            select(runs, stage), found, data, {"license": "mit"}, {}, tmp_path, tmp_path / "predictions.parquet"
+            run=select(runs, stage),
+            metrics=found,
+            data=data,
+            base={"license": "mit"},
+            environment={},
+            model=tmp_path,
+            predictions=tmp_path / "predictions.parquet",
+            timing=timing or {"device": "cpu", "mixed_precision": "no", "processes": 1},
         )
 
     return make
@@ -172,3 +179,10 @@ def test_sources_of_several_files_keep_what_tells_them_apart(tmp_path: Path) -> 
         (beside / "again.yaml").write_text(text)
         again = plan(read(beside / "again.yaml"))
         assert [select(again, run.stage).identity for run in chain] == [run.identity for run in chain]
+
+
+def test_a_card_says_what_several_processes_make_of_the_batch(made: Any) -> None:
+    assert "AdamW in fp32 on `cpu`, evaluation in fp32.\n" in body(made("head", selected_on="test"))
+    text = body(made("head", selected_on="test", timing={"device": "cuda", "mixed_precision": "bf16", "processes": 16}))
+    assert "AdamW in bf16 on `cuda`, evaluation in fp32. It was trained on 16 processes, 128 examples a step" in text
+    assert "`--num-processes 16`" in text

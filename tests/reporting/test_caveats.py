@@ -111,6 +111,24 @@ def test_times_of_different_devices(tmp_path: Path) -> None:
     assert "cpu (no), cuda (bf16)" in found(pipeline)["different devices"]["text"]
 
 
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        (["adapt", *FOUR], "**Every stage was trained on 4 processes.** A step takes"),
+        (["adapt", "head"], "**Not all were trained on the same number of processes:** `head` 4, `behavioural` 1, "),
+    ],
+)
+def test_trainings_on_several_processes(tmp_path: Path, stages: list[str], said: str) -> None:
+    pipeline = Pipeline(tmp_path, FOUR)
+    for stage in stages:
+        for seed in (1, 2, 3):
+            path = pipeline.inputs[f"{stage}/seed-{seed}"] / "timing.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "processes": 4}))
+    one = found(pipeline)["several processes"]
+    assert one["text"].startswith(said)
+    assert one["figures"]["processes"]["head"] == [4]
+
+
 def test_a_job_without_labels(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path, {}, stages={"adapt": {"kind": "adapt"}}, classes=(), pairs=False, shared=5)
     assert set(found(pipeline)) == {"leakage"}

@@ -24,6 +24,7 @@ _CHECKS: tuple[Callable[[Evidence], Iterator[Caveat]], ...] = (
     training.untrained_pooler,
     training.adapted_on_held_out,
     training.not_decontaminated,
+    training.several_processes,
     training.different_machines,
 )
 

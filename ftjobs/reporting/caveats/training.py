@@ -156,6 +156,25 @@ def not_decontaminated(evidence: Evidence) -> Iterator[Caveat]:
         )
 
 
+def several_processes(evidence: Evidence) -> Iterator[Caveat]:
+    """Trainings on several processes, whose steps take more examples than the job file says of one."""
+    stages = [*evidence.strategies, *evidence.intermediate, *evidence.adaptations]
+    numbers = {one.name: sorted({run.timing["processes"] for run in one.runs}) for one in stages}
+    different = sorted({number for those in numbers.values() for number in those})
+    if not different or different == [1]:
+        return
+    batch = "A step takes `per_device_batch_size` examples on each process"
+    if len(different) == 1:
+        text = f"**Every stage was trained on {different[0]} processes.** {batch}: on fewer, it is another training."
+    else:
+        shown = some(f"{code(name)} {' and '.join(map(str, those))}" for name, those in numbers.items())
+        text = (
+            f"**Not all were trained on the same number of processes:** {shown}. {batch}, so a difference between "
+            "them may be one of batch sizes."
+        )
+    yield caveat("several processes", text, processes=numbers)
+
+
 def different_machines(evidence: Evidence) -> Iterator[Caveat]:
     """Times can only be compared when they were measured on the same kind of device."""
     stages = [*evidence.strategies, *evidence.intermediate, *evidence.adaptations]
