@@ -35,8 +35,8 @@ def class_names(values: Iterable[object], *others: Iterable[object]) -> list[str
     return sorted(names)
 
 
-def encode(values: Iterable[object], names: Sequence[str]) -> np.ndarray:
-    """Labels as indices into `names`: int64 (N,).
+def encode(values: Iterable[object], names: Sequence[str], where: str = "data.label") -> np.ndarray:
+    """Labels as indices into `names`: int64 (N,). `where` they stand is said in errors.
 
     Raises UserError when a label is none of `names`.
     """
@@ -45,7 +45,7 @@ def encode(values: Iterable[object], names: Sequence[str]) -> np.ndarray:
         return np.fromiter((index[_name(value)] for value in values), dtype=np.int64)
     except KeyError as unknown:
         raise UserError(
-            f"data.label: {unknown.args[0]!r} is not among the {len(names)} classes ({_listed(names)}); "
+            f"{where}: {unknown.args[0]!r} is not among the {len(names)} classes ({_listed(names)}); "
             "correct the label, or train with rows of that class"
         ) from None
 
@@ -65,8 +65,8 @@ def label_names(rows: Iterable[list[str]], *others: Iterable[list[str]]) -> list
     return sorted(training.union(*({name for names in other for name in names} for other in others)))
 
 
-def encode_sets(rows: Iterable[list[str]], names: Sequence[str]) -> np.ndarray:
-    """Lists of names as flags: uint8 (N, C).
+def encode_sets(rows: Iterable[list[str]], names: Sequence[str], where: str = "data.label") -> np.ndarray:
+    """Lists of names as flags: uint8 (N, C). `where` they stand is said in errors.
 
     Raises UserError when a label is none of `names`.
     """
@@ -78,7 +78,7 @@ def encode_sets(rows: Iterable[list[str]], names: Sequence[str]) -> np.ndarray:
             flags[row, [index[name] for name in labels]] = 1
     except KeyError as unknown:
         raise UserError(
-            f"data.label: {unknown.args[0]!r} is not among the {len(names)} labels ({_listed(names)}); correct it, or "
+            f"{where}: {unknown.args[0]!r} is not among the {len(names)} labels ({_listed(names)}); correct it, or "
             "train with rows that have it"
         ) from None
     return flags

@@ -92,7 +92,7 @@ def evaluate(classifier: Classifier, source: str, text: list[str] | None, label:
     for chunk in chunks(source, texts | labelled, classifier.label_separator):
         found, truncated = classifier.outputs(*(chunk[name] for name in texts))
         outputs.append(found)
-        labels.append(_encoded(classifier, [chunk[name] for name in columns]))
+        labels.append(_encoded(classifier, [chunk[name] for name in columns], f"{source}: column {columns[0]!r}"))
         cut += truncated
     predicted, true = np.concatenate(outputs), np.concatenate(labels)
     metrics = measure.of(classifier.label_type)(predicted, true)
@@ -110,15 +110,15 @@ def _predicted(classifier: Classifier, outputs: np.ndarray) -> tuple[list[Any], 
     return [classifier.classes[index] for index in outputs.argmax(axis=1)], probabilities
 
 
-def _encoded(classifier: Classifier, values: list[list[Any]]) -> np.ndarray:
+def _encoded(classifier: Classifier, values: list[list[Any]], where: str) -> np.ndarray:
     """The labels of some rows, given by column."""
     if len(values) > 1:
         return np.array(values, dtype=np.uint8).T
     if classifier.label_type == "float":
         return np.array(values[0], dtype=np.float64)
     if classifier.label_type == "multi":
-        return label_names.encode_sets(values[0], classifier.classes)
-    return label_names.encode(values[0], classifier.classes)
+        return label_names.encode_sets(values[0], classifier.classes, where)
+    return label_names.encode(values[0], classifier.classes, where)
 
 
 def _interval(classifier: Classifier, outputs: np.ndarray, labels: np.ndarray) -> Interval:

@@ -310,4 +310,4 @@ def test_outputs_models_and_labels_that_cannot_be(
     write([*rows, {"a": "x", "b": "y", "topic": "flu"}], "more.csv")
     code, _, err = ftjobs("evaluate", model, "more.csv")
     assert code == 2
-    assert "'flu' is not among the 3 classes ('cold', 'fever', 'rash')" in err
+    assert "error: more.csv: column 'topic': 'flu' is not among the 3 classes ('cold', 'fever', 'rash')" in err
