@@ -86,6 +86,22 @@ def network(engine: Engine, s3: S3Server) -> Iterator[tuple[str, ...]]:
 
 
 @pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"s3://{BUCKET}/{tmp_path.name}/store"
+
+
+@pytest.fixture
+def stage_options(network: tuple[str, ...], job: Path, store: str) -> tuple[str, ...]:
+    """Options for containers that run stages of `/job/job.yaml`."""
+    variables = {"FTJOBS_STORE": store, "OMP_NUM_THREADS": "1"}
+    return (
+        *network,
+        *(f"--env={name}={value}" for name, value in variables.items()),
+        f"--volume={job.parent}:/job:ro",
+    )
+
+
+@pytest.fixture
 def job(s3: S3Server, tmp_path: Path) -> Path:
     """A job file whose data lies on the server; `adapt` saves its training state at every step."""
     write_rows(tmp_path / "rows.csv")
@@ -184,28 +200,42 @@ def test_sigterm_right_after_the_start(engine: Engine, job: Path, seconds: float
     assert time.monotonic() - sent < 10.0
 
 
+def test_two_containers_run_a_stage_together(
+    engine: Engine, stage_options: tuple[str, ...], job: Path, store: str
+) -> None:
+    engine.run(IMAGE, "stage", "/job/job.yaml", "prepare", options=("--rm", *stage_options))
+    together = ("--num-processes=2", "--num-machines=2", "--main-address=127.0.0.1")
+    for rank in range(2):
+        arguments = ("stage", "/job/job.yaml", "adapt", *together, f"--machine-rank={rank}")
+        engine.start(f"machine-{rank}", IMAGE, *arguments, options=stage_options)
+    for rank in range(2):
+        code, logs = engine.wait(f"machine-{rank}")
+        assert code == 0, logs
+    storage = open_storage(store)
+    manifest = artifacts.require(storage, select(plan(read(job)), "adapt", None))
+    assert "It was trained on 2 processes" in artifacts.read_text(storage, manifest, "model/README.md")
+
+
 def test_a_pipeline_stage_by_stage(
-    engine: Engine, network: tuple[str, ...], job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    engine: Engine,
+    stage_options: tuple[str, ...],
+    job: Path,
+    store: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One container per stage; one is stopped in training. It ends in the bytes of the same job file run here."""
-    store = f"s3://{BUCKET}/{tmp_path.name}/store"
     storage, runs = open_storage(store), plan(read(job))
-    variables = {"FTJOBS_STORE": store, "OMP_NUM_THREADS": "1"}
-    options = (
-        *network,
-        *(f"--env={name}={value}" for name, value in variables.items()),
-        f"--volume={job.parent}:/job:ro",
-    )
 
     def stage(name: str) -> str:
-        return engine.run(IMAGE, "stage", "/job/job.yaml", name, options=("--rm", *options)).stderr
+        return engine.run(IMAGE, "stage", "/job/job.yaml", name, options=("--rm", *stage_options)).stderr
 
-    early = engine.run(IMAGE, "stage", "/job/job.yaml", "adapt", options=("--rm", *options), check=False)
+    early = engine.run(IMAGE, "stage", "/job/job.yaml", "adapt", options=("--rm", *stage_options), check=False)
     assert early.returncode == 75, early.stderr
     stage("prepare")
 
     started = time.monotonic()
-    engine.start("adapt", IMAGE, "stage", "/job/job.yaml", "adapt", options=options)
+    engine.start("adapt", IMAGE, "stage", "/job/job.yaml", "adapt", options=stage_options)
     until(lambda: whole_states(storage, runs))
     seconds = time.monotonic() - started
     engine.podman("stop", "--time=30", "adapt")
@@ -216,7 +246,7 @@ def test_a_pipeline_stage_by_stage(
     assert f"resuming after step {step} of" in stage("adapt")
     for name in LATER_STAGES:
         stage(name)
-    log = engine.run(IMAGE, "run", "/job/job.yaml", "--parallel=2", options=("--rm", *options)).stderr
+    log = engine.run(IMAGE, "run", "/job/job.yaml", "--parallel=2", options=("--rm", *stage_options)).stderr
     assert re.findall(r"\] (.+): running", log) == ["behavioural seed 1", "report"], log
 
     here = tmp_path / "here"
