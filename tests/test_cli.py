@@ -494,6 +494,18 @@ class TestVerify:
         )
 
 
+@pytest.mark.parametrize(
+    ("command", "output", "said"),
+    [
+        ("ls", "pipeline  stage  seed  kind  identity  bytes  result  where", "nothing is published in stroe"),
+        ("verify", "0 artifacts", "nothing is published in stroe"),
+        ("gc", "what  files  bytes  last written  state  where", "nothing in stroe is dead for longer than 24h"),
+    ],
+)
+def test_a_store_where_nothing_is_says_so(ftjobs, command, output, said):
+    assert ftjobs(command, "--store", "stroe") == Result(0, f"{output}\n", f"{said}\n")
+
+
 class TestGc:
     @pytest.fixture
     def dead(self, ftjobs) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,8 @@ def ls(
     if as_json:
         print(json.dumps([_describe(manifest, storage) for manifest in found], indent=1))
         return
+    if not found:
+        _say_that_nothing_is_there(storage, pipeline)
     rows = [list(_in_words(_describe(manifest, storage)).values()) for manifest in found]
     print_table(aligned(["pipeline", "stage", "seed", "kind", "identity", "bytes", "result", "where"], rows))
 
@@ -82,7 +85,9 @@ def verify(job: OneJob = None, overrides: Set = None, store: Store = "runs") -> 
     problems = [problem for key in found for problem in artifacts.verify(storage, key)]
     if problems:
         raise CorruptArtifact(problems)
-    print(f"{len(found)} artifacts, all right")
+    if not found:
+        _say_that_nothing_is_there(storage, pipeline)
+    print(f"{len(found)} artifacts, all right" if found else "0 artifacts")
 
 
 @app.command()
@@ -100,13 +105,20 @@ def gc(
 
     age = artifacts.age(older_than)
     pipeline, _, storage = part_of_store(job, overrides, store)
-    rows = []
+    rows: list[list[Any]] = []
     for found in list(artifacts.dead(storage, age, pipeline)):
         gone = delete and artifacts.remove(storage, found)
         state = "removed" if gone else "kept: published meanwhile" if delete else "would go"
         when = found.modified.astimezone().isoformat(" ", "minutes")
         rows.append([found.what, len(found.files), found.size, when, state, storage.uri(found.folder)])
+    if not rows:
+        print(f"nothing in {storage.uri(pipeline or '')} is dead for longer than {older_than}", file=sys.stderr)
     print_table(aligned(["what", "files", "bytes", "last written", "state", "where"], rows))
+
+
+def _say_that_nothing_is_there(storage: Storage, pipeline: str | None) -> None:
+    """An empty answer is right for a new store, and looks the same where --store is mistyped."""
+    print(f"nothing is published in {storage.uri(pipeline or '')}", file=sys.stderr)
 
 
 def _describe(manifest: Manifest, storage: Storage) -> dict[str, Any]:

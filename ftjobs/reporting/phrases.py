@@ -42,7 +42,7 @@ def percent(share: float, digits: int = 2) -> str:
 
 def points(difference: float, digits: int = 2) -> str:
     """0.014 as `+1.40`, in percentage points."""
-    text = f"{100 * difference:+.{digits}f}"
+    text = f"{100 * difference:+z.{digits}f}"  # z: no minus before a zero
     return text.replace("-", MINUS)
 
 

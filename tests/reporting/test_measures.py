@@ -49,3 +49,10 @@ def test_squared_errors_are_no_shares() -> None:
     assert measure.difference(-0.5) == f"{MINUS}0.5"
     assert measure.against(0.5, 0.75, 0.25).endswith("0.5 against 0.75 on the test rows, better by +0.25")
     assert "%" not in measure.level_strong(0.5, (0.4, 0.6)).replace("95 %", "")
+
+
+def test_a_difference_too_small_to_show_has_no_minus() -> None:
+    measure = measure_of("class")
+    assert measure.difference(-1e-17) == "+0.00"
+    assert measure.difference(-0.014) == f"{MINUS}1.40"
+    assert measure.difference_interval(-0.0002, 0.1) == "+0.0 to +10.0"
