@@ -14,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # PyTorch's threads wait by spinning: m
 import pytest
 
 from ftjobs.progress import LOG
+from tests import gpus
 from tests.families import FAMILIES as FAMILIES
 from tests.families import WORDS as WORDS
 from tests.families import tiny_config, tiny_tokenizer
@@ -24,13 +25,12 @@ from tests.wandb_server import wandb_server  # noqa: F401 (a fixture)
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs the development data where it is absent."""
-    if SHARED.is_dir():
-        return
-    for item in items:
-        if item.get_closest_marker("shared"):
-            item.add_marker(pytest.mark.skip(reason="../shared is not there"))
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs the development data, or a GPU, where it is absent."""
+    if item.get_closest_marker("shared") and not SHARED.is_dir():
+        pytest.skip("../shared is not there")
+    if item.get_closest_marker("gpu") and not gpus.are_there():
+        pytest.skip("no GPU that PyTorch can use")
 
 
 @pytest.fixture(autouse=True)
