@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ftjobs.stages.learned import Learned, learned
 from ftjobs.training import lora, memory, pretraining
 from ftjobs.training.loop import train
 from ftjobs.training.outcome import Trained
+from ftjobs.training.pretraining import Pretraining, TextExamples
 from ftjobs.training.session import Session
 
 #: Held-out texts are masked by this seed in every stage, so that their losses can be compared.
@@ -37,12 +39,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     memory.start_over()
     data = prepared.read(inputs["prepare"] / "data")
     folder = inputs["encoder"] / "model"
-    tokenizer = checkpoints.load_tokenizer(folder)
-    if tokenizer.mask_token_id is None:
-        raise UserError(
-            f"objective: {settings.objective} needs a mask token, and the encoder's tokenizer has none; "
-            "choose another encoder"
-        )
+    tokenizer = _tokenizer(settings, folder)
     set_seed(seed)
     trainee = pretraining.load(settings, folder)
     if trainee.new:
@@ -56,23 +53,16 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
             trainee.encoder, tokenizer, texts.train, texts.held_out, settings.vocabulary, seed
         )
     examples = pretraining.examples(settings, tokenizer, texts.train, limit, seed, texts.unit)
-    held_out = pretraining.examples(settings, tokenizer, texts.held_out, limit, _EVALUATION_SEED, texts.unit)
-    task = _on_the_task(settings, tokenizer, texts, limit)
+    held_out = _HeldOut.of(settings, tokenizer, texts, limit)
     if texts.unit == "isolated":
         pretraining.isolate(trainee)
     LOG.info(
         "adapting on %d texts of %d tokens, %d cut to %d; evaluating on %d %s texts",
-        examples.texts, len(examples.tokens.input_ids), examples.tokens.truncated, limit, held_out.texts,
+        examples.texts, len(examples.tokens.input_ids), examples.tokens.truncated, limit, held_out.own.texts,
         texts.evaluated_on,
     )  # fmt: skip
-
-    def evaluate() -> dict[str, float]:
-        found = trainee.evaluate(held_out)
-        beside = {} if task is None else trainee.evaluate(task)
-        return found | {f"task_{name}": value for name, value in beside.items()}
-
     trainee.model.to(training_device())
-    before = evaluate()
+    before = held_out.evaluate(trainee)
     session.log_before(before)
     with lora.adapters(trainee.encoder, settings.lora, trainee.new_in_encoder) as adapted:
         trained = train(
@@ -82,7 +72,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
             seed=seed,
             loss=trainee.loss,
             items=trainee.items,
-            evaluate=evaluate,
+            evaluate=lambda: held_out.evaluate(trainee),
             score=trainee.score,
             keeper=session.keeper,
             on_step=session.log_step,
@@ -91,7 +81,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
         )
     best = trained.epochs[trained.best_epoch - 1]
     if adapted:  # the adapters are part of the weights now: measured is what is published
-        best = {**best, **evaluate()}
+        best = {**best, **held_out.evaluate(trainee)}
     trainee.model.cpu()
     trainee.save(tokenizer, output / "model", beyond)
     metrics = _metrics(settings, texts, examples, trained, before, best)
@@ -105,10 +95,47 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     return metrics
 
 
+def _tokenizer(settings: Adapt, folder: Path) -> PreTrainedTokenizerBase:
+    tokenizer = checkpoints.load_tokenizer(folder)
+    if tokenizer.mask_token_id is None:
+        raise UserError(
+            f"objective: {settings.objective} needs a mask token, and the encoder's tokenizer has none; "
+            "choose another encoder"
+        )
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """What a stage is measured on."""
+
+    own: TextExamples
+    """What the best epoch is chosen on."""
+    task: TextExamples | None
+    """The task's held-out texts, if others decide, and if the objective can be measured on them."""
+
+    @classmethod
+    def of(cls, settings: Adapt, tokenizer: PreTrainedTokenizerBase, texts: Learned, limit: int) -> _HeldOut:
+        own = pretraining.examples(settings, tokenizer, texts.held_out, limit, _EVALUATION_SEED, texts.unit)
+        task = None
+        if texts.task is not None:
+            try:
+                task = pretraining.examples(settings, tokenizer, texts.task, limit, _EVALUATION_SEED)
+            except UserError as error:
+                LOG.info("not measured on the task's texts: %s", error)
+        return cls(own, task)
+
+    def evaluate(self, trainee: Pretraining) -> dict[str, float]:
+        """Metrics of the model as it is now; those on the task's texts as `task_...`."""
+        found = trainee.evaluate(self.own)
+        beside = {} if self.task is None else trainee.evaluate(self.task)
+        return found | {f"task_{name}": value for name, value in beside.items()}
+
+
 def _metrics(
     settings: Adapt,
     texts: Learned,
-    examples: pretraining.TextExamples,
+    examples: TextExamples,
     trained: Trained,
     before: dict[str, float],
     best: dict[str, Any],
@@ -132,16 +159,3 @@ def _metrics(
     if isinstance(examples, PairExamples):
         metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.singles}
     return metrics
-
-
-def _on_the_task(
-    settings: Adapt, tokenizer: PreTrainedTokenizerBase, texts: Learned, limit: int
-) -> pretraining.TextExamples | None:
-    """The task's held-out texts, if others decide, and if the objective can be measured on them."""
-    if texts.task is None:
-        return None
-    try:
-        return pretraining.examples(settings, tokenizer, texts.task, limit, _EVALUATION_SEED)
-    except UserError as error:
-        LOG.info("not measured on the task's texts: %s", error)
-        return None

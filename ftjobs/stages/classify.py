@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate.utils import set_seed
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftjobs import metrics as measure
 from ftjobs.data import prepared
 from ftjobs.data.examples.batching import LabelledExamples
 from ftjobs.data.examples.tokenization import tokenize
+from ftjobs.data.prepared import PreparedData
 from ftjobs.device import training_device
 from ftjobs.jobfile.fields import Classify
 from ftjobs.jobfile.labeltypes import LOWEST
@@ -44,27 +46,12 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     model, new = heads.load_classifier(folder, data.classes, data.label_type)
     LOG.info("newly initialised, trained as head: %s", heads.new_modules(new))
     limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
-    texts = {}
-    for name, rows in data.splits.items():
-        assert rows.labels is not None, "the job file's checks let no classify stage through without labels"
-        tokens = tokenize(tokenizer, rows.texts, rows.pairs, limit)
-        texts[name] = LabelledExamples(tokens, rows.labels, tokenizer.pad_token_id)
-    truncated = {name: examples.tokens.truncated for name, examples in texts.items()}
+    texts = _tokenized(data, tokenizer, limit)
     tuned = tuning.prepare(model, settings)
     lastlayer.keep_first_token(model)
     model.to(training_device())
     examples, frozen = _freeze(model, new, settings, texts, session)
-    held_out = [name for name in ("validation", "test") if name in examples]
-
-    def measured(name: str, outputs: np.ndarray) -> dict[str, float]:
-        return measure.of(data.label_type)(outputs, np.asarray(data.splits[name].labels))
-
-    def evaluate() -> dict[str, Any]:
-        return {name: measured(name, evaluation.logits(model, examples[name])) for name in held_out}
-
-    def score(found: dict[str, Any]) -> float:
-        value: float = found[data.selection_split][settings.metric_for_best]
-        return -value if settings.metric_for_best in LOWEST else value
+    judge = _Judge(model, data, settings.metric_for_best)
 
     def training_mode() -> None:
         model.train()
@@ -86,8 +73,8 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
             seed=seed,
             loss=LOSSES.get(data.label_type, weighting.loss),
             items=weighting.items,
-            evaluate=evaluate,
-            score=score,
+            evaluate=lambda: judge.evaluate(examples),
+            score=judge.score,
             training_mode=training_mode,
             tuning=tuned,
             keeper=session.keeper,
@@ -100,12 +87,12 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     heads.save(model.cpu(), tokenizer, output / "model", {})
     predictions.write(data, test_logits, output / "predictions.parquet")
     metrics = {
-        **measured("test", test_logits),
+        **judge.measure("test", test_logits),
         "best_epoch": trained.best_epoch,
         "selected_on": data.selection_split,
         "last": trained.epochs[-1]["test"],
         "newly_initialised": new,
-        "truncated": truncated,
+        "truncated": {name: each.tokens.truncated for name, each in texts.items()},
         "max_length": limit,
         **trained.stopping(settings),
     }
@@ -115,6 +102,37 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
         metrics["class_weights"] = dict(zip(data.classes, weights.tolist(), strict=True))
     trained.write(output, metrics, len(texts["train"]))
     return metrics
+
+
+class _Judge:
+    """Measures a classifier on the splits that are held out."""
+
+    def __init__(self, model: PreTrainedModel, data: PreparedData, metric: str) -> None:
+        """`metric`: the one that epochs are chosen by."""
+        self.model, self.data, self.metric = model, data, metric
+
+    def measure(self, split: str, outputs: np.ndarray) -> dict[str, float]:
+        """Metrics of the logits (N, C) of a split."""
+        return measure.of(self.data.label_type)(outputs, np.asarray(self.data.splits[split].labels))
+
+    def evaluate(self, examples: Mapping[str, LabelledExamples | FeatureExamples]) -> dict[str, Any]:
+        """Metrics of the model as it is now, by split."""
+        held_out = [name for name in ("validation", "test") if name in examples]
+        return {name: self.measure(name, evaluation.logits(self.model, examples[name])) for name in held_out}
+
+    def score(self, found: dict[str, Any]) -> float:
+        """What `evaluate` found, as one number: the higher the better."""
+        value: float = found[self.data.selection_split][self.metric]
+        return -value if self.metric in LOWEST else value
+
+
+def _tokenized(data: PreparedData, tokenizer: PreTrainedTokenizerBase, limit: int) -> dict[str, LabelledExamples]:
+    found = {}
+    for name, rows in data.splits.items():
+        assert rows.labels is not None, "the job file's checks let no classify stage through without labels"
+        tokens = tokenize(tokenizer, rows.texts, rows.pairs, limit)
+        found[name] = LabelledExamples(tokens, rows.labels, tokenizer.pad_token_id)
+    return found
 
 
 def _freeze(
