@@ -36,7 +36,7 @@ class UsedRows(nn.Module):
         super().__init__()
         self.whole = whole.requires_grad_(False)
         self.rows = nn.Parameter(whole.weight[used].clone())  # (U, H)
-        self.decay = nn.Parameter(torch.ones_like(whole.weight[:1, :1]))  # two dimensions: AdamW decays it as weights
+        self.decay = nn.Parameter(whole.weight.new_ones(1, 1))  # two dimensions: AdamW decays it as weights
         self.register_buffer("used", used, persistent=False)
         self.register_buffer("places", used.cumsum(0) - 1, persistent=False)
         self.padding = None if whole.padding_idx is None else int(self.places[whole.padding_idx])

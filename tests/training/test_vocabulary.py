@@ -86,6 +86,14 @@ def test_the_same_weights_and_figures_as_training_all_rows(
     np.testing.assert_array_equal(evaluation.logits(models[1], held_out), inside)  # what was measured is published
 
 
+def test_what_is_trained_lies_in_memory_as_its_gradient_does() -> None:
+    """Or processes copy it before they exchange it, and PyTorch warns of that in every one of them."""
+    stand_in = UsedRows(torch.nn.Embedding(8, 4), torch.arange(8) < 5)
+    stand_in(torch.tensor([[0, 1]])).sum().backward()
+    for parameter in (stand_in.rows, stand_in.decay):
+        assert parameter.stride() == torch.empty(parameter.shape).stride()
+
+
 def test_embeddings_that_are_tied_or_frozen_are_left_alone(make_encoder: Callable[..., Path]) -> None:
     tied, _ = heads.load_masked_lm(make_encoder("bert", "mlm"))
     frozen, new = heads.load_classifier(make_encoder("bert"), ["a", "b"])
