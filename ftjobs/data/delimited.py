@@ -6,6 +6,7 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from ftjobs.data.columns import MAX_PROBLEMS, Chunk, Needed, Tables, missing, shown
@@ -14,6 +15,8 @@ from ftjobs.errors import UserError
 
 def read_csv(path: Path, lines: Iterator[str], delimiter: str, header: list[str] | None, needed: Needed) -> Tables:
     """Cells of the needed columns. Quoting as in RFC 4180."""
+    if header is None:
+        lines = _delimited_so(path, lines, delimiter, needed)
     found = records(path, lines, delimiter)
     number, names = (0, header) if header else next(found, (0, []))
     if not names:
@@ -51,12 +54,39 @@ def read_csv(path: Path, lines: Iterator[str], delimiter: str, header: list[str]
         yield chunk.table()
 
 
+csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is shorter than some documents
+
+#: What cells are kept apart by in files of either name, and by what else people do so.
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+_NAMED = {",": ".csv", "\t": ".tsv"}
+
+
+def _delimited_so(path: Path, lines: Iterator[str], delimiter: str, needed: Needed) -> Iterator[str]:
+    """The same lines. Raises UserError if the first is the header that is needed, but for another delimiter."""
+    first = next(lines, "")
+    fitting = [other for other in _DELIMITERS if needed.keys() <= set(_cells(first, other))]
+    if fitting and delimiter not in fitting:
+        other = fitting[0]
+        remedy = f"name it {_NAMED[other]}" if other in _NAMED else f"save it with {_DELIMITERS[delimiter]}"
+        raise UserError(
+            f"{path}, line 1: columns are kept apart by {_DELIMITERS[other]}, and in a {_NAMED[delimiter]} file by "
+            f"{_DELIMITERS[delimiter]}; {remedy}"
+        )
+    return chain([first] if first else [], lines)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
+
 def records(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Line on which it starts, and cells, of each record that is not a blank line.
 
     Raises UserError where quotes do not match.
     """
-    csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is shorter than some documents
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         start = reader.line_num + 1

@@ -255,6 +255,22 @@ class TestCsvProblems:
         grouped = problems("a.csv", text="question", label=None, split={"group_by": "doctor"})
         assert "no column 'doctor' (data.split.group_by)" in grouped[0]
 
+    @pytest.mark.parametrize(
+        ("name", "header", "said"),
+        [
+            ("a.csv", '"q";"label"', "by semicolons, and in a .csv file by commas; save it with commas"),
+            ("a.csv", "id|q|label", "by vertical bars, and in a .csv file by commas; save it with commas"),
+            ("a.csv.gz", "q\tlabel", "by tabs, and in a .csv file by commas; name it .tsv"),
+            ("a.tsv", "q,label", "by commas, and in a .tsv file by tabs; name it .csv"),
+        ],
+    )
+    def test_another_delimiter(self, name, header, said):
+        assert problem(put(name, f"{header}\nx\n")) == f"{name}, line 1: columns are kept apart {said}"
+
+    def test_a_header_that_holds_another_delimiter_too(self):
+        put("a.csv", "q,label,a;q;label\nx,no,1\ny,yes,1\n")
+        assert rows("a.csv") == {"q": ["x", "y"], "label": ["no", "yes"]}
+
     def test_a_header_row_where_none_is_declared(self):
         put("a.csv", "q,label\na,0\n")
         assert "line 1: is a header row; remove data.columns" in problem("a.csv", columns=["q", "label"])
