@@ -30,11 +30,15 @@ def read_jsonl(path: Path, lines: Iterator[str], needed: Needed) -> Tables:
             continue
         try:
             record = json.loads(line)
+            wrong = None if isinstance(record, dict) else "is not a JSON object"
         except (ValueError, RecursionError) as error:
-            problems.append(f"{path}, line {number}: is not JSON ({error}): {shown(line)}; write one object a line")
-            continue
-        if not isinstance(record, dict):
-            problems.append(f"{path}, line {number}: is not a JSON object: {shown(line)}; write one object a line")
+            wrong = f"is not JSON ({error})"
+        if wrong:
+            is_array = not rows and not problems and line.lstrip().startswith("[")
+            how = " (as `jq --compact-output '.[]'` does with an array)" if is_array else ""
+            problems.append(f"{path}, line {number}: {wrong}: {shown(line)}; write one object a line{how}")
+            if is_array:
+                break  # and not every line of it
             continue
         present.update(dict.fromkeys(record))
         values = [record.get(name) for name in needed]

@@ -68,16 +68,15 @@ def expand(source: str, field: str = "data.source") -> list[Path]:
     )
 
 
-def format_of(path: Path, declared: str | None, field: str = "data") -> str:
-    """`csv`, `tsv`, `jsonl`, `parquet` or `text`: `declared` (`field`.format) if given, else what the name ends in.
+def format_of(path: Path, declared: str | None, field: str | None = "data") -> str:
+    """`csv`, `tsv`, `jsonl`, `parquet` or `text`: `declared` if given, by `field`.format, else what the name ends in.
 
     Raises UserError when the name does not tell.
     """
     found = declared or _suffix_format(path)
     if found is None:
-        raise UserError(
-            f"{path}: the name does not tell the format of the file; set {field}.format to one of {', '.join(FORMATS)}"
-        )
+        known = f"set {field}.format to one of {', '.join(FORMATS)}" if field else f"end it in {', '.join(SUFFIXES)}"
+        raise UserError(f"{path}: the name does not tell the format of the file; {known}, or convert it to one")
     return found
 
 

@@ -27,7 +27,7 @@ def chunks(source: str, needed: Needed, separator: str) -> Iterator[dict[str, li
         UserError: a file is not what it should be; says the line or row. Maybe after chunks that are right.
     """
     for path in localfiles.expand(source, "INPUT"):
-        tables = read_file(path, localfiles.format_of(path, None), None, needed, separator)
+        tables = read_file(path, localfiles.format_of(path, None, None), None, needed, separator)
         for table in _gathered(tables):
             yield {name: table[name].to_pylist() for name in needed}
 

@@ -318,6 +318,12 @@ class TestJsonlProblems:
         assert "is not JSON (Expecting value: line" in found[0]
         assert found[1].endswith(r"is not a JSON object: '[1, 2]\n'; write one object a line")
 
+    @pytest.mark.parametrize("content", ['[{"q": "a"}]', '[\n  {\n    "q": "a"\n  }\n]\n'])
+    def test_an_array(self, content):
+        assert problem(put("a.json", content)).endswith(
+            "one object a line (as `jq --compact-output '.[]'` does with an array)"
+        )
+
     @pytest.mark.parametrize("line", ["[" * 100_000, '{"q": ' + "9" * 5000 + "}"])
     def test_what_python_refuses_to_parse(self, line):
         assert "a.jsonl, line 1: is not JSON (" in problem(put("a.jsonl", line))

@@ -274,7 +274,7 @@ def test_a_model_in_object_storage(
             "x.txt: a text file is one column, one text a line, and is read as 'a' (--text); it cannot hold 'b' (--text)",
         ),
         ("x.parquet", "PAR1", "x.parquet: is not a parquet file, or damaged"),
-        ("x.doc", "x", "x.doc: the name does not tell the format"),
+        ("x.doc", "x", "x.doc: the name does not tell the format of the file; end it in .csv, .tsv"),
         (None, "", "INPUT: there is no file or folder 'absent.csv' (looked at "),
     ],
 )
