@@ -166,6 +166,7 @@ def _twin(evidence: Evidence, one: Strategy) -> Strategy | None:
 
 
 def _differences(one: Stage, other: Stage) -> list[str]:
-    """Fields, other than the encoder, in which two stages are not the same."""
+    """Fields, other than the encoder, and options in which two stages are not the same."""
     keys = (one.settings.keys() | other.settings.keys()) - _NO_DIFFERENCE
-    return sorted(key for key in keys if one.settings.get(key) != other.settings.get(key))
+    fields = sorted(key for key in keys if one.settings.get(key) != other.settings.get(key))
+    return fields + (["--num-processes"] if one.processes != other.processes else [])

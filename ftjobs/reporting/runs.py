@@ -67,6 +67,11 @@ class Stage:
         """The seeds, in the job's order."""
         return [run.seed for run in self.runs]
 
+    @property
+    def processes(self) -> list[int]:
+        """How many processes trained together, each number that there was once: the batch grows with them."""
+        return sorted({run.timing["processes"] for run in self.runs})
+
     def figures(self, *path: str) -> list[float]:
         """One metric of every seed: `figures("last", "accuracy")`."""
         found = []

@@ -99,6 +99,11 @@ class Pipeline:
         for run in self.runs[1:-1]:
             self._write(self.inputs[f"{run.stage}/seed-{run.seed}"], run)
 
+    def timed(self, stage: str, seed: int, **timing: Any) -> None:
+        """Change what was measured of a run."""
+        path = self.inputs[f"{stage}/seed-{seed}"] / "timing.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **timing}))
+
     def evidence(self) -> evidence.Evidence:
         return evidence.read(self.settings, self.inputs)
 

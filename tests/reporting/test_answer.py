@@ -79,6 +79,14 @@ def test_the_twin_is_the_stage_with_the_fewest_other_settings(tmp_path: Path) ->
     assert (entry["better"], entry["worse"], entry["also_differ_in"]) == ("adapted", "plain", ["epochs"])
 
 
+def test_twins_on_other_numbers_of_processes_differ_in_their_batch(tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path, dict.fromkeys(STAGES, guesses(0.7)))
+    for seed in (1, 2, 3):
+        pipeline.timed("adapted-head", seed, processes=8)
+    entries = {entry["better"]: entry["also_differ_in"] for entry in answer.does_adapting_pay(pipeline.evidence(), [])}
+    assert entries == {"adapted-head": ["--num-processes"], "adapted-behavioural": []}
+
+
 def test_without_an_adapted_stage_nothing_is_claimed_about_adapting(tmp_path: Path) -> None:
     stages = {"head": STAGES["head"], "behavioural": STAGES["behavioural"]}
     one = found(tmp_path, BETTER, stages=stages)

@@ -106,8 +106,7 @@ def test_adapted_on_the_test_texts(tmp_path: Path) -> None:
 
 def test_times_of_different_devices(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path, FOUR)
-    path = pipeline.inputs["head/seed-1"] / "timing.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "device": "cuda", "mixed_precision": "bf16"}))
+    pipeline.timed("head", 1, device="cuda", mixed_precision="bf16")
     assert "cpu (no), cuda (bf16)" in found(pipeline)["different devices"]["text"]
 
 
@@ -122,8 +121,7 @@ def test_trainings_on_several_processes(tmp_path: Path, stages: list[str], said:
     pipeline = Pipeline(tmp_path, FOUR)
     for stage in stages:
         for seed in (1, 2, 3):
-            path = pipeline.inputs[f"{stage}/seed-{seed}"] / "timing.json"
-            path.write_text(json.dumps({**json.loads(path.read_text()), "processes": 4}))
+            pipeline.timed(stage, seed, processes=4)
     one = found(pipeline)["several processes"]
     assert one["text"].startswith(said)
     assert one["figures"]["processes"]["head"] == [4]

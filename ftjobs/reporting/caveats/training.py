@@ -159,7 +159,7 @@ def not_decontaminated(evidence: Evidence) -> Iterator[Caveat]:
 def several_processes(evidence: Evidence) -> Iterator[Caveat]:
     """Trainings on several processes, whose steps take more examples than the job file says of one."""
     stages = [*evidence.strategies, *evidence.intermediate, *evidence.adaptations]
-    numbers = {one.name: sorted({run.timing["processes"] for run in one.runs}) for one in stages}
+    numbers = {one.name: one.processes for one in stages}
     different = sorted({number for those in numbers.values() for number in those})
     if not different or different == [1]:
         return
