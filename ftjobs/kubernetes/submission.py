@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ftjobs.errors import FtjobsError
 from ftjobs.kubernetes.apiobjects import ApiObjects
 from ftjobs.kubernetes.objects import Manifest
+from ftjobs.kubernetes.pods import GPU
 from ftjobs.kubernetes.stagejobs import PIPELINE, SEED, STAGE, SUSPENDED
 from ftjobs.progress import LOG
 
@@ -22,7 +23,8 @@ class Outcome(NamedTuple):
     """What became of one object."""
 
     what: str
-    """`created`, `changed`, `unchanged`, or `again`: it had failed, and was made anew."""
+    """`created`, `changed`, `unchanged`; `again`: it had failed, and was made anew; `kept`: it was made with another
+    image or other options, and stays so."""
     kind: str
     name: str
 
@@ -32,12 +34,13 @@ def submit(manifests: list[Manifest], objects: ApiObjects, dry_run: bool = False
 
     A Job that is there is not touched: `suspend` belongs to the conductor, and its name says that its result would be
     the same. One that failed is deleted and made anew. The last manifest is what runs the pipeline, the conductor's Job
-    or the JobSet: where it has ended, it is made anew for stages that were.
+    or the JobSet: where it has ended, it is made anew for stages that were. What differs in what has not ended yet is
+    logged, for Kubernetes changes no Job.
 
     Raises:
         UserError, FtjobsError: the cluster refused something, or did not answer. What was applied stays.
     """
-    new_work = False
+    new_work, kept = False, 0
     for manifest in manifests:
         is_last = manifest is manifests[-1]
         there = objects.get(manifest)
@@ -51,8 +54,24 @@ def submit(manifests: list[Manifest], objects: ApiObjects, dry_run: bool = False
             what = "again" if ended == "Failed" or (ended and is_last and new_work) else "unchanged"
             if what == "again" and not dry_run:
                 _make_anew(manifest, there, objects)
-        new_work |= manifest["kind"] in _RUNS and what != "unchanged"
+            elif not ended and _container(there) != _container(manifest):
+                what, kept = "kept", kept + 1
+        new_work |= manifest["kind"] in _RUNS and what in ("created", "again")
         yield Outcome(what, manifest["kind"], manifest["metadata"]["name"])
+    if kept:
+        LOG.warning(
+            "kept as they are: %d Jobs that were made with another image or other options, and have not ended; to "
+            "change them, `kubectl --namespace %s delete jobs --selector %s=%s` and submit again",
+            *(kept, objects.namespace, PIPELINE, manifests[-1]["metadata"]["labels"][PIPELINE]),
+        )
+
+
+def _container(found: Manifest) -> tuple[object, ...] | None:
+    """What a Job runs, as far as options of `submit` say; None for a JobSet, whose name is a hash of all it says."""
+    if found["kind"] != "Job":
+        return None
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    return container["image"], container.get("args"), container["resources"].get("limits", {}).get(GPU)
 
 
 def end_of(running: Manifest) -> str | None:

@@ -132,6 +132,27 @@ def test_a_pipeline_that_is_through_stays_so(server, submit):
     assert set(outcomes.values()) == {"unchanged"}
 
 
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        (["--image", "ftjobs:0.2.0"], {"adapt", "head", "plain", "report", "conductor"}),
+        (["--gpus", "1"], {"adapt", "head", "plain"}),
+        (["--nodes", "2"], {"conductor"}),  # the stages' Jobs have other names
+    ],
+)
+def test_what_cannot_be_changed_is_said(server, submit, options, kept):
+    submit()
+    server.end(name_of(server, "prepare"), "Complete")
+    before = dict(server.of_kind("Job"))
+    _, outcomes, said = submit(*options)
+    assert {stage for stage, what in stages(outcomes).items() if what == "kept"} == kept
+    assert said.splitlines()[-1].endswith(
+        f"kept as they are: {len(kept)} Jobs that were made with another image or other options, and have not ended; to "
+        "change them, `kubectl --namespace default delete jobs --selector ftjobs/pipeline=small` and submit again"
+    )
+    assert {name: job for name, job in server.of_kind("Job").items() if name in before} == before
+
+
 def test_another_store_changes_the_settings_only(server, submit):
     submit()
     _, outcomes, _ = submit("--store", "s3://other/runs")
