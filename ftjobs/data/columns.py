@@ -37,11 +37,12 @@ class Asked(NamedTuple):
 
 Needed = dict[str, Asked]
 """Columns by name."""
+TEXT_FIELD = Asked(TEXT, "data.text")
 
 
 def wanted(data: Data) -> Needed:
     """Columns the job reads, in order."""
-    columns = dict.fromkeys(data.text_columns, Asked(TEXT, "data.text"))
+    columns = dict.fromkeys(data.text_columns, TEXT_FIELD)
     kind = label_kind(data.label_type, isinstance(data.label, list))
     for label in data.label_columns:
         columns.setdefault(label, Asked(kind, f"data.label{_DETAIL[kind]}"))

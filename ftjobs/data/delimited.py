@@ -12,6 +12,12 @@ from pathlib import Path
 from ftjobs.data.columns import MAX_PROBLEMS, Chunk, Needed, Tables, missing, shown
 from ftjobs.errors import UserError
 
+csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is shorter than some documents
+
+#: What cells are kept apart by in files of either name, and by what else people do so.
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+_NAMED = {",": ".csv", "\t": ".tsv"}
+
 
 def read_csv(path: Path, lines: Iterator[str], delimiter: str, header: list[str] | None, needed: Needed) -> Tables:
     """Cells of the needed columns. Quoting as in RFC 4180."""
@@ -52,13 +58,6 @@ def read_csv(path: Path, lines: Iterator[str], delimiter: str, header: list[str]
         raise UserError(f"{path}: {'is empty' if header else 'has a header row only'}; add rows of data")
     if len(chunk):
         yield chunk.table()
-
-
-csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is shorter than some documents
-
-#: What cells are kept apart by in files of either name, and by what else people do so.
-_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
-_NAMED = {",": ".csv", "\t": ".tsv"}
 
 
 def _delimited_so(path: Path, lines: Iterator[str], delimiter: str, needed: Needed) -> Iterator[str]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-from ftjobs.data.columns import TEXT, Asked, Needed, Values, conform, in_batches, missing, row_after
+from ftjobs.data.columns import TEXT_FIELD, Needed, Values, conform, in_batches, missing, row_after
 from ftjobs.data.mapped import TableFile
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.hubfailures import causes, may_pass, reason
@@ -74,9 +74,7 @@ def stream(data: Data, choose: Callable[[list[str], str], str], seed: int) -> tu
 
     rows, origin = _fetch(data, data.revision, start)
     (column,) = data.text_columns
-    if problems := missing(
-        str(data.source), list(rows.features or next(iter(rows), {})), {column: Asked(TEXT, "data.text")}
-    ):
+    if problems := missing(str(data.source), list(rows.features or next(iter(rows), {})), {column: TEXT_FIELD}):
         raise UserError(problems)
 
     def values() -> Iterator[Any]:

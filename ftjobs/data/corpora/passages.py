@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ftjobs.data import hub
-from ftjobs.data.columns import TEXT, Asked, column_of, missing
+from ftjobs.data.columns import TEXT_FIELD, column_of, missing
 from ftjobs.data.files import lines_of, read_file
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile import localfiles
@@ -89,7 +89,7 @@ class Passages:
         if kind == "text" and settings.text_files != "line":
             yield from _parts_of_text(path, whole=settings.text_files == "file")
             return
-        for table in read_file(path, kind, settings.columns, {settings.text: Asked(TEXT, "data.text")}, gaps=True):
+        for table in read_file(path, kind, settings.columns, {settings.text: TEXT_FIELD}, gaps=True):
             yield from (text or "" for text in table[settings.text].to_pylist())
 
     def _of_hub(self, source: str) -> Iterator[str]:
@@ -101,7 +101,7 @@ class Passages:
         else:
             loaded, origin = hub.fetch(data)
             rows = loaded[self._split(list(loaded), source)]
-            if problems := missing(source, rows.column_names, {settings.text: Asked(TEXT, "data.text")}):
+            if problems := missing(source, rows.column_names, {settings.text: TEXT_FIELD}):
                 raise UserError(problems)
             values = column_of(rows, settings.text)
         self.provenance.append(origin)
