@@ -265,6 +265,19 @@ class TestGc:
         assert artifacts.remove(storage, found)
         assert keys(storage).count(f"{runs[1].key}/state/000000000010-0123/model.pt") == 1
 
+    def test_signs_of_life_of_what_is_published_only(self, storage, head, runs, output, tmp_path):
+        publish(storage, head, output)
+        for run in (head, runs[1]):
+            for name in ("running.json", "running-1.json"):
+                store(storage, f"{run.key}/{name}", b"{}", tmp_path)
+        found = list(artifacts.dead(storage, self.OLD))
+        assert {(one.what, one.folder, one.size) for one in found} == {
+            ("sign of life", f"{head.key}/{name}", 2) for name in ("running.json", "running-1.json")
+        }
+        assert all(artifacts.remove(storage, one) for one in found)
+        assert {f"{runs[1].key}/{name}" for name in ("running.json", "running-1.json")} <= set(keys(storage))
+        assert f"{head.key}/manifest.json" in keys(storage)
+
     def test_what_is_published_in_the_meantime_stays(self, storage, head, output):
         manifest = publish(storage, head, output)
         text = storage.read(f"{head.key}/manifest.json")

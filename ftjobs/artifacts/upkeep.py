@@ -49,11 +49,16 @@ def _stored_difference(storage: Storage, manifest: Manifest, file: FileEntry) ->
         return difference(Path(folder, "file"), file)
 
 
+#: What lies in which folder of an artifact, and what running stages leave beside its manifest (`ftjobs.life`).
+_KINDS = {"attempts": "attempt", "state": "training state"}
+_SIGN = re.compile(r"running(-\d+)?\.json|failed\.json")
+
+
 class Dead(NamedTuple):
     """Something in storage that nobody will read."""
 
     what: str
-    """`attempt`, `training state` or `unfinished upload`."""
+    """`attempt`, `training state`, `sign of life` or `unfinished upload`."""
     folder: str
     """Its key."""
     files: Sequence[Stored | Unfinished]
@@ -71,16 +76,19 @@ class Dead(NamedTuple):
 
 
 def dead(storage: Storage, older_than: timedelta, pipeline: str | None = None) -> Iterator[Dead]:
-    """Attempts that no manifest names, training states of published stages, and uploads that were never finished, all
-    untouched for longer than that."""
-    pattern = re.compile(rf"(?P<key>{KEY})/(?P<folder>attempts/[^/]+|state/[^/]+)/.+")
+    """Attempts that no manifest names, training states and signs of life of published stages, and uploads that were
+    never finished, all untouched for longer than that."""
     folders: dict[tuple[str, str], list[Stored]] = defaultdict(list)
     for entry in storage.list(pipeline or ""):
-        if match := pattern.fullmatch(entry.key):
-            folders[match["key"], match["folder"]].append(entry)
+        if match := re.fullmatch(rf"(?P<key>{KEY})/(?P<path>.+)", entry.key):
+            first, *others = match["path"].split("/")
+            if first in _KINDS and len(others) > 1:
+                folders[match["key"], f"{first}/{others[0]}"].append(entry)
+            elif not others and _SIGN.fullmatch(first):
+                folders[match["key"], first].append(entry)
     latest = datetime.now(UTC) - older_than
     for (key, folder), files in folders.items():
-        found = Dead("attempt" if folder.startswith("attempts/") else "training state", f"{key}/{folder}", files)
+        found = Dead(_KINDS.get(folder.partition("/")[0], "sign of life"), f"{key}/{folder}", files)
         if found.modified < latest and not _is_needed(storage, key, found):
             yield found
     for upload in storage.unfinished(pipeline or ""):
@@ -95,7 +103,8 @@ def remove(storage: Storage, found: Dead) -> bool:
             if isinstance(upload, Unfinished):
                 storage.abandon(upload)
         return True
-    if _is_needed(storage, found.folder.rsplit("/", 2)[0], found):
+    key = re.match(KEY, found.folder)
+    if key is None or _is_needed(storage, key[0], found):
         return False
     in_parallel(storage, storage.delete, [file.key for file in found.files])
     return True
@@ -106,7 +115,7 @@ def _is_needed(storage: Storage, key: str, found: Dead) -> bool:
     try:
         manifest = read_manifest(storage, f"{key}/{MANIFEST}")
     except KeyError:
-        return found.what == "training state"  # its stage may go on from it
+        return found.what != "attempt"  # its stage may go on from it, or tells `status` of itself
     except CorruptArtifact:
         return True
     return found.folder == manifest.folder

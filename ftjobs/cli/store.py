@@ -100,7 +100,7 @@ def gc(
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:
-    """List, or with --delete remove, what nobody will read: dead attempts, old training state, unfinished uploads."""
+    """List, or with --delete remove, what nobody will read: dead attempts, old state, unfinished uploads."""
     from ftjobs import artifacts
 
     age = artifacts.age(older_than)
