@@ -11,6 +11,7 @@ import typer
 from ftjobs.errors import UserError
 
 if TYPE_CHECKING:
+    from ftjobs.artifacts import Manifest
     from ftjobs.plan import StageRun
     from ftjobs.storage import Storage
 
@@ -50,6 +51,21 @@ def open_job(job: Path, overrides: list[str] | None, store: str) -> tuple[list[S
         raise UserError(f"{job}: is a folder; give the job file in it")
     storage = open_storage(store)
     return plan_stages(read(job, overrides or [])), storage
+
+
+def artifact_of(
+    what: list[str], form: str, seed: int | None, overrides: list[str] | None, store: str
+) -> tuple[Storage, Manifest]:
+    """The store and the artifact that `JOB STAGE` or `ARTIFACT-URI` names; `form` is how they can be written."""
+    from ftjobs import artifacts
+    from ftjobs.plan import select
+
+    if len(what) == 1:
+        return artifacts.at(what[0])
+    if len(what) != 2:
+        raise UserError(form)
+    runs, storage = open_job(Path(what[0]), overrides, store)
+    return storage, artifacts.require(storage, select(runs, what[1], seed))
 
 
 def part_of_store(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -65,7 +65,9 @@ def render(
     from ftjobs.jobfile.read import read
     from ftjobs.kubernetes import rendering
 
-    options = _options(image, store, gpus, nodes, namespace, queue, memory, variables)
+    options = _options(
+        variables, image=image, store=store, gpus=gpus, nodes=nodes, namespace=namespace, queue=queue, memory=memory
+    )
     read_job = read(job, overrides or [])
     print(rendering.as_yaml(rendering.render(read_job, options, engine), read_job), end="")
 
@@ -91,7 +93,9 @@ def submit(
     from ftjobs.jobfile.read import read
     from ftjobs.kubernetes import rendering
 
-    options = _options(image, store, gpus, nodes, namespace, queue, memory, variables)
+    options = _options(
+        variables, image=image, store=store, gpus=gpus, nodes=nodes, namespace=namespace, queue=queue, memory=memory
+    )
     manifests = rendering.render(read(job, overrides or []), options, engine)
     from ftjobs.kubernetes import submission
     from ftjobs.kubernetes.apiobjects import ApiObjects
@@ -138,25 +142,7 @@ def conduct(
     print(storage.uri(report.folder))
 
 
-def _options(
-    image: str,
-    store: str,
-    gpus: int,
-    nodes: int,
-    namespace: str | None,
-    queue: str | None,
-    memory: str | None,
-    variables: list[str] | None,
-) -> Options:
+def _options(variables: list[str] | None, **others: Any) -> Options:
     from ftjobs.kubernetes.options import Options, environment
 
-    return Options(
-        image=image,
-        store=store,
-        gpus=gpus,
-        nodes=nodes,
-        namespace=namespace,
-        queue=queue,
-        memory=memory,
-        environment=environment(variables or []),
-    )
+    return Options(**others, environment=environment(variables or []))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ftjobs.cli.app import Seed, Set, Store, app, open_job
+from ftjobs.cli.app import Seed, Set, Store, app, artifact_of
 from ftjobs.cli.tables import aligned, print_table
-from ftjobs.errors import UserError
 
 
 @app.command()
@@ -32,18 +30,11 @@ def push(
     store: Store = "runs",
 ) -> None:
     """Upload a stage's checkpoint with its model card to the Hugging Face hub; takes the token from HF_TOKEN."""
-    from ftjobs import artifacts
-    from ftjobs.plan import select
     from ftjobs.progress import log_to_stderr
 
     log_to_stderr()
-    if len(what) == 2:
-        runs, storage = open_job(Path(what[0]), overrides, store)
-        manifest = artifacts.require(storage, select(runs, what[1], seed))
-    elif len(what) == 1:
-        storage, manifest = artifacts.at(what[0])
-    else:
-        raise UserError(f"push {' '.join(what)}: give JOB STAGE, or ARTIFACT-URI")
+    form = f"push {' '.join(what)}: give JOB STAGE, or ARTIFACT-URI"
+    storage, manifest = artifact_of(what, form, seed, overrides, store)
     from ftjobs import pushing
 
     if dry_run:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjobs.cli.app import AsJson, OneJob, Seed, Set, Store, app, open_job, part_of_store
+from ftjobs.cli.app import AsJson, OneJob, Seed, Set, Store, app, artifact_of, part_of_store
 from ftjobs.cli.tables import aligned, print_table
-from ftjobs.errors import CorruptArtifact, UserError
+from ftjobs.errors import CorruptArtifact
 
 if TYPE_CHECKING:
     from ftjobs.artifacts import Manifest
@@ -56,17 +56,11 @@ def pull(
 ) -> None:
     """Fetch a stage's checkpoint into a new folder that `from_pretrained` loads; goes on where a pull was cut short."""
     from ftjobs import artifacts
-    from ftjobs.plan import select
     from ftjobs.progress import LOG, log_to_stderr
 
     log_to_stderr()
-    if len(what) == 3:
-        runs, storage = open_job(Path(what[0]), overrides, store)
-        manifest = artifacts.require(storage, select(runs, what[1], seed))
-    elif len(what) == 2:
-        storage, manifest = artifacts.at(what[0])
-    else:
-        raise UserError(f"pull {' '.join(what)}: give JOB STAGE DIR, or ARTIFACT-URI DIR")
+    form = f"pull {' '.join(what)}: give JOB STAGE DIR, or ARTIFACT-URI DIR"
+    storage, manifest = artifact_of(what[:-1], form, seed, overrides, store)
     artifacts.pull(storage, manifest, Path(what[-1]), everything=everything)
     if not any(file.path.startswith("model/") for file in manifest.files):
         LOG.info("stage `%s` publishes no model; these are all its files", manifest.stage)

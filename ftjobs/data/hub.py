@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from huggingface_hub import HfApi
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ftjobs.data.columns import TEXT_FIELD, Needed, Values, conform, in_batches, missing, row_after
 from ftjobs.data.mapped import TableFile
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.hubfailures import causes, may_pass, reason
+from ftjobs.hubfailures import causes, may_pass, reason, refusal
 from ftjobs.jobfile.fields import Data
 
 PARQUET_EXPORT = "refs/convert/parquet"
@@ -191,21 +189,10 @@ def _unlabelled(labels: pa.ChunkedArray) -> bool:
 
 def _explained(data: Data, revision: str, error: BaseException) -> FtjobsError:
     """What went wrong on the way to the hub, as an error of ours: the user's to mend, or worth another try."""
-    chain = causes(error)
     here = f"data.source: {data.source!r} at revision {revision!r}"
-    # `datasets` drops the cause of some errors, so its message has to do.
-    if any(isinstance(link, GatedRepoError) or "is a gated dataset" in str(link) for link in chain):
-        page = f"https://huggingface.co/datasets/{data.source}"
-        return UserError(f"{here} is gated on the hub; ask for access on {page} and set HF_TOKEN to a token with it")
-    if any(isinstance(link, RevisionNotFoundError) for link in chain):
-        return UserError(f"{here}: the hub has no such revision; set data.revision to a branch, tag or commit it has")
-    if any(isinstance(link, RepositoryNotFoundError | HFValidationError) for link in chain):
-        looked_at = os.path.abspath(os.path.expanduser(str(data.source)))
-        return UserError(
-            f"{here}: the hub has no such data set, or it is private; correct the id, or set HF_TOKEN to a token that "
-            f"may read it; or is it a path? looked at {looked_at}: nothing there"
-        )
-    if any(may_pass(link) for link in chain):
+    if said := refusal(error, str(data.source), "dataset"):
+        return UserError(f"{here}: {said}")
+    if any(may_pass(link) for link in causes(error)):
         return FtjobsError(f"{here}: the hub cannot be reached ({reason(error)}); check the network and try again")
     if "Dataset scripts are no longer supported" in str(error):
         return DatasetScriptError(

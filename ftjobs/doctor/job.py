@@ -7,11 +7,10 @@ from pathlib import Path
 
 import huggingface_hub.constants
 from huggingface_hub import HfApi
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
 from ftjobs.doctor.finding import Finding
 from ftjobs.errors import UserError
-from ftjobs.hubfailures import reason
+from ftjobs.hubfailures import reason, refusal
 from ftjobs.jobfile import localfiles
 from ftjobs.jobfile.derived import derived
 from ftjobs.jobfile.fields import CorpusSource, Data, Job
@@ -50,16 +49,9 @@ def _is_hub_id(address: str) -> bool:
 def _known(about: str, kind: str, name: str, revision: str) -> Finding:
     try:
         commit = HfApi().repo_info(name, revision=revision, repo_type=kind).sha
-    except GatedRepoError:
-        return Finding(
-            about, f"{name}: access is restricted", "problem", "accept its terms on the hub and set HF_TOKEN"
-        )
-    except RevisionNotFoundError:
-        return Finding(about, f"{name}: has no revision {revision}", "problem", "give a branch, tag or commit it has")
-    except RepositoryNotFoundError:
-        return Finding(
-            about, f"{name}: is not on the hub", "problem", "correct the id, or set HF_TOKEN if it is private"
-        )
     except Exception as error:  # of httpx, of the hub's library, of whatever answers in its place
+        if said := refusal(error, name, kind):
+            found, _, remedy = said.partition("; ")
+            return Finding(about, f"{name} at revision {revision}: {found}", "problem", remedy)
         return Finding(about, f"{name}: {reason(error)}", "warning", "without the hub, give a folder, file or s3://")
     return Finding(about, f"{name}: on the hub, at commit {str(commit)[:12]}")

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import (
@@ -23,7 +22,7 @@ from transformers import (
 )
 
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.hubfailures import causes, may_pass, reason
+from ftjobs.hubfailures import causes, may_pass, reason, refusal
 from ftjobs.jobfile.fields import GENERATOR
 
 WEIGHTS = "model.safetensors"
@@ -53,16 +52,9 @@ def download(model: str, revision: str) -> tuple[Path, str]:
             model, revision=info.sha, allow_patterns=patterns, ignore_patterns=["*/*", "tf_*", "flax_*"]
         )
         return Path(folder), str(info.sha)
-    except GatedRepoError as error:
-        raise UserError(f"{where}: access is restricted; accept its terms on the hub and set HF_TOKEN") from error
-    except RevisionNotFoundError as error:
-        raise UserError(f"{where}: the hub has no such revision; give a branch, tag or commit it has") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(
-            f"{where}: neither on the hub nor a folder here (looked at {Path(model).absolute()}); "
-            "correct the id or the path, or set HF_TOKEN if it is private"
-        ) from error
     except Exception as error:
+        if said := refusal(error, model, "model"):
+            raise UserError(f"{where}: {said}") from error
         if not any(may_pass(cause) for cause in causes(error)):
             raise
         raise FtjobsError(

@@ -17,12 +17,6 @@ from ftjobs.data.examples.batching import Batch
 from ftjobs.training import lastlayer
 
 
-def classification_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Summed cross-entropy over the B examples of a batch: scalar."""
-    logits = model(**batch.inputs).logits  # (B, C)
-    return functional.cross_entropy(logits, batch.labels, reduction="sum")
-
-
 def regression_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Summed squared error over the B examples of a batch: scalar."""
     outputs = model(**batch.inputs).logits  # (B, 1)

@@ -68,7 +68,7 @@ def one(name: str, every: float, steps: int) -> None:
     from ftjobs.resume import Keeper
     from ftjobs.storage import open_storage
     from ftjobs.training.loop import train
-    from ftjobs.training.objectives import classification_loss
+    from ftjobs.training.weighting import Weighting
     from tests.training.test_trainer_parity import random_tokens
 
     torch.manual_seed(0)
@@ -102,7 +102,7 @@ def one(name: str, every: float, steps: int) -> None:
             examples,
             Classify(epochs=1, per_device_batch_size=8),
             seed=1,
-            loss=classification_loss,
+            loss=Weighting().loss,
             evaluate=lambda: {"accuracy": 1.0},
             score=lambda metrics: metrics["accuracy"],
             on_step=on_step,

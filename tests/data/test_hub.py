@@ -13,6 +13,7 @@ from tests.hub_stand_in import point_libraries_at
 
 MAIN, OLD, EXPORT = "a" * 40, "b" * 40, "c" * 40
 EXPORT_BRANCH = "refs/convert/parquet"
+ABSENT = "neither on the hub (or it is private) nor here"
 
 
 def parquet(texts: list[str], labels: list[int], names: list[str] | None = None) -> bytes:
@@ -178,17 +179,19 @@ def test_columns_and_values_are_checked_as_in_files(hub):
 def test_what_the_hub_does_not_have(hub, tmp_path):
     hub.add("main", MAIN, {"train.csv": b"q,label\na,0\nb,1\n"})
     absent = fails(pairs(source="me/pears"))
-    assert "'me/pears' at revision 'main': the hub has no such data set" in absent
-    assert f"or is it a path? looked at {tmp_path}/me/pears" in absent
-    assert "revision 'v9': the hub has no such revision; set data.revision" in fails(pairs(revision="v9"))
-    assert "no such data set" in fails(pairs(source="not a hub id"))
+    assert f"'me/pears' at revision 'main': {ABSENT}" in absent
+    assert f"(looked at {tmp_path}/me/pears); correct the id or the path, or set HF_TOKEN" in absent
+    assert "revision 'v9': the hub has no such revision; give a branch, tag or commit it has" in fails(
+        pairs(revision="v9")
+    )
+    assert ABSENT in fails(pairs(source="not a hub id"))
 
 
 def test_a_gated_data_set_says_how_to_get_in(hub):
     hub.add("main", MAIN, {"train.csv": b"q,label\na,0\nb,1\n"})
     hub.gated = True
     message = fails(pairs())
-    assert "'me/pairs' at revision 'main' is gated" in message
+    assert "'me/pairs' at revision 'main': access is restricted; ask for it on " in message
     assert "HF_TOKEN" in message
 
 

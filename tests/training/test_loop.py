@@ -20,7 +20,6 @@ from ftjobs.jobfile.fields import Classify, Lora, TrainingFields
 from ftjobs.models import heads
 from ftjobs.training import lora, tuning
 from ftjobs.training.loop import train
-from ftjobs.training.objectives import classification_loss
 from ftjobs.training.optimization import precision, schedule
 from ftjobs.training.weighting import Weighting, of_classes
 from tests.training.test_trainer_parity import NO_DROPOUT, SEED, random_tokens
@@ -112,7 +111,7 @@ def test_best_epoch_is_what_the_model_keeps(make_encoder: Callable[..., Path]) -
         examples,
         settings(epochs=3),
         seed=SEED,
-        loss=classification_loss,
+        loss=Weighting().loss,
         evaluate=evaluate,
         score=lambda metrics: metrics["accuracy"],
     )
@@ -162,7 +161,7 @@ def test_evaluation_is_in_fp32_while_training_is_in_bf16(make_encoder: Callable[
         return {}
 
     fields = settings(mixed_precision="bf16")
-    train(model, examples, fields, seed=1, loss=classification_loss, evaluate=evaluate, score=lambda _: 0.0)
+    train(model, examples, fields, seed=1, loss=Weighting().loss, evaluate=evaluate, score=lambda _: 0.0)
     assert set(kinds) == {torch.float32}
     assert set(training_kinds) == {torch.bfloat16}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -30,9 +30,9 @@ from ftjobs.resume import Keeper
 from ftjobs.storage import open_storage
 from ftjobs.training import features, lora, records, stepping, tuning
 from ftjobs.training.loop import train
-from ftjobs.training.objectives import classification_loss
 from ftjobs.training.processes import Processes
 from ftjobs.training.state import Position, TrainingState
+from ftjobs.training.weighting import Weighting
 from tests.s3_server import BUCKET
 from tests.stages.test_pipeline import files_of, job_fields, write_rows
 from tests.training.test_trainer_parity import SEED, random_tokens
@@ -85,7 +85,7 @@ def train_classifier(
             examples,
             settings,
             seed=SEED,
-            loss=classification_loss,
+            loss=Weighting().loss,
             tuning=tuned,
             evaluate=evaluate,
             score=lambda metrics: metrics["accuracy"],

@@ -18,7 +18,8 @@ from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.models import heads
 from ftjobs.training import evaluation
 from ftjobs.training.loop import train
-from ftjobs.training.objectives import MaskedLM, classification_loss
+from ftjobs.training.objectives import MaskedLM
+from ftjobs.training.weighting import Weighting
 
 SEED = 3
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -110,7 +111,7 @@ def test_classify_like_trainer(make_encoder: Callable[..., Path], tmp_path: Path
         examples,
         settings,
         seed=SEED,
-        loss=classification_loss,
+        loss=Weighting().loss,
         evaluate=dict,
         score=lambda metrics: len(steps),  # the last epoch is the best
         on_step=lambda step, loss, rate: steps.append((float(loss), rate)),

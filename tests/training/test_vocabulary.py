@@ -14,8 +14,8 @@ from ftjobs.jobfile.fields import Classify
 from ftjobs.models import heads
 from ftjobs.training import evaluation, tuning
 from ftjobs.training.loop import train
-from ftjobs.training.objectives import classification_loss
 from ftjobs.training.vocabulary import UsedRows, lookups_added_in_place, only_used_rows
+from ftjobs.training.weighting import Weighting
 from tests.conftest import FAMILIES
 from tests.training.test_features import labelled
 
@@ -61,7 +61,7 @@ def test_the_same_weights_and_figures_as_training_all_rows(
             return {}
 
         train(
-            model, examples, settings, seed=1, loss=classification_loss, evaluate=evaluate,
+            model, examples, settings, seed=1, loss=Weighting().loss, evaluate=evaluate,
             score=lambda _: float(len(seen)), tuning=tuned,
         )  # fmt: skip
         return seen
