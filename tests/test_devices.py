@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +17,11 @@ import pytest
 
 from ftjobs import artifacts
 from ftjobs.jobfile.read import read
-from ftjobs.plan import plan
+from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from tests import gpus
 from tests.stages.test_pipeline import job_fields, write_rows
+from tests.test_launching import until_saved
 
 pytestmark = pytest.mark.slow
 
@@ -34,11 +34,14 @@ class Device(NamedTuple):
     #: How far losses may be from those of a CPU in fp32, relatively.
     tolerance: float
 
+    @property
+    def overrides(self) -> list[str]:
+        return [f"defaults.{kind}.mixed_precision={self.precision}" for kind in ("adapt", "classify")]
+
     def start(self, job: Path, store: Path, *arguments: str) -> subprocess.Popen[str]:
         variables = gpus.visible() if self.name == "cuda" else dict(os.environ)
         command = [sys.executable, "-m", "ftjobs", *arguments, "--store", str(store)]
-        command += ["--set", f"defaults.adapt.mixed_precision={self.precision}"]
-        command += ["--set", f"defaults.classify.mixed_precision={self.precision}"]
+        command += [word for override in self.overrides for word in ("--set", override)]
         variables |= {"OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             command, cwd=job.parent, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -53,8 +56,7 @@ class Device(NamedTuple):
 
     def published(self, job: Path, store: Path, stage: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Training and evaluation losses by epoch, and the timing, of a stage."""
-        sets = [f"defaults.{kind}.mixed_precision={self.precision}" for kind in ("adapt", "classify")]
-        run = next(one for one in plan(read(job, sets)) if one.stage == stage)
+        run = select(plan(read(job, self.overrides)), stage)
         folder = store / artifacts.require(open_storage(str(store)), run).folder
         epochs = json.loads((folder / "metrics.json").read_text())["epochs"]
         losses = [[one["train_loss"], one.get("test", one)["loss"]] for one in epochs]
@@ -62,17 +64,9 @@ class Device(NamedTuple):
 
 
 CPU = Device("cpu", "no", 0.0)
-OTHERS = [
-    Device("cpu", "bf16", 0.02),
-    *(
-        pytest.param(Device("cuda", precision, tolerance), marks=pytest.mark.gpu)
-        for precision, tolerance in (
-            ("no", 1e-3),
-            ("bf16", 0.02),
-            ("fp16", 0.05),
-        )  # its scaler may skip the first steps
-    ),
-]
+#: In fp16 the scaler may skip the first steps.
+GPUS = [Device("cuda", "no", 1e-3), Device("cuda", "bf16", 0.02), Device("cuda", "fp16", 0.05)]
+OTHERS = [Device("cpu", "bf16", 0.02), *(pytest.param(device, marks=pytest.mark.gpu) for device in GPUS)]
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +111,7 @@ def test_a_stop_changes_nothing(job: Path, tmp_path: Path, device: Device) -> No
         device.run(job, store, "stage", str(job), "prepare")
     device.run(job, whole, *adapt)
     process = device.start(job, stopped, *adapt)
-    while not list(stopped.rglob("state/*/whole.json")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    until_saved(stopped, [process])
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=240)
     assert process.returncode == 143, log

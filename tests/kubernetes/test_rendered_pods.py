@@ -27,12 +27,16 @@ ROOT = Path(__file__).parents[2]
 class Pod(NamedTuple):
     process: subprocess.Popen[str]
     message: Path
+    assists: bool
+    """Whether another pod publishes: then there is nothing to say of a good end."""
 
 
 def ended(pod: Pod) -> tuple[int, str]:
-    """Exit code, and termination message or, without one, the log."""
+    """Exit code and termination message."""
     _, log = pod.process.communicate(timeout=240)
-    return pod.process.returncode, pod.message.read_text() if pod.message.exists() else log
+    code = pod.process.returncode
+    assert pod.message.exists() is (code != 0 or not pod.assists), log
+    return code, pod.message.read_text() if pod.message.exists() else ""
 
 
 class Pods:
@@ -72,7 +76,7 @@ class Pods:
         environment = {"HOME": str(folder), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"} | of_the_image | variables
         command = [sys.executable, "-m", "ftjobs", *arguments]
         process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-        return Pod(process, folder / "termination-log")
+        return Pod(process, folder / "termination-log", assists="subdomain" in pod and index > 0)
 
 
 @pytest.mark.slow
@@ -99,11 +103,12 @@ def test_a_pipeline_runs_from_its_manifests_alone(s3: S3Server, tmp_path: Path, 
         assert code == 75
         assert message.startswith("error: ")
     for stage in ("prepare", "adapt", "head", "report"):
-        (code, message), *others = pods.run(jobs[stage])
-        assert code == 0, message
-        assert [code for code, _ in others] == [0] * (jobs[stage]["spec"]["completions"] - 1), others
-        if stage == "head":
-            assert 0 < json.loads(message)["accuracy"] < 1
+        found = pods.run(jobs[stage])
+        assert len(found) == jobs[stage]["spec"]["completions"]
+        for code, message in found:
+            assert code == 0, message
+            if stage == "head" and message:
+                assert 0 < json.loads(message)["accuracy"] < 1
 
     (tmp_path / "quickstart.csv").write_bytes((ROOT / "jobs/quickstart.csv").read_bytes())
     runs = plan(read(tmp_path / "job.yaml"))  # the desk finds what the pods have published
