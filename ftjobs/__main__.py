@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ftjobs import signals
+from ftjobs.system import signals
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ class InputsNotPublished(TryLater):
     """A stage was asked to run before the stages it reads have published."""
 
 
-class OtherMachineLost(TryLater):
+class PeerLost(TryLater):
     """Several machines run a stage together, and another one of them ended, began anew, or never came."""
 
 

@@ -17,10 +17,10 @@ from pydantic import Field
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile.content import of_corpus, of_data, of_encoder
-from ftjobs.jobfile.derived import Derived, derived, users
 from ftjobs.jobfile.fields import Adapt, Classify, Corpus, CorpusSource, Data, Encoder, Fields, Job, Tracking
-from ftjobs.jobfile.labeltypes import default_metric
+from ftjobs.jobfile.implicit_stages import ImplicitStage, derived, users
 from ftjobs.jobfile.resolved import resolved
+from ftjobs.tasks.label_types import default_metric
 
 #: Raise a kind's number when its code, or a default, starts to give other results for the same settings.
 STAGE_VERSIONS = {"prepare": 3, "data": 1, "corpus": 2, "adapt": 5, "classify": 4, "report": 3}
@@ -153,7 +153,7 @@ def plan(job: Job) -> list[StageRun]:
     return [prepare, *brought.values(), *runs.values(), report]
 
 
-def _bringing(job: Job, one: Derived, prepare: StageRun) -> StageRun:
+def _bringing(job: Job, one: ImplicitStage, prepare: StageRun) -> StageRun:
     """A stage that brings what others ask for. A corpus without test texts needs to know these."""
     stage, field = one.users[0], ".".join(one.field)
     if isinstance(one.settings, CorpusSource):

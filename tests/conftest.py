@@ -13,14 +13,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # PyTorch's threads wait by spinning: m
 
 import pytest
 
-from ftjobs.progress import LOG
-from tests import gpus
-from tests.families import FAMILIES as FAMILIES
-from tests.families import WORDS as WORDS
-from tests.families import tiny_config, tiny_tokenizer
-from tests.hub_stand_in import hub  # noqa: F401 (a fixture)
-from tests.s3_server import s3, s3_server  # noqa: F401 (fixtures)
-from tests.wandb_server import wandb_server  # noqa: F401 (a fixture)
+from ftjobs.system.progress import LOG
+from tests.fakes.hub import hub  # noqa: F401 (a fixture)
+from tests.fakes.s3_server import s3, s3_server  # noqa: F401 (fixtures)
+from tests.fakes.wandb_server import wandb_server  # noqa: F401 (a fixture)
+from tests.helpers import gpus
+from tests.helpers.families import FAMILIES as FAMILIES
+from tests.helpers.families import WORDS as WORDS
+from tests.helpers.families import tiny_config, tiny_tokenizer
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

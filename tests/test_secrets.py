@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from ftjobs.storage import open_storage
-from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+from tests.fakes.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
 from tests.stages.test_pipeline import job_fields, write_rows
 
 SECRETS = {

@@ -5,13 +5,13 @@ if absent. Readers trust the manifest only and check every digest, so nobody eve
 """
 
 from ftjobs.artifacts.fetching import fetch, pull, read_text
+from ftjobs.artifacts.gc import Garbage, age, dead, remove, verify
 from ftjobs.artifacts.manifest import FileEntry, Manifest, at, find, listing, published, require
 from ftjobs.artifacts.publishing import publish
-from ftjobs.artifacts.upkeep import Dead, age, dead, remove, verify
 
 __all__ = [
-    "Dead",
     "FileEntry",
+    "Garbage",
     "Manifest",
     "age",
     "at",

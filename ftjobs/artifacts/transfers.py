@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ftjobs.artifacts.manifest import FileEntry, Manifest
 from ftjobs.errors import CorruptArtifact
-from ftjobs.jobfile.localfiles import digest
-from ftjobs.progress import LOG, track
+from ftjobs.jobfile.local_files import digest
 from ftjobs.storage import Advance, Storage, in_parallel
 from ftjobs.storage.protocol import quietly
+from ftjobs.system.progress import LOG, track
 
 _TRIES = 3
 _OTHER_SHA256 = "has another sha256 than its manifest says"

@@ -4,8 +4,8 @@ Beside the weights lie `README.md`, the card, and `ftjobs.json`, what a program 
 made of the run's settings, inputs and metrics alone: the same job gives the same bytes.
 """
 
-from ftjobs.cards.facts import Facts
+from ftjobs.cards.facts import ModelInfo
 from ftjobs.cards.text import for_hub
 from ftjobs.cards.writing import write
 
-__all__ = ["Facts", "for_hub", "write"]
+__all__ = ["ModelInfo", "for_hub", "write"]

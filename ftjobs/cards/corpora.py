@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftjobs.cards.made import Made
+from ftjobs.cards.made import CardContext
 from ftjobs.cards.markdown import code, table
 from ftjobs.jobfile.fields import Adapt, Corpus
 
@@ -16,7 +16,7 @@ _EXAMPLE = {
 }
 
 
-def name(made: Made) -> str:
+def name(made: CardContext) -> str:
     """What the encoder was adapted to: the first source of its corpus, and how many more there are."""
     assert made.corpus is not None
     sources = [str(one.get("hub_id") or one["name"]) for one in made.corpus["provenance"]]
@@ -24,19 +24,19 @@ def name(made: Made) -> str:
     return f"{code(sources[0])}{more}"
 
 
-def measured_on(made: Made) -> str:
+def measured_on(made: CardContext) -> str:
     """The texts that the figures of an adaptation are of."""
     split = made.metrics["evaluated_on"]
     return f"on the texts of the {split} split" if made.corpus is None else "on passages held out of its corpus"
 
 
-def on_the_task(made: Made) -> list[list[str]]:
+def on_the_task(made: CardContext) -> list[list[str]]:
     """A row of perplexity on the task's texts, if it was measured beside."""
     found = [made.metrics[name].get("task_perplexity") for name in ("before", "best", "last")]
     return [] if None in found else [["perplexity on the task's texts", *(f"{one:.2f}" for one in found)]]
 
 
-def section(made: Made) -> str:
+def section(made: CardContext) -> str:
     """Where it came from, what was dropped, what is held out, what an example is."""
     found, settings = made.corpus, made.run.settings
     assert found is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.cards import corpora
-from ftjobs.cards.made import Made
+from ftjobs.cards.made import CardContext
 from ftjobs.cards.markdown import code, table
 
 #: Most classes that are listed.
@@ -13,7 +13,7 @@ MOST_CLASSES = 30
 _MOMENTS = ("min", "median", "max", "mean", "sd")
 
 
-def section(made: Made) -> str:
+def section(made: CardContext) -> str:
     """Where the rows are from, how many there are of each label, how they were divided, and what leaks."""
     data = made.data
     splits = list(data["rows"])

@@ -13,7 +13,7 @@ from ftjobs.jobfile.fields import Fields
 NAME = "ftjobs.json"
 
 
-class Facts(Fields):
+class ModelInfo(Fields):
     """Which stage the model is of, and what it takes and gives."""
 
     version: Literal[1] = 1
@@ -42,7 +42,7 @@ class Facts(Fields):
         (folder / NAME).write_text(self.model_dump_json(indent=1, exclude=unused) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> Facts:
+    def read(cls, folder: Path) -> ModelInfo:
         """Those of a model folder.
 
         Raises:

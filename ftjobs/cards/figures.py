@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftjobs.cards.made import Made
+from ftjobs.cards.made import CardContext
 from ftjobs.cards.markdown import code, listed
 from ftjobs.statistics import proportion_interval
 
@@ -18,7 +18,7 @@ BEST = {
 }
 
 
-def what_for(made: Made) -> str:
+def what_for(made: CardContext) -> str:
     """What it does with which texts."""
     texts = " and ".join(code(column) for column in made.data["text_columns"])
     pairs = "pairs of texts" if len(made.data["text_columns"]) == 2 else "texts"
@@ -32,7 +32,7 @@ def what_for(made: Made) -> str:
     return f"classifier of {pairs} ({texts}) into {len(made.classes)} classes ({listed(made.classes)})"
 
 
-def rows(made: Made) -> list[list[str]]:
+def rows(made: CardContext) -> list[list[str]]:
     """Metric, best epoch, interval, last epoch."""
     metrics, last = made.metrics, made.metrics["last"]
     if made.label_type == "float":

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 
-from ftjobs.cards.made import Made
+from ftjobs.cards.made import CardContext
 from ftjobs.cards.markdown import code
 from ftjobs.statistics import proportion_interval
 
 
-def limitations(made: Made) -> list[str]:
+def limitations(made: CardContext) -> list[str]:
     """One sentence or two for each, as Markdown."""
     return list(_of_classifier(made) if made.run.kind == "classify" else _of_adapted(made))
 
 
-def _of_classifier(made: Made) -> Iterator[str]:
+def _of_classifier(made: CardContext) -> Iterator[str]:
     metrics, data = made.metrics, made.data
     rows, leaked = data["rows"]["test"], data["overlap"]["test"]
     if metrics["selected_on"] == "test":
@@ -35,12 +35,12 @@ def _of_classifier(made: Made) -> Iterator[str]:
     yield "One seed of one pipeline, and one test split: other domains, and later texts, were not measured."
 
 
-def _last(made: Made) -> str:
+def _last(made: CardContext) -> str:
     last = made.metrics["last"]
     return f"{last['mse']:.4g}" if made.label_type == "float" else f"{100 * last['accuracy']:.2f} %"
 
 
-def _of_other_labels(made: Made) -> Iterator[str]:
+def _of_other_labels(made: CardContext) -> Iterator[str]:
     """Of numbers, and of several labels at once."""
     labels = made.data["labels"]
     if made.label_type == "multi":
@@ -63,7 +63,7 @@ def _of_other_labels(made: Made) -> Iterator[str]:
     )
 
 
-def _of_classes(made: Made) -> Iterator[str]:
+def _of_classes(made: CardContext) -> Iterator[str]:
     metrics, data = made.metrics, made.data
     rows, balance = data["rows"]["test"], data["labels"]["test"]
     largest = max(balance, key=lambda name: balance[name])
@@ -81,7 +81,7 @@ def _of_classes(made: Made) -> Iterator[str]:
         yield f"No training row is of the class{'es' if len(unseen) > 1 else ''} {', '.join(map(code, unseen))}."
 
 
-def _of_adapted(made: Made) -> Iterator[str]:
+def _of_adapted(made: CardContext) -> Iterator[str]:
     metrics = made.metrics
     if metrics["evaluation_texts_also_trained_on"]:
         yield "The texts that perplexity is measured on were trained on too, so it says nothing about new texts."

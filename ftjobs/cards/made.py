@@ -13,13 +13,13 @@ from ftjobs.cards import basecard
 from ftjobs.data import prepared
 from ftjobs.data.corpora import curated
 from ftjobs.jobfile.fields import Adapt, Data
-from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.plan import OwnCorpus, OwnData, Prepare, StageRun
 from ftjobs.statistics import score_interval
+from ftjobs.tasks.label_types import LabelType
 
 
 @dataclass(frozen=True)
-class Made:
+class CardContext:
     """A stage that has run."""
 
     run: StageRun
@@ -47,7 +47,7 @@ class Made:
         output: Path,
         metrics: dict[str, Any],
         environment: dict[str, str],
-    ) -> Made:
+    ) -> CardContext:
         """From what the runner knows: the run, the folders it read and filled, and its metrics."""
         prepare = output if run.kind == "prepare" else inputs["prepare"]
         data = prepared.read_summary(prepare / "data")

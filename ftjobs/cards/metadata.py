@@ -7,13 +7,13 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ftjobs.cards.made import Made
+from ftjobs.cards.made import CardContext
 from ftjobs.jobfile.fields import OBJECTIVE_FIGURES
 
 _TASKS = {"adapt": "fill-mask", "classify": "text-classification"}
 
 
-def card_data(made: Made) -> ModelCardData:
+def card_data(made: CardContext) -> ModelCardData:
     """The card's metadata; the metrics stand in its `model-index`."""
     results = _results(made)
     hub_data = made.data["provenance"].get("hub_id")
@@ -32,7 +32,7 @@ def card_data(made: Made) -> ModelCardData:
     )
 
 
-def _results(made: Made) -> list[EvalResult]:
+def _results(made: CardContext) -> list[EvalResult]:
     metrics = made.metrics
     found: list[tuple[str, str, float, dict[str, Any] | None]]
     if made.run.kind == "adapt":
@@ -55,7 +55,7 @@ def _results(made: Made) -> list[EvalResult]:
     ]
 
 
-def _classified(made: Made) -> list[tuple[str, str, float, dict[str, Any] | None]]:
+def _classified(made: CardContext) -> list[tuple[str, str, float, dict[str, Any] | None]]:
     """Metrics by the names that the hub knows them by."""
     metrics = made.metrics
     if made.label_type == "float":
@@ -77,7 +77,9 @@ def _classified(made: Made) -> list[tuple[str, str, float, dict[str, Any] | None
     ]
 
 
-def _result(made: Made, split: str, *, type: str, name: str, value: float, args: dict[str, Any] | None) -> EvalResult:
+def _result(
+    made: CardContext, split: str, *, type: str, name: str, value: float, args: dict[str, Any] | None
+) -> EvalResult:
     provenance, source = made.data["provenance"], made.source
     if made.corpus is not None:
         provenance = made.corpus["provenance"][0]

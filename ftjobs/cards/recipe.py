@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from ftjobs.jobfile import localfiles
-from ftjobs.jobfile.datamappings import each_source
+from ftjobs.jobfile import local_files
+from ftjobs.jobfile.data_mappings import each_source
 from ftjobs.jobfile.fields import Adapt, Classify, Corpus, Data, Encoder
 from ftjobs.plan import Prepare, StageRun
 
@@ -65,14 +65,14 @@ def _settings(run: StageRun) -> dict[str, Any]:
 
 def _beside(source: str, part: str, *, folder: str) -> str:
     """Where a source of a stage belongs beside the job file."""
-    if not localfiles.is_local(source):
+    if not local_files.is_local(source):
         return source
     return f"./{folder}/{f'{part}/' if part else ''}{_last_part(source)}"
 
 
 def _encoder(encoder: Encoder) -> dict[str, Any]:
     said = encoder.model_dump(mode="json", exclude_defaults=True)
-    if encoder.model is not None and localfiles.is_local(encoder.model):
+    if encoder.model is not None and local_files.is_local(encoder.model):
         said["model"] = f"./{PurePath(encoder.model).name}"
     return {**said, "scratch": said.get("scratch", {})} if encoder.scratch is not None else said
 
@@ -81,15 +81,15 @@ def _data(data: Data, folder: str = "") -> dict[str, Any]:
     """`folder`: where local files belong beside the job file, with a slash at the end."""
     said = data.model_dump(mode="json", exclude_defaults=True)
     if isinstance(data.source, dict):
-        local = [os.path.expanduser(source) for source in data.source.values() if localfiles.is_local(source)]
+        local = [os.path.expanduser(source) for source in data.source.values() if local_files.is_local(source)]
         shared = os.path.commonpath([os.path.dirname(path) for path in local]) if local else ""
         said["source"] = {
             split: f"./{folder}{os.path.relpath(os.path.expanduser(source), shared)}"
-            if localfiles.is_local(source)
+            if local_files.is_local(source)
             else source
             for split, source in data.source.items()
         }
-    elif localfiles.is_local(data.source):
+    elif local_files.is_local(data.source):
         said["source"] = f"./{folder}{_last_part(data.source)}"
     return said
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.cards import corpora, figures
-from ftjobs.cards.made import Made
+from ftjobs.cards.made import CardContext
 from ftjobs.cards.markdown import table
 from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify
 
 
-def classified(made: Made) -> str:
+def classified(made: CardContext) -> str:
     """Of a `classify` stage: its metrics on the test rows, with an interval."""
     settings, metrics = made.run.settings, made.metrics
     assert isinstance(settings, Classify)
@@ -25,7 +25,7 @@ def classified(made: Made) -> str:
     )
 
 
-def adapted(made: Made) -> str:
+def adapted(made: CardContext) -> str:
     """Of an `adapt` stage: how well held-out text is guessed, before and after."""
     before, best, last = (made.metrics[name] for name in ("before", "best", "last"))
     shown = table(
@@ -64,7 +64,7 @@ def _new_words(metrics: dict[str, Any]) -> str:
     )
 
 
-def _epochs(made: Made) -> str:
+def _epochs(made: CardContext) -> str:
     """How many there were: `8`, or `5 (of 8, by early stopping)`."""
     settings = made.run.settings
     assert isinstance(settings, Adapt | Classify)

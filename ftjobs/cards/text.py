@@ -7,7 +7,7 @@ from typing import Any
 
 from ftjobs.cards import corpora, data, figures, how, recipe, results
 from ftjobs.cards.limits import limitations
-from ftjobs.cards.made import Made
+from ftjobs.cards.made import CardContext
 from ftjobs.cards.markdown import code, fenced, listed, table
 from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.plan import StageRun
@@ -19,7 +19,7 @@ _NO_HYPERPARAMETERS = {"encoder", "kind", "save_every", "data"}
 HERE = 'model = "."  # this folder'
 
 
-def body(made: Made) -> str:
+def body(made: CardContext) -> str:
     """Everything below the metadata."""
     sections = [f"# {made.name}", _summary(made), "## How to use it", _usage(made)]
     if made.run.kind != "prepare":
@@ -35,7 +35,7 @@ def for_hub(card: str, repo: str) -> str:
     return card.replace(f"\n{HERE}\n", f'\nmodel = "{repo}"\n', 1)
 
 
-def _summary(made: Made) -> str:
+def _summary(made: CardContext) -> str:
     base = _base(made.data["encoder"])
     if made.run.kind == "prepare":
         return f"The encoder that every stage of the pipeline `{made.run.pipeline}` starts from: {base}."
@@ -73,7 +73,7 @@ def _base(origin: dict[str, Any]) -> str:
     )
 
 
-def _usage(made: Made) -> str:
+def _usage(made: CardContext) -> str:
     pair = len(made.data["text_columns"]) == 2
     if made.run.kind == "classify":
         several = "top_k=None, " if made.label_type == "multi" else ""
@@ -112,7 +112,7 @@ def _usage(made: Made) -> str:
     return fenced("\n".join(lines), "python")
 
 
-def _training(made: Made) -> str:
+def _training(made: CardContext) -> str:
     without = _NO_HYPERPARAMETERS if made.corpus is None else _NO_HYPERPARAMETERS | {"corpus"}
     settings = made.run.settings.model_dump(mode="json", exclude=without)
     rows = [[f"`{name}`", _said(value)] for name, value in {**settings, "seed": made.run.seed}.items()]
@@ -129,7 +129,7 @@ def _training(made: Made) -> str:
     return f"{_trained_on(made)}\n\n{text}"
 
 
-def _trained_on(made: Made) -> str:
+def _trained_on(made: CardContext) -> str:
     """The device, and what several processes make of the batch: each stage of the lineage says so in its own card."""
     timing, settings = made.timing, made.run.settings
     assert isinstance(settings, TrainingFields), "nothing else is trained"
@@ -149,7 +149,7 @@ def _said(value: Any) -> str:
     return code(json.dumps(value, ensure_ascii=False)) if isinstance(value, dict) else f"`{str(value).lower()}`"
 
 
-def _lineage(made: Made) -> str:
+def _lineage(made: CardContext) -> str:
     chain = made.chain
     rows = [
         [f"`{run.title}`", _does(run), f"`{run.identity}`", f"`{recipe.command(run)}`"]

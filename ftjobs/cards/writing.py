@@ -8,15 +8,15 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from ftjobs.cards import text
-from ftjobs.cards.facts import Facts
-from ftjobs.cards.made import Made
+from ftjobs.cards.facts import ModelInfo
+from ftjobs.cards.made import CardContext
 from ftjobs.cards.metadata import card_data
 from ftjobs.jobfile.fields import Adapt, Classify
 from ftjobs.models.checkpoints import CARD
 from ftjobs.plan import StageRun
 
 
-def _separator(made: Made) -> str | None:
+def _separator(made: CardContext) -> str | None:
     joined = made.label_type == "multi" and isinstance(made.labelled.label, str)
     return made.labelled.label_separator if joined else None
 
@@ -35,9 +35,9 @@ def write(
         metrics: what it returned.
         environment: versions of what its result may depend on.
     """
-    made = Made.of(run, inputs, output, metrics, environment)
+    made = CardContext.of(run, inputs, output, metrics, environment)
     if isinstance(run.settings, Adapt | Classify):
-        Facts(
+        ModelInfo(
             pipeline=run.pipeline,
             stage=run.stage,
             kind=run.settings.kind,

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from ftjobs import signals
 from ftjobs.cli import cluster, health, hub, pipeline, predict, store  # noqa: F401 (each adds its commands to the app)
 from ftjobs.cli.app import app
 from ftjobs.cli.termination import leave_message
 from ftjobs.errors import FtjobsError
+from ftjobs.system import signals
 
 __all__ = ["app", "main"]
 

@@ -98,9 +98,9 @@ def submit(
     )
     manifests = rendering.render(read(job, overrides or []), options, engine)
     from ftjobs.kubernetes import submission
-    from ftjobs.kubernetes.apiobjects import ApiObjects
+    from ftjobs.kubernetes.api_objects import ApiObjects
     from ftjobs.kubernetes.connection import Connection
-    from ftjobs.progress import log_to_stderr
+    from ftjobs.system.progress import log_to_stderr
 
     log_to_stderr()
     objects = ApiObjects(Connection(context, namespace))
@@ -122,15 +122,15 @@ def conduct(
     store: Store = "runs",
 ) -> None:
     """Release the stages of a pipeline on a cluster, each when all it reads is published, until the report is."""
-    from ftjobs.progress import log_to_stderr
+    from ftjobs.system.progress import log_to_stderr
 
     runs, storage = open_job(job, overrides, store)
     log_to_stderr()
     from ftjobs.kubernetes.cluster import Cluster
-    from ftjobs.kubernetes.conductor import Conductor
     from ftjobs.kubernetes.connection import Connection
-    from ftjobs.kubernetes.stagejobs import stage_jobs
-    from ftjobs.progress import LOG
+    from ftjobs.kubernetes.controller import Controller
+    from ftjobs.kubernetes.stage_jobs import stage_jobs
+    from ftjobs.system.progress import LOG
 
     connection = Connection(context, namespace)
     stages = stage_jobs(runs, nodes)
@@ -138,7 +138,7 @@ def conduct(
         "conducting %s: %d Jobs for %d artifacts, in namespace %s at %s; artifacts in %s",
         *(runs[0].pipeline, len(stages), len(runs), connection.namespace, connection.server, storage.uri("")),
     )
-    report = Conductor(stages, storage, Cluster(connection, runs[0].pipeline), queue).run()
+    report = Controller(stages, storage, Cluster(connection, runs[0].pipeline), queue).run()
     print(storage.uri(report.folder))
 
 

@@ -30,20 +30,20 @@ def push(
     store: Store = "runs",
 ) -> None:
     """Upload a stage's checkpoint with its model card to the Hugging Face hub; takes the token from HF_TOKEN."""
-    from ftjobs.progress import log_to_stderr
+    from ftjobs.system.progress import log_to_stderr
 
     log_to_stderr()
     form = f"push {' '.join(what)}: give JOB STAGE, or ARTIFACT-URI"
     storage, manifest = artifact_of(what, form, seed, overrides, store)
-    from ftjobs import pushing
+    from ftjobs.cards import push
 
     if dry_run:
-        pushing.check_repo(repo)
-        files = pushing.checkpoint(manifest)
+        push.check_repo(repo)
+        files = push.checkpoint(manifest)
         print_table(aligned(["file", "bytes"], [[file.path.removeprefix("model/"), file.size] for file in files]))
         print(f"would go to {repo} at {revision}; nothing was uploaded", file=sys.stderr)
         return
-    pushed = pushing.push(storage, manifest, repo, private=private, revision=revision)
+    pushed = push.push(storage, manifest, repo, private=private, revision=revision)
     if not pushed.changed:
         print(f"{repo} holds identity {manifest.identity[:12]} already; nothing changed", file=sys.stderr)
     print(pushed.url)

@@ -46,23 +46,23 @@ def run(
 
 
 def _run_all(runs: list[StageRun], storage: Storage, at_once: int) -> list[Manifest]:
-    from ftjobs.progress import log_to_stderr
+    from ftjobs.system.progress import log_to_stderr
 
     if at_once == 1:
         log_to_stderr()
-        from ftjobs import runner
+        from ftjobs.execution import runner
 
         return runner.run_all(runs, storage)
     from rich.console import Console
 
-    from ftjobs import parallel
     from ftjobs.cli import watching
-    from ftjobs.status import states
+    from ftjobs.execution import process_pool
+    from ftjobs.execution.status import states
 
     console = Console(stderr=True, highlight=False, markup=False)
     log_to_stderr(console)
     with watching.below_the_log(runs[0].pipeline, lambda: states(runs, storage), console):
-        return parallel.run_all(runs, storage, at_once)
+        return process_pool.run_all(runs, storage, at_once)
 
 
 @app.command()
@@ -82,23 +82,23 @@ def stage(
     store: Store = "runs",
 ) -> None:
     """Run one stage: what a container runs. The stages it reads must be published. Prints its metrics as JSON."""
-    from ftjobs.machines import Machines
+    from ftjobs.execution.topology import Topology
     from ftjobs.plan import select, select_index
-    from ftjobs.progress import log_to_stderr
+    from ftjobs.system.progress import log_to_stderr
 
     if seed is not None and seed_index is not None:
         raise UserError(f"--seed {seed} --seed-index {seed_index}: give one of the two")
-    machines = Machines(processes, machine_count, machine_rank, address, port)
+    machines = Topology(processes, machine_count, machine_rank, address, port)
     runs, storage = open_job(job, overrides, store)
     chosen = select(runs, name, seed) if seed_index is None else select_index(runs, name, seed_index)
     log_to_stderr()
-    from ftjobs import runner
+    from ftjobs.execution import runner
 
     if not machines.is_main:
         runner.assist(chosen, storage, machines)
         return
-    attended = seed_index is None  # it is what a pod knows its seed by, and nobody reads what that says
-    metrics = json.dumps(runner.run_stage(chosen, storage, machines, attended).metrics)
+    interactive = seed_index is None  # it is what a pod knows its seed by, and nobody reads what that says
+    metrics = json.dumps(runner.run_stage(chosen, storage, machines, interactive).metrics)
     print(metrics)
     leave_message(metrics)
 
@@ -107,7 +107,7 @@ def stage(
 def plan(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJson = False) -> None:
     """Show the stages, what each reads, which are published, what would run, and how much work that is."""
     from ftjobs import artifacts
-    from ftjobs.status import work
+    from ftjobs.execution.status import work
 
     runs, storage = open_job(job, overrides, store)
     manifests = {one.key: artifacts.find(storage, one) for one in runs}
@@ -150,7 +150,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show what is published, running, failed, ready to run or waiting, from storage alone."""
-    from ftjobs.status import describe, states
+    from ftjobs.execution.status import describe, states
 
     runs, storage = open_job(job, overrides, store)
     found = states(runs, storage)
@@ -183,13 +183,13 @@ def report(
 ) -> None:
     """Print the report of a pipeline whose stages are published; --out writes it as HTML with its plots too."""
     from ftjobs import artifacts
-    from ftjobs.progress import log_to_stderr
+    from ftjobs.system.progress import log_to_stderr
 
     runs, storage = open_job(job, overrides, store)
     manifest = artifacts.find(storage, runs[-1])
     if manifest is None:
         log_to_stderr()
-        from ftjobs import runner
+        from ftjobs.execution import runner
 
         manifest = runner.run_stage(runs[-1], storage)
     if out is not None:

@@ -45,7 +45,7 @@ def predict(
     text: Text = None,
 ) -> None:
     """Predict the class of every row of a file, with a probability for each class."""
-    from ftjobs.progress import log_to_stderr
+    from ftjobs.system.progress import log_to_stderr
 
     log_to_stderr()
     from ftjobs import predicting
@@ -71,7 +71,7 @@ def evaluate(
 ) -> None:
     """Compare a classifier's predictions with the labels of a file: accuracy with its 95 % interval, F1, loss; of
     numbers the mean squared error and correlations."""
-    from ftjobs.progress import log_to_stderr
+    from ftjobs.system.progress import log_to_stderr
 
     log_to_stderr()
     from ftjobs import predicting

@@ -56,7 +56,7 @@ def pull(
 ) -> None:
     """Fetch a stage's checkpoint into a new folder that `from_pretrained` loads; goes on where a pull was cut short."""
     from ftjobs import artifacts
-    from ftjobs.progress import LOG, log_to_stderr
+    from ftjobs.system.progress import LOG, log_to_stderr
 
     log_to_stderr()
     form = f"pull {' '.join(what)}: give JOB STAGE DIR, or ARTIFACT-URI DIR"
@@ -71,7 +71,7 @@ def pull(
 def verify(job: OneJob = None, overrides: Set = None, store: Store = "runs") -> None:
     """Read again what is published and compare it with its sha256; name every file that is not right."""
     from ftjobs import artifacts
-    from ftjobs.progress import log_to_stderr
+    from ftjobs.system.progress import log_to_stderr
 
     log_to_stderr()
     pipeline, wanted, storage = part_of_store(job, overrides, store)

@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ftjobs.errors import FtjobsError
-from ftjobs.status import describe, is_silent, remaining
+from ftjobs.execution.status import describe, is_silent, remaining
 
 if TYPE_CHECKING:
     from rich.console import Console, Group

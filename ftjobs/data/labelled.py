@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ftjobs.data import encoding, prepared, sources
-from ftjobs.data.columns import in_batches
+from ftjobs.data import prepared
+from ftjobs.data.labels import encoding
 from ftjobs.data.overlap import overlap, text_keys
 from ftjobs.data.prepared import PreparedData
+from ftjobs.data.readers import sources
+from ftjobs.data.readers.columns import in_batches
 from ftjobs.data.splits import split
 from ftjobs.jobfile.fields import Data
-from ftjobs.progress import LOG
+from ftjobs.system.progress import LOG
 
 _ID = "__row__"
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ftjobs.jobfile.labeltypes import LabelType
+from ftjobs.tasks.label_types import LabelType
 
 SPLITS = ("train", "validation", "test")
 TEXTS = ("text", "text_pair")

@@ -9,8 +9,8 @@ from datasets import Dataset
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ftjobs.data.columns import column_of
 from ftjobs.data.overlap import keys, text_keys
+from ftjobs.data.readers.columns import column_of
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Split
 

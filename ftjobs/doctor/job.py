@@ -10,12 +10,12 @@ from huggingface_hub import HfApi
 
 from ftjobs.doctor.finding import Finding
 from ftjobs.errors import UserError
-from ftjobs.hubfailures import reason, refusal
-from ftjobs.jobfile import localfiles
-from ftjobs.jobfile.derived import derived
+from ftjobs.jobfile import local_files
 from ftjobs.jobfile.fields import CorpusSource, Data, Job
+from ftjobs.jobfile.implicit_stages import derived
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
+from ftjobs.system.hub_errors import reason, refusal
 
 
 def check(path: Path, overrides: Sequence[str]) -> Iterator[Finding]:
@@ -43,7 +43,7 @@ def _on_the_hub(job: Job) -> Iterator[Finding]:
 
 
 def _is_hub_id(address: str) -> bool:
-    return "://" not in address and not localfiles.is_local(address)
+    return "://" not in address and not local_files.is_local(address)
 
 
 def _known(about: str, kind: str, name: str, revision: str) -> Finding:

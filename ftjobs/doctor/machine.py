@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from ftjobs.device import CGROUP, on_cpu, training_device, usable_cores
 from ftjobs.doctor.finding import Finding
+from ftjobs.system.device import CGROUP, on_cpu, training_device, usable_cores
 from ftjobs.training.optimization import autocast, precision
 
 _NVIDIA = Path("/proc/driver/nvidia/version")

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, get_session, get_token
 
 from ftjobs.doctor.finding import Finding
 from ftjobs.errors import one_line
-from ftjobs.hubfailures import reason
+from ftjobs.system.hub_errors import reason
 
 _SECONDS_TO_ANSWER = 10.0
 _SECONDS_TO_LOG_IN = 40.0

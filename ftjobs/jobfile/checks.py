@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import ValidationError
 
-from ftjobs.jobfile.derived import derived
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Hypothesis, Job
 from ftjobs.jobfile.fields.hypothesis import TOO_LARGE
-from ftjobs.jobfile.labeltypes import METRICS
+from ftjobs.jobfile.implicit_stages import derived
+from ftjobs.tasks.label_types import METRICS
 
 RESERVED = ("prepare", "report")
 #: Characters of pipeline and stage together. `<pipeline>-<stage>-<identity[:8]>-<highest index>` is the host name of a

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile import localfiles
-from ftjobs.jobfile.datamappings import each_source
+from ftjobs.jobfile import local_files
+from ftjobs.jobfile.data_mappings import each_source
 from ftjobs.jobfile.fields import GENERATOR, CorpusSource, Data, Encoder
 
 
@@ -30,7 +30,7 @@ def of_encoder(encoder: Encoder) -> list[list[str]] | None:
     Raises:
         UserError: it is no folder.
     """
-    if encoder.model is None or not localfiles.is_local(encoder.model):
+    if encoder.model is None or not local_files.is_local(encoder.model):
         return None
     folder = Path(os.path.expanduser(encoder.model))
     if not os.path.isdir(folder):
@@ -40,16 +40,16 @@ def of_encoder(encoder: Encoder) -> list[list[str]] | None:
         )
     inside = [*folder.iterdir(), *(folder / GENERATOR).glob("*")]
     files = sorted(path for path in inside if path.is_file() and not path.name.startswith("."))
-    return [[path.relative_to(folder).as_posix(), localfiles.digest(path)] for path in files]
+    return [[path.relative_to(folder).as_posix(), local_files.digest(path)] for path in files]
 
 
 def _of_source(source: str, declared: str | None, field: str) -> Any:
-    if not localfiles.is_local(source):
+    if not local_files.is_local(source):
         return source
     root = Path(os.path.expanduser(source))
     content = []
-    for path in localfiles.expand(source, f"{field}.source"):
+    for path in local_files.expand(source, f"{field}.source"):
         # Names count: they say the split; in a folder, those of folders too.
         name = path.relative_to(root).as_posix() if root.is_dir() else path.name
-        content.append([name, localfiles.format_of(path, declared, field), localfiles.digest(path)])
+        content.append([name, local_files.format_of(path, declared, field), local_files.digest(path)])
     return content

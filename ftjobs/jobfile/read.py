@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile import localfiles, yamltext
+from ftjobs.jobfile import local_files, yaml_text
 from ftjobs.jobfile.checks import check
-from ftjobs.jobfile.datamappings import data_mappings, each_source
+from ftjobs.jobfile.data_mappings import data_mappings, each_source
 from ftjobs.jobfile.fields import Job
-from ftjobs.jobfile.wordlist import put_words
+from ftjobs.jobfile.word_list import put_words
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Job:
@@ -38,7 +38,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Job:
         raise UserError(f"{path}: byte {error.start} is not UTF-8; save the job file as UTF-8") from error
     except OSError as error:
         raise UserError(f"{path}: cannot read the job file: {error.strerror}") from error
-    data, lines = yamltext.parse(text, str(path))
+    data, lines = yaml_text.parse(text, str(path))
     if not isinstance(data, dict):
         raise UserError(f"{path}: a job file is a mapping with `name`, `encoder`, `data` and `stages`")
     _anchor_paths(data, path.parent)
@@ -59,10 +59,12 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Job:
 class _Places:
     """Names the place that a value came from: file and line, or the override that set it."""
 
-    def __init__(self, file: str, lines: dict[yamltext.Path, int], overrides: list[tuple[yamltext.Path, str]]) -> None:
+    def __init__(
+        self, file: str, lines: dict[yaml_text.Path, int], overrides: list[tuple[yaml_text.Path, str]]
+    ) -> None:
         self.file, self.lines, self.overrides = file, lines, overrides
 
-    def of(self, path: yamltext.Path) -> str:
+    def of(self, path: yaml_text.Path) -> str:
         dotted = ".".join(str(part) for part in path)
         for prefix, override in reversed(self.overrides):
             made_it = path not in self.lines and prefix[: len(path)] == path
@@ -71,7 +73,7 @@ class _Places:
         place = f"{self.file}:{self.line(path)}"
         return f"{place}: {dotted}" if path else place
 
-    def line(self, path: yamltext.Path) -> int:
+    def line(self, path: yaml_text.Path) -> int:
         """Line of a value in the file, or of what should contain it."""
         while path and path not in self.lines:
             path = path[:-1]
@@ -89,7 +91,7 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
             return path
         if glob.has_magic(value):
             return os.path.join(glob.escape(str(folder.absolute())), value)
-        return path if localfiles.written_as_path(value) else value
+        return path if local_files.written_as_path(value) else value
 
     encoder = data.get("encoder")
     if isinstance(encoder, dict) and "model" in encoder:
@@ -99,13 +101,13 @@ def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
             mapping["source"] = each_source(mapping["source"], lambda one, _: anchored(one))
 
 
-def _override(data: dict[str, Any], override: str) -> yamltext.Path:
+def _override(data: dict[str, Any], override: str) -> yaml_text.Path:
     """Apply `a.b.c=value` to `data` in place; returns the path it set."""
     dotted, equals, value = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
         raise UserError(f"--set {override}: is not of the form a.b.c=value")
-    parsed, _ = yamltext.parse(value, f"--set {override}", numbered=False)
+    parsed, _ = yaml_text.parse(value, f"--set {override}", numbered=False)
     here = data
     for depth, key in enumerate(keys[:-1]):
         if here.get(key) is None:
@@ -119,7 +121,7 @@ def _override(data: dict[str, Any], override: str) -> yamltext.Path:
 
 def _problems(error: ValidationError, data: dict[str, Any], places: _Places) -> Iterator[str]:
     """One line for each invalid field, in the file's order, alternatives of a union joined."""
-    by_path: dict[yamltext.Path, list[ErrorDetails]] = {}
+    by_path: dict[yaml_text.Path, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_path.setdefault(_path_in(data, detail), []).append(detail)
     for path in sorted(by_path, key=places.line):
@@ -131,7 +133,7 @@ def _problems(error: ValidationError, data: dict[str, Any], places: _Places) -> 
         yield f"{places.of(path)}: {_explain(fitting or details, path)}"
 
 
-def _path_in(data: Any, detail: ErrorDetails) -> yamltext.Path:
+def _path_in(data: Any, detail: ErrorDetails) -> yaml_text.Path:
     """The path of an error in the user's data: pydantic's location without the names of union members."""
     path: list[str | int] = []
     here, location = data, detail["loc"]
@@ -167,7 +169,7 @@ def _of_another_type(detail: ErrorDetails) -> bool:
     return fixed_words or detail["type"] in _WRONG_TYPE
 
 
-def _explain(details: list[ErrorDetails], path: yamltext.Path) -> str:
+def _explain(details: list[ErrorDetails], path: yaml_text.Path) -> str:
     """What is wrong with the value at a path, the value, and what would be right."""
     detail = details[0]
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
@@ -201,7 +203,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _unknown_key(key: str, path: yamltext.Path, detail: ErrorDetails) -> str:
+def _unknown_key(key: str, path: yaml_text.Path, detail: ErrorDetails) -> str:
     in_stage = len(path) == 3 and path[0] == "stages"
     kind = detail["loc"][2] if in_stage else None
     known = sorted(_keys_at(path[:-1], kind))
@@ -217,7 +219,7 @@ def _schema() -> dict[str, Any]:
     return Job.model_json_schema()
 
 
-def _keys_at(path: yamltext.Path, kind: str | int | None) -> set[str]:
+def _keys_at(path: yaml_text.Path, kind: str | int | None) -> set[str]:
     """The keys that the schema knows at a path; inside a stage those of one kind, or of all kinds for None."""
 
     def resolve(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ftjobs.jobfile import localfiles
-from ftjobs.jobfile.datamappings import data_mappings, each_source
-from ftjobs.jobfile.derived import users
+from ftjobs.jobfile import local_files
+from ftjobs.jobfile.data_mappings import data_mappings, each_source
 from ftjobs.jobfile.fields import Job
+from ftjobs.jobfile.implicit_stages import users
 
 
 def resolved(job: Job) -> dict[str, Any]:
@@ -46,4 +46,4 @@ def _named(source: str, _: str, *, folder: str, taken: dict[str, str]) -> str:
 
 def _name(source: str) -> str:
     """The name of a local file or folder; hub ids and addresses as they are."""
-    return Path(os.path.abspath(os.path.expanduser(source))).name if localfiles.is_local(source) else source
+    return Path(os.path.abspath(os.path.expanduser(source))).name if local_files.is_local(source) else source

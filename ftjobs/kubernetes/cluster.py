@@ -12,9 +12,9 @@ from typing import Any
 
 from ftjobs.errors import UserError
 from ftjobs.kubernetes.connection import ERRORS, TIMEOUTS, Connection, explain
-from ftjobs.kubernetes.jobstate import JobState
-from ftjobs.kubernetes.stagejobs import PIPELINE, STAGE
-from ftjobs.progress import LOG
+from ftjobs.kubernetes.job_state import JobState
+from ftjobs.kubernetes.stage_jobs import PIPELINE, STAGE
+from ftjobs.system.progress import LOG
 
 #: Name under which the API server keeps who changed which field.
 FIELD_MANAGER = "ftjobs-conductor"

@@ -17,7 +17,7 @@ from kubernetes.config import incluster_config
 from kubernetes.config.kube_config import KubeConfigMerger
 
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.progress import LOG
+from ftjobs.system.progress import LOG
 
 #: How long a call goes on trying; and while it is refused, for a Role may be made moments after the pod that needs it,
 #: and a token may be renewed. Seconds.

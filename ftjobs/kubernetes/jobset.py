@@ -10,7 +10,7 @@ import json
 import re
 
 from ftjobs.errors import UserError
-from ftjobs.kubernetes.jobcopy import short_hash
+from ftjobs.kubernetes.job_bundle import short_hash
 from ftjobs.kubernetes.manifests import SECONDS_KEPT, Pipeline, job_spec
 from ftjobs.kubernetes.objects import (
     STAGE_ACCOUNT,
@@ -22,7 +22,7 @@ from ftjobs.kubernetes.objects import (
     stage_notes,
 )
 from ftjobs.kubernetes.pods import join_pod
-from ftjobs.kubernetes.stagejobs import KUEUE_QUEUE, StageJob
+from ftjobs.kubernetes.stage_jobs import KUEUE_QUEUE, StageJob
 
 API_VERSION = "jobset.x-k8s.io/v1alpha2"
 _MOST_DEPENDENCIES = 5

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Job
-from ftjobs.kubernetes.jobcopy import FILE, JOB_FOLDER, JobCopy, short_hash
+from ftjobs.kubernetes.job_bundle import FILE, JOB_FOLDER, JobBundle, short_hash
 from ftjobs.kubernetes.objects import (
     CONDUCTOR,
     CONDUCTOR_ACCOUNT,
@@ -32,7 +32,7 @@ from ftjobs.kubernetes.objects import (
 )
 from ftjobs.kubernetes.options import Options
 from ftjobs.kubernetes.pods import PACKED_FILE, Sources, conductor_pod, stage_pod
-from ftjobs.kubernetes.stagejobs import KUEUE_QUEUE, QUEUE, StageJob, stage_jobs
+from ftjobs.kubernetes.stage_jobs import KUEUE_QUEUE, QUEUE, StageJob, stage_jobs
 from ftjobs.plan import plan
 
 #: Finished Jobs, and with them their logs, stay for a week. Artifacts stay.
@@ -50,7 +50,7 @@ class Pipeline:
 
     job: Job
     options: Options
-    copy: JobCopy
+    copy: JobBundle
     stages: list[StageJob]
 
     @property
@@ -100,7 +100,7 @@ def pipeline_of(job: Job, options: Options) -> Pipeline:
             raise UserError(
                 f"a pod would be named {host}, longer than 63 characters; use a shorter name or fewer seeds"
             )
-    return Pipeline(job, options, JobCopy(job), stages)
+    return Pipeline(job, options, JobBundle(job), stages)
 
 
 def jobs_engine(pipeline: Pipeline) -> list[Manifest]:

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 from ftjobs.kubernetes.options import Options
-from ftjobs.kubernetes.stagejobs import IDENTITY, NEEDS, PIPELINE, SEED, STAGE, StageJob
+from ftjobs.kubernetes.stage_jobs import IDENTITY, NEEDS, PIPELINE, SEED, STAGE, StageJob
 
 Manifest = dict[str, Any]
 #: ServiceAccounts, the same for every pipeline of a namespace, so that a cloud's roles are bound to them once.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ftjobs.kubernetes.jobcopy import FILES_FOLDER, JOB_FOLDER
+from ftjobs.kubernetes.job_bundle import FILES_FOLDER, JOB_FOLDER
 from ftjobs.kubernetes.objects import CONDUCTOR_ACCOUNT, STAGE_ACCOUNT, Manifest
 from ftjobs.kubernetes.options import Options
 

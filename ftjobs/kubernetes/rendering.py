@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ftjobs.jobfile import yamltext
+from ftjobs.jobfile import yaml_text
 from ftjobs.jobfile.fields import Job
 from ftjobs.kubernetes.jobset import jobset_engine
 from ftjobs.kubernetes.manifests import Pipeline, jobs_engine, pipeline_of
@@ -27,4 +27,4 @@ def render(job: Job, options: Options, engine: str = "jobs") -> list[Manifest]:
 def as_yaml(manifests: list[Manifest], job: Job) -> str:
     """The manifests as one stream of YAML documents."""
     intent = f"# Pipeline {job.name}, as `ftjobs render` prints it. Change the job file and render it again.\n"
-    return intent + "---\n".join(yamltext.dump(manifest) for manifest in manifests)
+    return intent + "---\n".join(yaml_text.dump(manifest) for manifest in manifests)

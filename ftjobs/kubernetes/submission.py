@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ftjobs.errors import FtjobsError
-from ftjobs.kubernetes.apiobjects import ApiObjects
+from ftjobs.kubernetes.api_objects import ApiObjects
 from ftjobs.kubernetes.objects import Manifest
 from ftjobs.kubernetes.pods import GPU
-from ftjobs.kubernetes.stagejobs import PIPELINE, SEED, STAGE, SUSPENDED
-from ftjobs.progress import LOG
+from ftjobs.kubernetes.stage_jobs import PIPELINE, SEED, STAGE, SUSPENDED
+from ftjobs.system.progress import LOG
 
 #: Kinds that run: they are made or left, never changed.
 _RUNS = ("Job", "JobSet")

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.hubfailures import causes, may_pass, reason, refusal
 from ftjobs.jobfile.fields import GENERATOR
+from ftjobs.system.hub_errors import causes, may_pass, reason, refusal
 
 WEIGHTS = "model.safetensors"
 CARD = "README.md"

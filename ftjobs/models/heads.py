@@ -23,9 +23,9 @@ from transformers import (
 )
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.models import checkpoints
-from ftjobs.models.trial import try_out
+from ftjobs.models.smoke_test import smoke_test
+from ftjobs.tasks.label_types import LabelType
 
 transformers.logging.set_verbosity_error()  # its load report calls a new head a problem; ours says what is new
 transformers.logging.disable_progress_bar()
@@ -184,5 +184,5 @@ def _load(auto_class: Any, folder: Path, config: PreTrainedConfig) -> tuple[PreT
     for name in found:
         if name.endswith("bias"):  # 0 in every family; Data2Vec's masked-LM head leaves it as memory was
             model.get_parameter(name).data.zero_()
-    try_out(model, folder)
+    smoke_test(model, folder)
     return model, found

@@ -12,16 +12,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftjobs import artifacts
 from ftjobs.artifacts.manifest import KEY
-from ftjobs.cards import Facts
+from ftjobs.cards import ModelInfo
 from ftjobs.cards.facts import NAME
+from ftjobs.data.downloads import local_copy
 from ftjobs.data.examples.batching import LabelledExamples
 from ftjobs.data.examples.tokenization import tokenize
-from ftjobs.device import training_device
 from ftjobs.errors import UserError
-from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.models import checkpoints, heads
-from ftjobs.remote import local_copy
-from ftjobs.training import evaluation, lastlayer
+from ftjobs.system.device import training_device
+from ftjobs.tasks.label_types import LabelType
+from ftjobs.training import evaluation
+from ftjobs.training.speedups import last_layer
 
 _ARTIFACT = re.compile(rf"(.*/)?{KEY}(/manifest\.json|/attempts(/[^/]+)?)?/?")
 _LONGEST = 512
@@ -60,8 +61,8 @@ class Classifier:
                 f"{address}: is no trained classifier, it has no weights for {heads.new_modules(new)}; give a model "
                 "that a stage of kind `classify` published"
             )
-        lastlayer.keep_first_token(model)
-        facts = Facts.read(folder) if (folder / NAME).is_file() else None
+        last_layer.keep_first_token(model)
+        facts = ModelInfo.read(folder) if (folder / NAME).is_file() else None
         return cls(
             model=model.to(training_device()).eval(),
             tokenizer=tokenizer,
@@ -81,7 +82,7 @@ class Classifier:
         return evaluation.logits(self.model, examples), tokens.truncated
 
 
-def _label_columns(facts: Facts | None) -> list[str] | None:
+def _label_columns(facts: ModelInfo | None) -> list[str] | None:
     if facts is None or (facts.label_columns is None and facts.label_column is None):
         return None
     return facts.label_columns or [str(facts.label_column)]

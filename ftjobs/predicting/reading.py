@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ftjobs.data.columns import Needed
-from ftjobs.data.files import read_file
-from ftjobs.jobfile import localfiles
+from ftjobs.data.readers.columns import Needed
+from ftjobs.data.readers.files import read_file
+from ftjobs.jobfile import local_files
 
 #: Rows of a chunk, fewer if they are long: among many, there are more of like length to be put into a batch.
 _ROWS, _BYTES = 4_096, 2**26
@@ -26,8 +26,8 @@ def chunks(source: str, needed: Needed, separator: str) -> Iterator[dict[str, li
     Raises:
         UserError: a file is not what it should be; says the line or row. Maybe after chunks that are right.
     """
-    for path in localfiles.expand(source, "INPUT"):
-        tables = read_file(path, localfiles.format_of(path, None, None), None, needed, separator)
+    for path in local_files.expand(source, "INPUT"):
+        tables = read_file(path, local_files.format_of(path, None, None), None, needed, separator)
         for table in _gathered(tables):
             yield {name: table[name].to_pylist() for name in needed}
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ftjobs import metrics as measure
-from ftjobs.data import labels as label_names
-from ftjobs.data.columns import TEXT, Asked, Needed, label_kind
+from ftjobs.data.labels import class_names as label_names
+from ftjobs.data.readers.columns import TEXT, Asked, Needed, label_kind
 from ftjobs.errors import UserError
 from ftjobs.predicting.classifier import Classifier
 from ftjobs.predicting.reading import chunks
 from ftjobs.predicting.writing import writer
 from ftjobs.statistics import Interval, proportion_interval, score_interval
+from ftjobs.tasks import metrics as measure
 
 #: Of the bootstrap.
 _SEED = 0

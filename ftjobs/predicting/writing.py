@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.labeltypes import LabelType
+from ftjobs.tasks.label_types import LabelType
 
 #: Takes a chunk's first row number, predictions (names of classes, numbers or lists of names), probabilities (N, C).
 Write = Callable[[int, list[Any], np.ndarray], None]

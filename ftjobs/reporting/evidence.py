@@ -13,10 +13,10 @@ from ftjobs.data import prepared
 from ftjobs.data.corpora import curated
 from ftjobs.data.overlap import seen, text_keys
 from ftjobs.data.prepared import PreparedData
-from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.plan import Report
 from ftjobs.reporting.measures import Accuracy, measure_of
 from ftjobs.reporting.runs import Intermediate, Run, Stage, Strategy, read_predictions, read_run
+from ftjobs.tasks.label_types import LabelType
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.reporting import phrases
 from ftjobs.reporting.phrases import percent, point_interval, points
+from ftjobs.tasks.label_types import LabelType
 
 
 @dataclass(frozen=True)

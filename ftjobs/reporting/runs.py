@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ftjobs.data.labels import encode_sets
+from ftjobs.data.labels.class_names import encode_sets
 from ftjobs.data.prepared import PreparedData
 from ftjobs.errors import CorruptArtifact
-from ftjobs.jobfile.labeltypes import LabelType
 from ftjobs.reporting.measures import Accuracy, measure_of
+from ftjobs.tasks.label_types import LabelType
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,25 @@ from transformers import PreTrainedTokenizerBase
 
 from ftjobs.data import prepared
 from ftjobs.data.examples.pairs import PairExamples
-from ftjobs.device import training_device
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
-from ftjobs.models import checkpoints, heads, vocabulary
-from ftjobs.progress import LOG
+from ftjobs.models import checkpoints, heads
+from ftjobs.models.tokenizer_extension.extension import extend
+from ftjobs.objectives import pretraining
+from ftjobs.objectives.pretraining import Pretraining, TextExamples
 from ftjobs.stages.learned import Learned, learned
-from ftjobs.training import lora, memory, pretraining
+from ftjobs.system.device import training_device
+from ftjobs.system.progress import LOG
+from ftjobs.training import lora, memory
+from ftjobs.training.context import TrainingContext
 from ftjobs.training.loop import train
-from ftjobs.training.outcome import Trained
-from ftjobs.training.pretraining import Pretraining, TextExamples
-from ftjobs.training.session import Session
+from ftjobs.training.output import TrainOutput
 
 #: Held-out texts are masked by this seed in every stage, so that their losses can be compared.
 _EVALUATION_SEED = 0
 
 
-def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, session: Session) -> dict[str, Any]:
+def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, session: TrainingContext) -> dict[str, Any]:
     """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`, or of `inputs["corpus"]`.
 
     Writes `model/` (the encoder with every weight of its input, and its masked-LM head), `metrics.json` (every epoch),
@@ -36,7 +38,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     Raises:
         UserError: the encoder or the texts cannot serve the objective.
     """
-    memory.start_over()
+    memory.reset_peak_memory()
     data = prepared.read(inputs["prepare"] / "data")
     folder = inputs["encoder"] / "model"
     tokenizer = _tokenizer(settings, folder)
@@ -49,7 +51,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     texts = learned(settings, data, inputs)
     extension = None
     if settings.vocabulary is not None:
-        tokenizer, extension = vocabulary.extend(
+        tokenizer, extension = extend(
             trainee.encoder, tokenizer, texts.train, texts.held_out, settings.vocabulary, seed
         )
     examples = pretraining.examples(settings, tokenizer, texts.train, limit, seed, texts.unit)
@@ -74,7 +76,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
             items=trainee.items,
             evaluate=lambda: held_out.evaluate(trainee),
             score=trainee.score,
-            keeper=session.keeper,
+            checkpointer=session.checkpointer,
             on_step=session.log_step,
             on_epoch=session.log_epoch,
             title="adapt",
@@ -136,7 +138,7 @@ def _metrics(
     settings: Adapt,
     texts: Learned,
     examples: TextExamples,
-    trained: Trained,
+    trained: TrainOutput,
     before: dict[str, float],
     best: dict[str, Any],
 ) -> dict[str, Any]:

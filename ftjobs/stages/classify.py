@@ -10,25 +10,28 @@ import numpy as np
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftjobs import metrics as measure
 from ftjobs.data import prepared
 from ftjobs.data.examples.batching import LabelledExamples
 from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.data.prepared import PreparedData
-from ftjobs.device import training_device
 from ftjobs.jobfile.fields import Classify
-from ftjobs.jobfile.labeltypes import LOWEST
 from ftjobs.models import checkpoints, heads
-from ftjobs.progress import LOG
-from ftjobs.training import evaluation, features, lastlayer, lora, memory, predictions, tuning, vocabulary
+from ftjobs.objectives.mlm import LOSSES
+from ftjobs.system.device import training_device
+from ftjobs.system.progress import LOG
+from ftjobs.tasks import metrics as measure
+from ftjobs.tasks.label_types import LOWEST
+from ftjobs.training import evaluation, features, layerwise, lora, memory, predictions
+from ftjobs.training.context import TrainingContext
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.loop import train
-from ftjobs.training.objectives import LOSSES
-from ftjobs.training.session import Session
+from ftjobs.training.speedups import last_layer, sparse_embeddings
 from ftjobs.training.weighting import Weighting, of_classes
 
 
-def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, session: Session) -> dict[str, Any]:
+def run(
+    settings: Classify, seed: int, inputs: dict[str, Path], output: Path, session: TrainingContext
+) -> dict[str, Any]:
     """Train a classifier from the encoder of `inputs["encoder"]`, on the data of `inputs["prepare"]`, or of
     `inputs["data"]` where the stage has its own.
 
@@ -38,7 +41,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     Raises:
         UserError: the encoder cannot be a classifier.
     """
-    memory.start_over()
+    memory.reset_peak_memory()
     data = prepared.read(inputs.get("data", inputs["prepare"]) / "data")
     folder = inputs["encoder"] / "model"
     tokenizer = checkpoints.load_tokenizer(folder)
@@ -47,11 +50,11 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     LOG.info("newly initialised, trained as head: %s", heads.new_modules(new))
     limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
     texts = _tokenized(data, tokenizer, limit)
-    tuned = tuning.prepare(model, settings)
-    lastlayer.keep_first_token(model)
+    tuned = layerwise.prepare(model, settings)
+    last_layer.keep_first_token(model)
     model.to(training_device())
     examples, frozen = _freeze(model, new, settings, texts, session)
-    judge = _Judge(model, data, settings.metric_for_best)
+    judge = Evaluator(model, data, settings.metric_for_best)
 
     def training_mode() -> None:
         model.train()
@@ -64,7 +67,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     head = [name for name, _ in model.named_parameters() if name in new or not heads.is_encoder(model, name)]
     with (
         lora.adapters(model, settings.lora, head) as adapted,
-        features.feature_encoder(model) if frozen else vocabulary.only_used_rows(model, used),
+        features.feature_encoder(model) if frozen else sparse_embeddings.train_used_rows_only(model, used),
     ):
         trained = train(
             model,
@@ -77,7 +80,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
             score=judge.score,
             training_mode=training_mode,
             tuning=tuned,
-            keeper=session.keeper,
+            checkpointer=session.checkpointer,
             on_step=session.log_step,
             on_epoch=session.log_epoch,
             title="classify",
@@ -104,7 +107,7 @@ def run(settings: Classify, seed: int, inputs: dict[str, Path], output: Path, se
     return metrics
 
 
-class _Judge:
+class Evaluator:
     """Measures a classifier on the splits that are held out."""
 
     def __init__(self, model: PreTrainedModel, data: PreparedData, metric: str) -> None:
@@ -136,7 +139,11 @@ def _tokenized(data: PreparedData, tokenizer: PreTrainedTokenizerBase, limit: in
 
 
 def _freeze(
-    model: PreTrainedModel, new: list[str], settings: Classify, texts: dict[str, LabelledExamples], session: Session
+    model: PreTrainedModel,
+    new: list[str],
+    settings: Classify,
+    texts: dict[str, LabelledExamples],
+    session: TrainingContext,
 ) -> tuple[dict[str, LabelledExamples] | dict[str, FeatureExamples], bool]:
     """Freeze the encoder if asked to. Returns the examples to train on, and whether they are features of texts."""
     if not settings.freeze_encoder:
@@ -144,7 +151,7 @@ def _freeze(
     heads.freeze_encoder(model, new)
     if settings.encoder_dropout:
         return texts, False
-    if not features.suffice(model, texts["train"]):
+    if not features.supports_feature_cache(model, texts["train"]):
         LOG.info("the head of `%s` needs more than one vector per text: no features kept", model.config.model_type)
         return texts, False
-    return features.of_splits(model, texts, session.keeper, settings.mixed_precision), True
+    return features.of_splits(model, texts, session.checkpointer, settings.mixed_precision), True

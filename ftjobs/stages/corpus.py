@@ -11,7 +11,7 @@ from ftjobs.data.corpora import curation
 from ftjobs.data.corpora.contamination import HeldTexts
 from ftjobs.data.corpora.passages import Fetch, Passages
 from ftjobs.plan import OwnCorpus
-from ftjobs.progress import LOG
+from ftjobs.system.progress import LOG
 
 
 def run(

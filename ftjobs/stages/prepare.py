@@ -10,11 +10,11 @@ import numpy as np
 from ftjobs.data import labelled, prepared
 from ftjobs.data.examples.tokenization import count_tokens
 from ftjobs.data.prepared import PreparedData
-from ftjobs.jobfile import localfiles
+from ftjobs.jobfile import local_files
 from ftjobs.jobfile.fields import Encoder
 from ftjobs.models import checkpoints, heads, scratch
 from ftjobs.plan import Prepare
-from ftjobs.progress import LOG
+from ftjobs.system.progress import LOG
 
 
 def run(settings: Prepare, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
@@ -46,9 +46,9 @@ def _bring_encoder(settings: Encoder, data: PreparedData, folder: Path) -> dict[
         LOG.info("encoder made from scratch: %d tokens, %d parameters", len(tokenizer), model.num_parameters())
         return {"scratch": settings.scratch.model_dump(), "vocabulary": len(tokenizer)}
     assert settings.model is not None, "the job file's checks let nothing else through"
-    if localfiles.is_local(settings.model):
+    if local_files.is_local(settings.model):
         checkpoints.copy_checkpoint(Path(settings.model).expanduser(), folder)
-        return {"folder": Path(settings.model).name, "sha256": localfiles.digest(folder / checkpoints.WEIGHTS)}
+        return {"folder": Path(settings.model).name, "sha256": local_files.digest(folder / checkpoints.WEIGHTS)}
     downloaded, commit = checkpoints.download(settings.model, settings.revision)
     checkpoints.copy_checkpoint(downloaded, folder)
     return {"model": settings.model, "revision": settings.revision, "commit": commit}

@@ -4,7 +4,7 @@ from ftjobs.statistics.calibration import Calibration, calibration
 from ftjobs.statistics.comparison import Comparison, McNemar, compare, holm, mcnemar, verdict
 from ftjobs.statistics.intervals import Interval, mean_interval, proportion_interval, score_interval
 from ftjobs.statistics.power import Needed, needed
-from ftjobs.statistics.signedrank import SignedRank, signed_rank
+from ftjobs.statistics.signed_rank import SignedRank, signed_rank
 
 __all__ = [
     "Calibration",

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from ftjobs.errors import UserError
+from ftjobs.storage.concurrency import in_parallel
 from ftjobs.storage.local import LocalStorage
-from ftjobs.storage.parallel import in_parallel
 from ftjobs.storage.protocol import Advance, Storage, Stored, Unfinished
 
 __all__ = ["Advance", "LocalStorage", "Storage", "Stored", "Unfinished", "in_parallel", "open_storage"]

@@ -22,8 +22,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.progress import LOG
 from ftjobs.storage.refusals import Refused, Unavailable, explain
+from ftjobs.system.progress import LOG
 
 Result = TypeVar("Result")
 
@@ -140,7 +140,7 @@ def _client() -> Any:
         "tcp_keepalive": True,
         "max_pool_connections": _CONNECTIONS,
     }
-    session = boto3.session.Session()
+    session = boto3.session.TrainingContext()
     client = session.client("s3", config=Config(**settings, s3={"addressing_style": style or "auto"}))
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ftjobs.errors import UserError
-from ftjobs.progress import LOG
 from ftjobs.storage.connection import Connection
-from ftjobs.storage.parts import PART, PARTS_AT_A_TIME, download, etag_of, upload
+from ftjobs.storage.multipart import PART, PARTS_AT_A_TIME, download, etag_of, upload
 from ftjobs.storage.protocol import CHECK, Advance, Stored, Unfinished, quietly
 from ftjobs.storage.refusals import Refused
+from ftjobs.system.progress import LOG
 
 
 def open_s3(store: str) -> S3Storage:

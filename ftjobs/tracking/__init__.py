@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ftjobs.plan import StageRun
-from ftjobs.signals import EXIT_CODE, Stopped
 from ftjobs.storage import Storage
+from ftjobs.system.signals import EXIT_CODE, Stopped
 from ftjobs.tracking.journal import Log, nowhere
 
 __all__ = ["Log", "NotTracked", "nowhere", "tracker"]

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ftjobs.progress import LOG
+from ftjobs.system.progress import LOG
 
 #: Messages that may wait for a slow worker; a row every tenth step, so this is a long time.
 _WAITING = 10_000

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ftjobs.device import training_device
 from ftjobs.jobfile.fields import WandbTracking
-from ftjobs.jobfile.localfiles import digest
+from ftjobs.jobfile.local_files import digest
 from ftjobs.plan import StageRun
-from ftjobs.progress import LOG
 from ftjobs.storage import Storage
+from ftjobs.system.device import training_device
+from ftjobs.system.progress import LOG
 from ftjobs.tracking import NotTracked, folders
 from ftjobs.tracking.journal import Journal
 from ftjobs.tracking.process import WorkerProcess

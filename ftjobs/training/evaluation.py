@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from ftjobs.data.examples.batching import Batch, LabelledExamples, MaskedExamples, by_length
 from ftjobs.data.examples.packed import PackedExamples
 from ftjobs.data.examples.pairs import PairExamples
+from ftjobs.objectives.mlm import MaskedLM
+from ftjobs.objectives.replaced_tokens import WEIGHT, DrawnExamples, Guesses, ReplacedTokenModel
+from ftjobs.objectives.sentence_pairs import SentencePairs
 from ftjobs.training.features import FeatureExamples, tokens_at_once
-from ftjobs.training.objectives import MaskedLM
-from ftjobs.training.replacedtokens import WEIGHT, DrawnExamples, Guesses, ReplacedTokenModel
-from ftjobs.training.sentencepairs import SentencePairs
 
 
 @torch.no_grad()

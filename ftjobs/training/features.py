@@ -19,11 +19,11 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from ftjobs.data import mapped
+from ftjobs.data import memory_mapped
 from ftjobs.data.examples.batching import Batch, LabelledExamples, by_length
-from ftjobs.progress import LOG, track
+from ftjobs.system.progress import LOG, track
 from ftjobs.training.optimization import autocast
-from ftjobs.training.state import StateKeeper
+from ftjobs.training.state import Checkpointer
 
 #: What fetching features from storage is reckoned to cost: seconds to begin with, and bytes per second.
 _SECONDS_TO_BEGIN, _BYTES_PER_SECOND = 5.0, 100e6
@@ -101,7 +101,7 @@ def compute(
     model.eval()
     device = next(model.parameters()).device
     mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
-    features = torch.from_numpy(mapped.zeros((len(examples), model.config.hidden_size), np.float32))
+    features = torch.from_numpy(memory_mapped.zeros((len(examples), model.config.hidden_size), np.float32))
     with track(title, len(examples)) as advance, autocast(mixed_precision, device):
         for indices in by_length(examples.lengths, tokens_at_once(device)):
             inputs = examples.batch(indices, 0).to(device).inputs
@@ -117,7 +117,10 @@ def compute(
 
 
 def of_splits(
-    model: PreTrainedModel, splits: dict[str, LabelledExamples], keeper: StateKeeper | None, mixed_precision: str = "no"
+    model: PreTrainedModel,
+    splits: dict[str, LabelledExamples],
+    checkpointer: Checkpointer | None,
+    mixed_precision: str = "no",
 ) -> dict[str, FeatureExamples]:
     """Features of every split: those that an earlier attempt at this stage has left, or computed now.
 
@@ -126,7 +129,7 @@ def of_splits(
     Computed ones are left for a later attempt if making them again would take longer than fetching them.
     """
     shapes = {name: (len(examples), model.config.hidden_size) for name, examples in splits.items()}
-    stored = keeper.kept("features") if keeper else None
+    stored = checkpointer.kept("features") if checkpointer else None
     if stored is not None:
         tensors = load_file(stored)
         if {name: tuple(tensor.shape) for name, tensor in tensors.items()} == shapes:
@@ -139,13 +142,13 @@ def of_splits(
     }
     tensors = {name: examples.features for name, examples in found.items()}
     to_fetch = _SECONDS_TO_BEGIN + sum(tensor.nbytes for tensor in tensors.values()) / _BYTES_PER_SECOND
-    if keeper and perf_counter() - started > to_fetch:
-        keeper.keep("features", lambda path: save_file(tensors, path))
+    if checkpointer and perf_counter() - started > to_fetch:
+        checkpointer.keep("features", lambda path: save_file(tensors, path))
     return found
 
 
 @torch.no_grad()
-def suffice(model: PreTrainedModel, examples: LabelledExamples) -> bool:
+def supports_feature_cache(model: PreTrainedModel, examples: LabelledExamples) -> bool:
     """Whether the head gives the same logits from features as from texts, tried on a few examples.
 
     False for a head that reads more than one vector per text; its encoder has to run in every epoch.

@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from ftjobs import signals
 from ftjobs.data.examples.batching import Batch
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
-from ftjobs.progress import LOG, track
-from ftjobs.training import memory
-from ftjobs.training.attention import bf16_attention
-from ftjobs.training.dropout import fast_masks
-from ftjobs.training.outcome import Trained
-from ftjobs.training.state import Position, StateKeeper
+from ftjobs.system import signals
+from ftjobs.system.progress import LOG, track
+from ftjobs.training.layerwise import LayerwiseTraining
+from ftjobs.training.output import TrainOutput
+from ftjobs.training.speedups.allocator import retain_freed_memory
+from ftjobs.training.speedups.attention import bf16_attention
+from ftjobs.training.speedups.dropout import fast_masks
+from ftjobs.training.speedups.sparse_embeddings import in_place_embedding_gradients
+from ftjobs.training.state import Checkpointer, TrainerState
 from ftjobs.training.stepping import Examples, Items, Stepper, accelerator_of
-from ftjobs.training.tuning import Tuning
-from ftjobs.training.vocabulary import lookups_added_in_place
 
 
 def train(
@@ -35,13 +35,13 @@ def train(
     evaluate: Callable[[], dict[str, float]],
     score: Callable[[dict[str, float]], float],
     training_mode: Callable[[], None] | None = None,
-    tuning: Tuning | None = None,
+    tuning: LayerwiseTraining | None = None,
     items: Callable[[Batch], Items] = lambda batch: len(batch.labels),
     on_step: Callable[[int, torch.Tensor, float], None] | None = None,
     on_epoch: Callable[[int, dict[str, Any], float], None] | None = None,
-    keeper: StateKeeper | None = None,
+    checkpointer: Checkpointer | None = None,
     title: str = "training",
-) -> Trained:
+) -> TrainOutput:
     """Train `model` in place, evaluate after every epoch, and leave it with the weights of the best one.
 
     The loss of a step is the mean over all its items (examples, or masked tokens), weighted if they have weights,
@@ -62,7 +62,7 @@ def train(
         items: what a batch counts for in the mean of a step: the number of its labels, unless they are weighted; for
             several losses, what it counts for in each.
         on_step: called after each optimizer step with its number (from 1), mean loss (on the device) and learning rate.
-        on_epoch: called after each evaluation with the step, the epoch's record, as in `Trained.epochs`, and the
+        on_epoch: called after each evaluation with the step, the epoch's record, as in `TrainOutput.epochs`, and the
             examples per second that its training steps went through.
         keeper: where training state is kept, and found again by a new attempt.
         title: what the progress display calls it.
@@ -74,11 +74,11 @@ def train(
     accelerator = accelerator_of(settings, tuning)
     stepper = Stepper(accelerator, model, examples, settings, loss, items, tuning)
     total = settings.epochs * stepper.steps_per_epoch
-    at, best = stepper.resume(keeper.newest() if keeper else None)
+    at, best = stepper.resume(checkpointer.newest() if checkpointer else None)
 
     def save(wait: bool) -> None:
-        if keeper and accelerator.is_main_process:
-            keeper.save(stepper.capture(at, best).write, at.step, total, wait=wait)
+        if checkpointer and accelerator.is_main_process:
+            checkpointer.save(stepper.capture(at, best).write, at.step, total, wait=wait)
 
     try:
         with signals.honoured(), _at_full_speed(model), track(title, total) as advance:
@@ -92,7 +92,7 @@ def train(
                     if on_step:
                         on_step(at.step, mean_loss, rate)
                     advance(1, f"epoch {at.epoch} of {settings.epochs}{_so_far(at)}")
-                    if keeper and keeper.due(at.step, total):
+                    if checkpointer and checkpointer.due(at.step, total):
                         save(wait=False)
                 if not math.isfinite(train_loss := stepper.mean_loss(at)):
                     raise FtjobsError(f"{title}: the loss is {train_loss} in epoch {at.epoch}; lower the learning rate")
@@ -114,7 +114,7 @@ def train(
         LOG.info("stopped after epoch %d of %d, epoch %d is the best", len(at.epochs), settings.epochs, at.best_epoch)
     stepper.unwrap()
     model.load_state_dict(best, strict=False)
-    return Trained(
+    return TrainOutput(
         device=str(accelerator.device.type),
         mixed_precision=accelerator.mixed_precision,
         processes=accelerator.num_processes,
@@ -129,10 +129,10 @@ def train(
 @contextmanager
 def _at_full_speed(model: nn.Module) -> Iterator[None]:
     """Within the block, what a CPU does in a step is done without waste, and is the same."""
-    with memory.freed_is_kept(), fast_masks(), bf16_attention(), lookups_added_in_place(model):
+    with retain_freed_memory(), fast_masks(), bf16_attention(), in_place_embedding_gradients(model):
         yield
 
 
-def _so_far(at: Position) -> str:
+def _so_far(at: TrainerState) -> str:
     """What the progress display says about the epochs that are over."""
     return f", loss {at.epochs[-1]['train_loss']:.4f}, best epoch {at.best_epoch}" if at.epochs else ""

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Lora
-from ftjobs.progress import LOG
+from ftjobs.system.progress import LOG
 
 #: What modules of attention are called in a layer: `attention`, `attn`, `self_attn`, `SelfAttention`.
 _ATTENTION = ("attention", "attn")

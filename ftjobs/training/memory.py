@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from ftjobs.device import on_cpu, training_device
+from ftjobs.system.device import training_device
 
 _PROCESS = Path("/proc/self")
 
-#: Options of glibc's mallopt (malloc.h), what they are set to, and their defaults: the free memory at the heap's top
-#: from which it is given back, how much more than needed the heap grows by, and how many blocks may be mapped alone.
-_KEEP = ((-1, 2**31 - 1, 2**17), (-2, 2**26, 2**17), (-4, 0, 2**16))
 
-
-@contextmanager
-def freed_is_kept() -> Iterator[None]:
-    """Within the block, glibc's allocator keeps what is freed, up to 2 GB, for what is allocated next.
-
-    Left alone it maps big tensors anew and gives them back at once, so in each training step on a CPU the kernel pages
-    gradients in and zeroes them: a tenth of the step. On a GPU, and elsewhere than on glibc, nothing happens.
-    """
-    try:
-        glibc = ctypes.CDLL("libc.so.6") if on_cpu() else None
-    except OSError:
-        glibc = None
-    if glibc is None:
-        yield
-        return
-    for option, value, _ in _KEEP:
-        glibc.mallopt(option, value)
-    try:
-        yield
-    finally:
-        for option, _, default in _KEEP:
-            glibc.mallopt(option, default)
-        glibc.malloc_trim(0)
-
-
-def start_over() -> None:
+def reset_peak_memory() -> None:
     """Count from here: one process may run several stages in turn."""
     if training_device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -54,8 +24,8 @@ def start_over() -> None:
 
 
 def peak() -> tuple[int, Literal["gpu", "process"]]:
-    """Most bytes in use at once since `start_over`, and where: tensors on this process's GPU (what the allocator keeps
-    in reserve is not counted), or without a GPU all that was resident of the process, libraries included."""
+    """Peak bytes since `reset_peak_memory`, and where: tensors on this process's GPU (the allocator's reserve is not
+    counted), or without a GPU the resident memory of the process, libraries included."""
     if training_device().type == "cuda":
         return int(torch.cuda.max_memory_allocated()), "gpu"
     with suppress(OSError):

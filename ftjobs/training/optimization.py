@@ -14,7 +14,9 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import TrainingFields
 
 
-def adamw(model: nn.Module, settings: TrainingFields, factor: Callable[[str], float] = lambda _: 1.0) -> AdamW:
+def build_optimizer(
+    model: nn.Module, settings: TrainingFields, factor: Callable[[str], float] = lambda _: 1.0
+) -> AdamW:
     """AdamW (Loshchilov and Hutter 2019) over the trainable parameters, without decay on biases and norms.
 
     Args:

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ftjobs import metrics as measure
 from ftjobs.data.prepared import PreparedData
+from ftjobs.tasks import metrics as measure
 
 
 def write(data: PreparedData, outputs: np.ndarray, path: Path) -> None:

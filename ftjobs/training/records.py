@@ -11,22 +11,22 @@ from typing import Any
 STEPS_BETWEEN = 10
 
 
-def of_start(metrics: dict[str, float]) -> dict[str, Any]:
+def start_record(metrics: dict[str, float]) -> dict[str, Any]:
     """What is logged before the first step: masked-LM metrics on held-out texts."""
     return {"epoch": 0} | {f"mlm/{name}": value for name, value in metrics.items()}
 
 
-def of_step(loss: float, rate: float) -> dict[str, Any]:
+def step_record(loss: float, rate: float) -> dict[str, Any]:
     """What is logged of an optimizer step: its mean training loss and its learning rate."""
     return {"train/loss": loss, "train/learning_rate": rate}
 
 
-def of_epoch(record: dict[str, Any]) -> dict[str, Any]:
+def epoch_record(record: dict[str, Any]) -> dict[str, Any]:
     """What is logged of an epoch: a classifier's metrics on a split under `eval/<split>/`, those of masked language
     modelling on held-out texts under `mlm/`.
 
     Args:
-        record: one of `Trained.epochs`.
+        record: one of `TrainOutput.epochs`.
     """
     metrics: dict[str, Any] = {"epoch": record["epoch"], "train/epoch_loss": record["train_loss"]}
     for name, value in record.items():
@@ -50,14 +50,14 @@ def jsonl(
 
     Args:
         steps: number (from 1), loss and learning rate of the steps that were logged.
-        epochs: `Trained.epochs`.
+        epochs: `TrainOutput.epochs`.
         steps_per_epoch: optimizer steps.
         before: masked-LM metrics before the first step, if they were measured.
     """
-    found: list[tuple[int, dict[str, Any]]] = [(step, of_step(loss, rate)) for step, loss, rate in steps]
+    found: list[tuple[int, dict[str, Any]]] = [(step, step_record(loss, rate)) for step, loss, rate in steps]
     if before is not None:
-        found.append((0, of_start(before)))
-    found += [(record["epoch"] * steps_per_epoch, of_epoch(record)) for record in epochs]
+        found.append((0, start_record(before)))
+    found += [(record["epoch"] * steps_per_epoch, epoch_record(record)) for record in epochs]
     return "".join(_lines(sorted(found, key=lambda line: line[0])))  # stable: an epoch after its last step
 
 

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 _TENSORS, _VALUES = "state.safetensors", "state.json"
 
 
-class StateKeeper(Protocol):
+class Checkpointer(Protocol):
     """Where a stage leaves its training state; the runner puts storage behind it."""
 
     def newest(self) -> Path | None:
@@ -41,7 +41,7 @@ class StateKeeper(Protocol):
 
 
 @dataclass
-class Position:
+class TrainerState:
     """How far training is, and what it has seen."""
 
     epoch: int = 1
@@ -54,7 +54,7 @@ class Position:
     best_epoch: int = 0
     best_score: float = float("-inf")
     steps: list[tuple[int, float, float]] = field(default_factory=list)
-    """As in `Trained.steps`."""
+    """As in `TrainOutput.steps`."""
     epochs: list[dict[str, Any]] = field(default_factory=list)
 
     def has_waited(self, patience: int | None) -> bool:
@@ -99,7 +99,7 @@ def capture(
     optimizer: Any,
     rates: LRScheduler,
     scaler: Any,
-    position: Position,
+    position: TrainerState,
     best: dict[str, torch.Tensor],
 ) -> TrainingState:
     """Copy the state of training to host memory, so that training may go on while the copy is stored."""
@@ -121,7 +121,7 @@ def capture(
 @torch.no_grad()
 def restore(
     state: TrainingState, trained: Mapping[str, nn.Parameter], optimizer: Any, rates: LRScheduler, scaler: Any
-) -> tuple[Position, dict[str, torch.Tensor]]:
+) -> tuple[TrainerState, dict[str, torch.Tensor]]:
     """Put a state back into the objects it was captured from, built anew. Returns the position and the best weights."""
     for name, value in state.part("model").items():
         trained[name].copy_(value)
@@ -138,4 +138,4 @@ def restore(
     if scaler is not None and state.values["scaler"] is not None:
         scaler.load_state_dict(state.values["scaler"])
     best = {name: value.to(device) for name, value in state.part("best").items()}
-    return Position(**state.values["position"]), best
+    return TrainerState(**state.values["position"]), best

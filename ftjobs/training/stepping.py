@@ -16,17 +16,17 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
-from ftjobs import signals
 from ftjobs.data.examples.batching import Batch, epoch_order, steps_per_epoch, windows
-from ftjobs.device import on_cpu, training_device
 from ftjobs.errors import TryLater
 from ftjobs.jobfile.fields import TrainingFields
-from ftjobs.progress import LOG
-from ftjobs.training.optimization import adamw, precision, schedule
+from ftjobs.system import signals
+from ftjobs.system.device import on_cpu, training_device
+from ftjobs.system.progress import LOG
+from ftjobs.training.layerwise import LayerwiseTraining
+from ftjobs.training.optimization import build_optimizer, precision, schedule
 from ftjobs.training.processes import Processes
 from ftjobs.training.records import STEPS_BETWEEN
-from ftjobs.training.state import Position, TrainingState, capture, restore
-from ftjobs.training.tuning import Tuning
+from ftjobs.training.state import TrainerState, TrainingState, capture, restore
 
 #: What the sum over a batch is divided by; of objectives with several losses, of each.
 Items = float | tuple[float, ...]
@@ -56,13 +56,13 @@ class Stepper:
         settings: TrainingFields,
         loss: Callable[[nn.Module, Batch], torch.Tensor],
         items: Callable[[Batch], Items],
-        tuning: Tuning | None,
+        tuning: LayerwiseTraining | None,
     ) -> None:
         self.accelerator, self.examples, self.settings = accelerator, examples, settings
         self.loss, self.items = loss, items
         #: Parameters that are trained in any epoch, by name.
         self.trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        optimizer = adamw(model, settings, tuning.factor) if tuning else adamw(model, settings)
+        optimizer = build_optimizer(model, settings, tuning.factor) if tuning else build_optimizer(model, settings)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.processes = Processes(accelerator)
         self.losses = torch.zeros(())
@@ -72,7 +72,7 @@ class Stepper:
         # Not prepared: accelerate would advance it once per process, and the rate would fall that many times faster.
         self.rates = schedule(optimizer, settings, settings.epochs * self.steps_per_epoch)
 
-    def epoch(self, at: Position, seed: int) -> Iterator[tuple[torch.Tensor, float]]:
+    def epoch(self, at: TrainerState, seed: int) -> Iterator[tuple[torch.Tensor, float]]:
         """Take the remaining steps of an epoch, moving `at` along. Yields each step's mean loss and learning rate.
 
         Several processes stop together, before a step: one that stopped alone would leave the others waiting for it.
@@ -110,7 +110,7 @@ class Stepper:
                     at.seconds += perf_counter() - started
                 yield mean_loss, rate
 
-    def mean_loss(self, at: Position) -> float:
+    def mean_loss(self, at: TrainerState) -> float:
         """Mean loss per item of the epoch so far; of several losses, steps count by the items of the first."""
         return float(self.losses) / (at.items or 1)
 
@@ -151,23 +151,23 @@ class Stepper:
             if autocast is not None:
                 bare.forward = autocast
 
-    def capture(self, at: Position, best: dict[str, torch.Tensor]) -> TrainingState:
+    def capture(self, at: TrainerState, best: dict[str, torch.Tensor]) -> TrainingState:
         """A copy of all that training has changed."""
         if at.items:
             at.losses = float(self.losses)
         return capture(self.trained, self.optimizer, self.rates, self.accelerator.scaler, at, best)
 
-    def resume(self, saved: Path | None) -> tuple[Position, dict[str, torch.Tensor]]:
+    def resume(self, saved: Path | None) -> tuple[TrainerState, dict[str, torch.Tensor]]:
         """Put a saved state back, if there is one. Returns where training is, and the weights of the best epoch.
 
         Raises:
             TryLater: the main process, on another machine, goes on from another state.
         """
-        at, best = Position(), dict[str, torch.Tensor]()
+        at, best = TrainerState(), dict[str, torch.Tensor]()
         if saved is not None:
             state = TrainingState.read(saved)
             at, best = restore(state, self.trained, self.optimizer, self.rates, self.accelerator.scaler)
-        of_main: Position = self.processes.from_main(at)
+        of_main: TrainerState = self.processes.from_main(at)
         if at != of_main:
             raise TryLater(
                 f"training goes on after step {at.step} here, and after step {of_main.step} on the first machine; all "
@@ -207,7 +207,7 @@ def _seed_step(seed: int, step: int, process: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint32)[0]))
 
 
-def accelerator_of(settings: TrainingFields, tuning: Tuning | None) -> Accelerator:
+def accelerator_of(settings: TrainingFields, tuning: LayerwiseTraining | None) -> Accelerator:
     """An accelerator in the precision of this stage."""
     AcceleratorState._reset_state()  # one process may run stages of different precision in turn
     # Processes would wait for gradients of parameters that are trained in later epochs only.

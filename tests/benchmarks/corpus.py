@@ -131,9 +131,9 @@ def adapt(prepared: Path, output: Path, steps: int, epochs: int = 1) -> dict[str
     from ftjobs.data.examples import units
     from ftjobs.jobfile.fields import Adapt
     from ftjobs.stages import adapt as stage
-    from ftjobs.training.session import Session
+    from ftjobs.training.context import TrainingContext
 
-    class Steps(Session):
+    class Steps(TrainingContext):
         started = 0.0
 
         def log_step(self, step: int, *_: Any) -> None:

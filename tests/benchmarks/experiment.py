@@ -133,7 +133,7 @@ class Experiment:
         return min(found, key=lambda workers: found[workers])
 
     def _measure(self, stage: str, side: str, seed: int, turn: int, fresh: bool = False) -> Measured:
-        from ftjobs.device import training_device
+        from ftjobs.system.device import training_device
         from ftjobs.training.optimization import precision
 
         settings = self.job.stage(stage)
@@ -216,7 +216,7 @@ class Experiment:
 
 def prepare(job: Job, encoder: str, folder: Path, made: Path) -> None:
     """Run `prepare` for an encoder that the yardstick knows, or a folder."""
-    from ftjobs.data.sources import read as read_source
+    from ftjobs.data.readers.sources import read as read_source
     from ftjobs.stages import prepare as stage
     from tests.benchmarks.encoders import encoder_settings
 

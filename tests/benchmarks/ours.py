@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ftjobs.jobfile.fields import Adapt, Classify
 from ftjobs.stages import adapt, classify
 from ftjobs.training import evaluation, features, memory
-from ftjobs.training.session import Session
+from ftjobs.training.context import TrainingContext
 from tests.benchmarks.measurement import Measured, Spec, report, spec_from_command_line
 
 
@@ -43,7 +43,7 @@ class Watch:
         return timed
 
 
-class Stamps(Session):
+class Stamps(TrainingContext):
     """When epochs of training began and ended: the loop has waited for the device when it evaluates."""
 
     first = 0.0

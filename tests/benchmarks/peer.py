@@ -100,7 +100,7 @@ def accuracy(found: Any) -> dict[str, float]:
 
 def run(spec: Spec) -> Measured:
     """Train as the script does and say what it took."""
-    memory.start_over()
+    memory.reset_peak_memory()
     set_seed(spec.seed)
     mlm, pad = spec.kind == "adapt", spec.side == "plain"
     folder = Path(spec.encoder) / "model"

@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.s3_server import BUCKET, environment, running_server
+from tests.fakes.s3_server import BUCKET, environment, running_server
 
 SIZE = 440_000_000
 #: Each says its seconds, and by how many MB its memory rose above what it was before the transfer.

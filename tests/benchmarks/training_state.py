@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.s3_server import BUCKET, environment, running_server
+from tests.fakes.s3_server import BUCKET, environment, running_server
 
 _STEPS_TO_WARM_UP = 5
 _DEFAULT_INTERVAL = 300.0
@@ -63,9 +63,9 @@ def one(name: str, every: float, steps: int) -> None:
     from transformers import BertConfig, BertForSequenceClassification
 
     from ftjobs.data.examples.batching import LabelledExamples
+    from ftjobs.execution.checkpointing import StorageCheckpointer
     from ftjobs.jobfile.fields import Classify, Job
     from ftjobs.plan import plan, select
-    from ftjobs.resume import Keeper
     from ftjobs.storage import open_storage
     from ftjobs.training.loop import train
     from ftjobs.training.weighting import Weighting
@@ -80,10 +80,10 @@ def one(name: str, every: float, steps: int) -> None:
     fields = {"name": name, "encoder": {"model": "me/encoder"}, "data": source, "stages": {"a": {"kind": "classify"}}}
     run = select(plan(Job.model_validate(fields)), "a")
     with tempfile.TemporaryDirectory(prefix="ftjobs-bench-") as work:
-        keeper = Keeper(open_storage(f"s3://{BUCKET}/bench"), run, 1, Path(work))
-        keeper.every_steps, keeper.every_seconds = None, every
+        checkpointer = StorageCheckpointer(open_storage(f"s3://{BUCKET}/bench"), run, 1, Path(work))
+        checkpointer.every_steps, checkpointer.every_seconds = None, every
         saves, started = 0, 0.0
-        save = keeper.save
+        save = checkpointer.save
 
         def counted(*arguments: object, **options: object) -> None:
             nonlocal saves
@@ -94,9 +94,9 @@ def one(name: str, every: float, steps: int) -> None:
             nonlocal started
             if step == _STEPS_TO_WARM_UP:
                 started = time.perf_counter()
-                keeper.saved_at = time.monotonic()
+                checkpointer.saved_at = time.monotonic()
 
-        keeper.save = counted  # type: ignore[method-assign]
+        checkpointer.save = counted  # type: ignore[method-assign]
         train(
             model,
             examples,
@@ -106,11 +106,11 @@ def one(name: str, every: float, steps: int) -> None:
             evaluate=lambda: {"accuracy": 1.0},
             score=lambda metrics: metrics["accuracy"],
             on_step=on_step,
-            keeper=keeper,
+            checkpointer=checkpointer,
         )
         seconds = time.perf_counter() - started
-        keeper.close()
-        keeper.clear()
+        checkpointer.close()
+        checkpointer.clear()
     print(json.dumps({"seconds": seconds, "saves": saves}))
 
 

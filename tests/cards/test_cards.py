@@ -19,7 +19,7 @@ from markdown_it import MarkdownIt
 from scipy.stats import binomtest
 
 from ftjobs import artifacts
-from ftjobs.cards import Facts
+from ftjobs.cards import ModelInfo
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from tests.conftest import WORDS
@@ -147,7 +147,7 @@ def test_names_are_shown_as_they_are_and_never_as_markup(made: Any, tmp_path: Pa
 
 
 def test_facts_say_what_the_model_takes(made: Any, tmp_path: Path) -> None:
-    facts = Facts.read(pulled(made, "adapted-head seed 1", tmp_path))
+    facts = ModelInfo.read(pulled(made, "adapted-head seed 1", tmp_path))
     manifest = made[2]["adapted-head seed 1"]
     assert facts.identity == manifest.identity
     assert facts.text_columns == COLUMNS

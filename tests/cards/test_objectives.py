@@ -12,9 +12,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from ftjobs import artifacts
+from ftjobs.execution.status import summary, work
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
-from ftjobs.status import summary, work
 from tests.cards.test_cards import fence
 from tests.data.examples.test_pairs import documents_of
 from tests.stages.test_pipeline import CLASSES, job_fields, run_job

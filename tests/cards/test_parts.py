@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 
 from ftjobs.cards.basecard import license_of
 from ftjobs.cards.limits import limitations
-from ftjobs.cards.made import Made
+from ftjobs.cards.made import CardContext
 from ftjobs.cards.markdown import code, fenced
 from ftjobs.cards.metadata import card_data
 from ftjobs.cards.recipe import job_text
@@ -37,7 +37,9 @@ def made(tmp_path: Path) -> Any:
     (tmp_path / "job.yaml").write_text(JOB)
     runs = plan(read(tmp_path / "job.yaml"))
 
-    def make(stage: str, predictions: str = "yn" * 50, timing: dict[str, Any] | None = None, **metrics: Any) -> Made:
+    def make(
+        stage: str, predictions: str = "yn" * 50, timing: dict[str, Any] | None = None, **metrics: Any
+    ) -> CardContext:
         pq.write_table(pa.table({"prediction": list(predictions)}), tmp_path / "predictions.parquet")
         data = {
             "classes": ["n", "y"],
@@ -52,7 +54,7 @@ def made(tmp_path: Path) -> Any:
         found: dict[str, Any] = {"truncated": {"train": 0, "test": 0}, "max_length": 128, "newly_initialised": []}
         found |= {"accuracy": 0.8, "f1": 0.7, "loss": 0.5, "best_epoch": 2, "selected_on": "validation"}
         found |= {"last": {"accuracy": 0.78, "f1": 0.69, "loss": 0.6}, **metrics}
-        return Made(
+        return CardContext(
             run=select(runs, stage),
             metrics=found,
             data=data,

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ftjobs.doctor import job
-from tests.hub_stand_in import Hub
+from tests.fakes.hub import Hub
 
 JOB = Path(__file__).parents[2] / "jobs" / "medical-questions.yaml"
 

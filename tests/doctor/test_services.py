@@ -2,8 +2,8 @@ import huggingface_hub.constants
 import pytest
 
 from ftjobs.doctor import services
-from tests.hub_stand_in import Hub
-from tests.wandb_server import WandbServer
+from tests.fakes.hub import Hub
+from tests.fakes.wandb_server import WandbServer
 
 
 def test_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from ftjobs.doctor import store
 from ftjobs.storage import LocalStorage
-from tests.s3_server import BUCKET, S3Server
+from tests.fakes.s3_server import BUCKET, S3Server
 
 
 def states(address: Any) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile import localfiles
+from ftjobs.jobfile import local_files
 from ftjobs.jobfile.fields import Job
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
@@ -157,7 +157,7 @@ def outcome(path: Path, sets: list[str]) -> str:
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     """An empty folder, and no mutated path makes us read files outside it."""
-    expand = localfiles.expand
+    expand = local_files.expand
 
     def expand_here(source: str, *field: str) -> list[Path]:
         inside = Path(source).resolve().is_relative_to(tmp_path) if "\0" not in source else True
@@ -165,7 +165,7 @@ def here(tmp_path, monkeypatch):
             raise UserError(f"data.source: {source!r} is outside")
         return expand(source, *field)
 
-    monkeypatch.setattr(localfiles, "expand", expand_here)
+    monkeypatch.setattr(local_files, "expand", expand_here)
     monkeypatch.setattr("ftjobs.plan.of_encoder", lambda encoder: [])
     monkeypatch.chdir(tmp_path)
     return tmp_path

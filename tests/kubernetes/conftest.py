@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from ftjobs.kubernetes import cluster, conductor, connection
-from ftjobs.progress import LOG
+from ftjobs.kubernetes import cluster, connection, controller
 from ftjobs.storage import LocalStorage
-from tests.kubernetes.api_server import ApiServer, api_server, kubeconfig
-from tests.kubernetes.toy_cluster import ToyCluster, toy_stages
+from ftjobs.system.progress import LOG
+from tests.fakes.kubernetes_api import ApiServer, api_server, kubeconfig
+from tests.fakes.toy_cluster import ToyCluster, toy_stages
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a conductor in this process, so that nobody has to wait for them."""
-    monkeypatch.setattr(conductor, "POLL", 0.3)
-    monkeypatch.setattr(conductor, "GRACE", 0.4)
+    monkeypatch.setattr(controller, "POLL", 0.3)
+    monkeypatch.setattr(controller, "GRACE", 0.4)
     monkeypatch.setattr(cluster, "AFTER_CHANGE", 0.01)
     monkeypatch.setattr(cluster, "AFTER_FAILURE", 0.05)
     monkeypatch.setattr(cluster, "TIMEOUTS", (1.0, 0.5))

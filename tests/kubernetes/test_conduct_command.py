@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ftjobs import artifacts, cli
-from ftjobs.progress import LOG
-from tests.kubernetes.toy_cluster import ToyCluster
+from ftjobs.system.progress import LOG
+from tests.fakes.toy_cluster import ToyCluster
 
 
 def start(folder: Path) -> subprocess.Popen[str]:

@@ -14,7 +14,7 @@ from ftjobs.errors import UserError
 from ftjobs.kubernetes import connection
 from ftjobs.kubernetes.cluster import Cluster
 from ftjobs.kubernetes.connection import Connection
-from tests.kubernetes.api_server import ApiServer
+from tests.fakes.kubernetes_api import ApiServer
 
 
 def test_the_current_context_and_its_namespace(api: ApiServer) -> None:

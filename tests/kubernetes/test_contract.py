@@ -11,7 +11,7 @@ import pytest
 from ftjobs.jobfile.read import read
 from ftjobs.kubernetes.options import Options
 from ftjobs.kubernetes.rendering import render
-from ftjobs.kubernetes.stagejobs import stage_jobs
+from ftjobs.kubernetes.stage_jobs import stage_jobs
 from ftjobs.plan import plan
 
 Manifest = dict[str, Any]

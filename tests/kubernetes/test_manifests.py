@@ -21,7 +21,7 @@ import yaml
 from ftjobs.jobfile.read import read
 from ftjobs.kubernetes.options import Options
 from ftjobs.kubernetes.rendering import as_yaml, render
-from tests.kubernetes import rules
+from tests.helpers import kubernetes_rules
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
@@ -114,23 +114,23 @@ class TestEveryManifest:
         found = manifests(name)
         for manifest in found:
             metadata = manifest["metadata"]
-            problems = list(rules.metadata_problems(metadata))
+            problems = list(kubernetes_rules.metadata_problems(metadata))
             if manifest["kind"] == "Job":
-                problems += rules.job_problems(metadata["name"], manifest["spec"])
+                problems += kubernetes_rules.job_problems(metadata["name"], manifest["spec"])
             elif manifest["kind"] == "JobSet":
-                problems += rules.jobset_problems(manifest)
+                problems += kubernetes_rules.jobset_problems(manifest)
             elif manifest["kind"] == "ConfigMap":
-                assert len(json.dumps(manifest)) < rules.MOST_APPLIED - 1024
-            for pod in rules.pods(manifest):
-                problems += rules.pod_problems(pod)
+                assert len(json.dumps(manifest)) < kubernetes_rules.MOST_APPLIED - 1024
+            for pod in kubernetes_rules.pods(manifest):
+                problems += kubernetes_rules.pod_problems(pod)
             assert problems == [], metadata["name"]
         names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in found]
         assert len(set(names)) == len(names)
 
     def test_passes_the_restricted_level(self, name: str):
         for manifest in manifests(name):
-            for pod in rules.pods(manifest):
-                assert list(rules.restricted_problems(pod)) == []
+            for pod in kubernetes_rules.pods(manifest):
+                assert list(kubernetes_rules.restricted_problems(pod)) == []
                 # And what no level asks for:
                 for container in [*pod["containers"], *pod.get("initContainers", [])]:
                     assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -140,7 +140,7 @@ class TestEveryManifest:
 
     def test_names_versions_of_images_and_no_secret(self, name: str):
         for manifest in manifests(name):
-            for pod in rules.pods(manifest):
+            for pod in kubernetes_rules.pods(manifest):
                 for container in [*pod["containers"], *pod.get("initContainers", [])]:
                     assert re.search(r":[\w.-]+$|@sha256:", container["image"]), container["image"]
                     assert not container["image"].endswith(":latest")
@@ -155,7 +155,7 @@ class TestEveryManifest:
             return
         there = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in found}
         for manifest in found:
-            for pod in rules.pods(manifest):
+            for pod in kubernetes_rules.pods(manifest):
                 if "subdomain" in pod:
                     assert ("Service", pod["subdomain"]) in there
                 if "serviceAccountName" in pod:
@@ -194,9 +194,9 @@ def test_the_rules_see_what_is_wrong():
         exec(change, {"spec": manifest["spec"], "pod": manifest["spec"]["template"]["spec"]})
         pod = manifest["spec"]["template"]["spec"]
         return [
-            *rules.job_problems("a" * 60, manifest["spec"]),
-            *rules.pod_problems(pod),
-            *rules.restricted_problems(pod),
+            *kubernetes_rules.job_problems("a" * 60, manifest["spec"]),
+            *kubernetes_rules.pod_problems(pod),
+            *kubernetes_rules.restricted_problems(pod),
         ]
 
     assert broken("") == []
@@ -259,12 +259,12 @@ class TestCommitted:
         assert len(trained) == 5
         for manifest in trained:
             pod = manifest["spec"]["template"]["spec"]
-            assert list(rules.restricted_problems(pod)) == list(rules.pod_problems(pod)) == []
+            assert list(kubernetes_rules.restricted_problems(pod)) == list(kubernetes_rules.pod_problems(pod)) == []
 
     @needs_kubectl
     def test_the_gpu_overlay_gives_a_gpu_to_training_and_to_nothing_else(self):
         for manifest in yaml.safe_load_all(built(K8S / "overlays/gpu")):
-            for pod in rules.pods(manifest):
+            for pod in kubernetes_rules.pods(manifest):
                 container = pod["containers"][0]
                 sees_none = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container["env"]
                 trains = manifest["metadata"]["labels"]["app.kubernetes.io/component"] in ("adapt", "classify")
@@ -332,9 +332,9 @@ class TestJobSet:
             for m in render(read(tmp_path / "job.yaml"), Options(image="a:1", store="s3://b/c"), "jobset")
             if m["kind"] == "JobSet"
         )
-        assert list(rules.jobset_problems(jobset)) == []
-        for pod in rules.pods(jobset):
-            assert list(rules.restricted_problems(pod)) == list(rules.pod_problems(pod)) == []
+        assert list(kubernetes_rules.jobset_problems(jobset)) == []
+        for pod in kubernetes_rules.pods(jobset):
+            assert list(kubernetes_rules.restricted_problems(pod)) == list(kubernetes_rules.pod_problems(pod)) == []
         return jobset["spec"]["replicatedJobs"]
 
     @pytest.mark.parametrize("count", [1, 5, 6, 26, 40])

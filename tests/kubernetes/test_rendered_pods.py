@@ -18,8 +18,8 @@ from ftjobs.kubernetes.options import Options
 from ftjobs.kubernetes.rendering import render
 from ftjobs.plan import plan
 from ftjobs.storage import open_storage
-from tests.kubernetes.test_jobcopy import pod_folders
-from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+from tests.fakes.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+from tests.kubernetes.test_job_bundle import pod_folders
 
 ROOT = Path(__file__).parents[2]
 

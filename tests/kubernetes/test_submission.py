@@ -12,8 +12,8 @@ import pytest
 from ftjobs import cli
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.kubernetes import submission
-from ftjobs.progress import LOG
-from tests.kubernetes.apply_server import ApplyServer, running
+from ftjobs.system.progress import LOG
+from tests.fakes.kubernetes_apply import ApplyServer, running
 
 JOB = """\
 name: small

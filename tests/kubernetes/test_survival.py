@@ -14,12 +14,12 @@ import pytest
 
 from ftjobs import artifacts
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.kubernetes import conductor, connection
+from ftjobs.kubernetes import connection, controller
 from ftjobs.kubernetes.cluster import Cluster
-from ftjobs.kubernetes.conductor import Conductor
 from ftjobs.kubernetes.connection import Connection
-from tests.kubernetes.api_server import HANG_UP, Answer, Request, kubeconfig
-from tests.kubernetes.toy_cluster import ToyCluster, conduct, until
+from ftjobs.kubernetes.controller import Controller
+from tests.fakes.kubernetes_api import HANG_UP, Answer, Request, kubeconfig
+from tests.fakes.toy_cluster import ToyCluster, conduct, until
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -59,13 +59,13 @@ class TestSurviving:
         self, toy: ToyCluster, is_after: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each conductor lives one call longer than the one before, until one lives to see the report."""
-        monkeypatch.setattr(conductor, "POLL", 0.05)
+        monkeypatch.setattr(controller, "POLL", 0.05)
         toy.api.longest_watch = 0.01
         Mortal.is_after = is_after
         for life in itertools.count(1):
             Mortal.left = life
             try:
-                Conductor(toy.stages, toy.storage, Mortal(Connection(), "toy")).run()
+                Controller(toy.stages, toy.storage, Mortal(Connection(), "toy")).run()
                 break
             except Killed:
                 toy.step()
@@ -160,7 +160,7 @@ class TestSurviving:
         toy.api.down()
         here = Connection()
         here.in_cluster = True
-        thread = threading.Thread(target=Conductor(toy.stages, toy.storage, Cluster(here, "toy")).run)
+        thread = threading.Thread(target=Controller(toy.stages, toy.storage, Cluster(here, "toy")).run)
         thread.start()
         time.sleep(0.8)
         assert thread.is_alive()

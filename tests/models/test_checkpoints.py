@@ -14,8 +14,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.models import checkpoints, heads
-from tests.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES
-from tests.hub_stand_in import Hub
+from tests.fakes.hub import Hub
+from tests.helpers.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import transformers
 
 from ftjobs.errors import UserError
 from ftjobs.models import heads, layers
-from tests.families import FAMILIES, SIZES, tiny_config, tiny_tokenizer
+from tests.helpers.families import FAMILIES, SIZES, tiny_config, tiny_tokenizer
 
 #: Families whose layers have weights of their own.
 SEPARATE = [family for family in FAMILIES if family != "albert"]

@@ -23,16 +23,16 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ftjobs import artifacts, cli
 from ftjobs.artifacts import Manifest
-from ftjobs.cards import Facts
-from ftjobs.data import columns
+from ftjobs.cards import ModelInfo
+from ftjobs.data.readers import columns
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints, heads
 from ftjobs.plan import plan, select
 from ftjobs.predicting import reading
 from ftjobs.storage import open_storage
+from tests.cli.test_cli import JOB
 from tests.conftest import WORDS
-from tests.s3_server import BUCKET
-from tests.test_cli import JOB
+from tests.fakes.s3_server import BUCKET
 
 CLASSES = ["cold", "fever", "rash"]
 FACTS: dict[str, Any] = {
@@ -59,7 +59,7 @@ def model(make_encoder: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
     for weight in (weight for weight in made.parameters() if weight.dim() > 1):
         torch.nn.init.normal_(weight, std=0.5)  # large enough for its answers to differ
     heads.save(made, checkpoints.load_tokenizer(encoder), folder, {})
-    Facts(**FACTS).write(folder)
+    ModelInfo(**FACTS).write(folder)
     return folder
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ftjobs.reporting import answer, hypotheses, opening
 from ftjobs.reporting.content import content
-from tests.reporting.made import STAGES, Pipeline, guesses
+from tests.helpers.published import STAGES, Pipeline, guesses
 
 BETTER = {
     "head": guesses(0.6),

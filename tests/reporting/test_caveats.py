@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ftjobs.reporting.caveats import caveats
-from tests.reporting.made import STAGES, Pipeline, always, guesses
+from tests.helpers.published import STAGES, Pipeline, always, guesses
 
 FOUR = dict.fromkeys(STAGES, guesses(0.8))
 #: What is always said, because a reader asks for it.

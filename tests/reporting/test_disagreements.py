@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ftjobs.reporting.disagreements import CHARACTERS, ROWS, disagreements
-from tests.reporting.made import Classifier, Pipeline, guesses
+from tests.helpers.published import Classifier, Pipeline, guesses
 
 STAGES = {"one": {"kind": "classify"}, "two": {"kind": "classify"}}
 

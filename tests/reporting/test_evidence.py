@@ -10,7 +10,7 @@ import pytest
 
 from ftjobs.errors import CorruptArtifact
 from ftjobs.reporting.predictions import write_predictions
-from tests.reporting.made import STAGES, Pipeline, guesses
+from tests.helpers.published import STAGES, Pipeline, guesses
 
 CLASSES = ("cold", "fever", "rash")
 FOUR = dict.fromkeys(STAGES, guesses(0.7, 3))

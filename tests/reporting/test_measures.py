@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ftjobs.jobfile.labeltypes import METRICS
 from ftjobs.reporting.measures import measure_of
+from ftjobs.tasks.label_types import METRICS
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ftjobs.reporting.provenance import what_was_run
-from tests.reporting.made import Pipeline, guesses
+from tests.helpers.published import Pipeline, guesses
 
 STAGES = {"adapt": {"kind": "adapt"}, "one": {"kind": "classify", "encoder": "adapt"}}
 

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from ftjobs.reporting import quality
-from tests.reporting.made import Pipeline, always, guesses
+from tests.helpers.published import Pipeline, always, guesses
 
 STAGES = {"one": {"kind": "classify"}, "two": {"kind": "classify"}}
 CLASSES = ("a", "b", "c")

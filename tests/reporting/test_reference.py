@@ -9,7 +9,7 @@ import pytest
 
 from ftjobs.jobfile.read import read
 from ftjobs.reporting import reference
-from tests.reporting.made import Pipeline, guesses
+from tests.helpers.published import Pipeline, guesses
 
 JOB = Path(__file__).parents[2] / "jobs/medical-questions.yaml"
 FOUR = dict.fromkeys(("head", "behavioural", "adapted-head", "adapted-behavioural"), guesses(0.7))

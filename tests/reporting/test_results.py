@@ -10,7 +10,7 @@ import pytest
 from ftjobs import statistics
 from ftjobs.reporting import plots, results
 from ftjobs.reporting.sections import figures, objectives
-from tests.reporting.made import STAGES, Pipeline, guesses
+from tests.helpers.published import STAGES, Pipeline, guesses
 
 FOUR = dict.fromkeys(STAGES, guesses(0.8))
 

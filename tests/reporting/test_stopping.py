@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ftjobs.reporting.plots import _side_by_side
-from tests.reporting.made import Pipeline, guesses
+from tests.helpers.published import Pipeline, guesses
 
 
 def test_a_report_on_seeds_of_different_length(tmp_path: Path) -> None:

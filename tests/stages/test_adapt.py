@@ -17,10 +17,10 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import GENERATOR, Adapt, Classify, Lora
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints
-from ftjobs.models.pretraining import load_replaced_token
+from ftjobs.models.pretraining_heads import load_replaced_token
 from ftjobs.plan import plan
 from ftjobs.stages import adapt, classify, prepare
-from ftjobs.training.session import Session
+from ftjobs.training.context import TrainingContext
 from tests.data.examples.test_pairs import documents_of
 from tests.stages.test_pipeline import CLASSES, job_fields, run_job, write_rows
 from tests.training.test_resume import FolderKeeper, Killed
@@ -60,11 +60,13 @@ def prepared_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
 
 
 def run_adapt(
-    folder: Path, output: Path, keeper: Any = None, encoder: Path | None = None, **fields: Any
+    folder: Path, output: Path, checkpointer: Any = None, encoder: Path | None = None, **fields: Any
 ) -> dict[str, Any]:
     output.mkdir()
     settings = Adapt(**{**SHORT, **fields})
-    return adapt.run(settings, 1, {"prepare": folder, "encoder": encoder or folder}, output, Session(keeper))
+    return adapt.run(
+        settings, 1, {"prepare": folder, "encoder": encoder or folder}, output, TrainingContext(checkpointer)
+    )
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -114,7 +116,7 @@ def test_what_is_published_loads_whole_goes_on_and_gives_the_figures(
     inputs = {"prepare": folder, "encoder": tmp_path / "first"}
     (tmp_path / "head").mkdir()
     settings = Classify(**{**SHORT, "freeze_encoder": True, "epochs": 1})
-    found = classify.run(settings, 1, inputs, tmp_path / "head", Session())
+    found = classify.run(settings, 1, inputs, tmp_path / "head", TrainingContext())
     assert all("classifier" in name for name in found["newly_initialised"])
 
 

@@ -13,22 +13,22 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ftjobs import runner
 from ftjobs.data import prepared
 from ftjobs.data.corpora import curated
 from ftjobs.data.corpora.contamination import HeldTexts
-from ftjobs.data.corpora.grams import words_of
+from ftjobs.data.corpora.shingles import words_of
 from ftjobs.data.examples.sentences import sentences
 from ftjobs.errors import UserError
+from ftjobs.execution import runner
+from ftjobs.execution.checkpointing import StorageCheckpointer
+from ftjobs.execution.status import states, work
 from ftjobs.jobfile.fields import CorpusSource
 from ftjobs.jobfile.read import read
 from ftjobs.plan import OwnCorpus, plan, select
-from ftjobs.resume import Keeper
 from ftjobs.stages import corpus as stage
-from ftjobs.status import states, work
 from ftjobs.storage import open_storage
 from tests.conftest import WORDS
-from tests.s3_server import BUCKET, S3Server
+from tests.fakes.s3_server import BUCKET, S3Server
 from tests.stages.test_pipeline import files_of, job_fields, run_job, write_rows
 
 PASSAGES = {"source": "passages.jsonl"}
@@ -231,18 +231,18 @@ def test_a_killed_stage_goes_on_in_another_packing_as_if_nothing_had_been(
     runs = plan(read(tmp_path / "job.yaml"))
     again = open_storage(str(tmp_path / "store"))
     runner.run_all(runs[:2], again)
-    run, store = select(runs, "packed"), Keeper._store
+    run, store = select(runs, "packed"), StorageCheckpointer._store
     lines = [json.loads(line) for line in files_of(storage, manifests["packed seed 1"])["metrics.jsonl"].splitlines()]
     steps = next(line["step"] for line in lines if line.get("epoch") == 1)
     assert steps > 10  # more examples than passages / 8, because passages go on in the next
 
-    def dies_in_the_second_epoch(self: Keeper, write: Callable, step: int, total: int) -> None:
+    def dies_in_the_second_epoch(self: StorageCheckpointer, write: Callable, step: int, total: int) -> None:
         store(self, write, step, total)
         if step == steps + 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(Keeper, "_store", dies_in_the_second_epoch)
+        broken.setattr(StorageCheckpointer, "_store", dies_in_the_second_epoch)
         with pytest.raises(KeyboardInterrupt):
             runner.run_stage(run, again)
     manifest = runner.run_stage(run, again)

@@ -13,17 +13,18 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from ftjobs import runner
 from ftjobs.data.examples.batching import LabelledExamples, MaskedExamples
 from ftjobs.data.examples.tokenization import Tokens, tokenize
+from ftjobs.execution import runner
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints, heads
+from ftjobs.objectives.mlm import MaskedLM
 from ftjobs.plan import plan
 from ftjobs.predicting.classifier import Classifier
 from ftjobs.storage import open_storage
-from ftjobs.training import evaluation, features, lastlayer
-from ftjobs.training.objectives import MaskedLM
-from tests.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES, WORDS, tiny_tokenizer
+from ftjobs.training import evaluation, features
+from ftjobs.training.speedups import last_layer
+from tests.helpers.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES, WORDS, tiny_tokenizer
 from tests.stages.test_pipeline import job_fields, write_rows
 
 #: As large as weights are after pretraining: with those of a new model, all texts look alike.
@@ -157,11 +158,11 @@ def a_frozen_encoder_stands_still_and_its_features_suffice(made: dict[str, Path]
     model, new = heads.load_classifier(folder, ["cold", "fever", "rash"])
     assert new == []
     slow = evaluation.logits(model, examples)
-    assert features.suffice(model, examples)
+    assert features.supports_feature_cache(model, examples)
     computed = features.compute(model, examples, "features")
     with features.feature_encoder(model):
         np.testing.assert_allclose(evaluation.logits(model, computed), slow, rtol=1e-4, atol=1e-5)
-    lastlayer.keep_first_token(model)
+    last_layer.keep_first_token(model)
     np.testing.assert_allclose(evaluation.logits(model, examples), slow, rtol=1e-4, atol=1e-5)
 
 

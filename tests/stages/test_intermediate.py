@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 import yaml
 
-from ftjobs import artifacts, runner
+from ftjobs import artifacts
 from ftjobs.data import prepared
 from ftjobs.data.overlap import normalise
 from ftjobs.errors import UserError
+from ftjobs.execution import runner
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints
 from ftjobs.plan import plan
 from ftjobs.storage import open_storage
 from tests.conftest import WORDS
-from tests.s3_server import BUCKET, S3Server
+from tests.fakes.s3_server import BUCKET, S3Server
 from tests.stages.test_pipeline import files_of, job_fields, run_job, write_rows
 
 KINDS = ["dose", "head", "pain", "test"]

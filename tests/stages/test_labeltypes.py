@@ -20,8 +20,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from ftjobs import predicting
 from ftjobs.data import labelled, prepared
 from ftjobs.errors import UserError
+from ftjobs.execution.status import summary
 from ftjobs.jobfile.fields import Data, Split
-from ftjobs.status import summary
 from tests.conftest import WORDS
 from tests.stages.test_pipeline import files_of, job_fields, run_job
 

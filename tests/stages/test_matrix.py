@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from transformers import AutoModelForMaskedLM
 
-from ftjobs import runner
 from ftjobs.errors import UserError
+from ftjobs.execution import runner
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints
 from ftjobs.plan import plan
 from ftjobs.storage import open_storage
-from tests.families import FAMILIES, WORDS
+from tests.helpers.families import FAMILIES, WORDS
 from tests.stages.test_families import predictions_are_those_of_transformers
 from tests.stages.test_pipeline import job_fields, write_rows
 

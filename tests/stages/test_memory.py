@@ -24,7 +24,7 @@ from ftjobs.data.examples import tokenization
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder
 from ftjobs.plan import Prepare
 from ftjobs.stages import adapt, classify, prepare
-from ftjobs.training.session import Session
+from ftjobs.training.context import Session
 from tests.benchmarks.corpus import watched_memory
 
 columns._BYTES = prepared._ROW_GROUP = tokenization._CHARACTERS = 2**17

@@ -19,15 +19,16 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from ftjobs import artifacts, runner
+from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
+from ftjobs.execution import runner
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints
 from ftjobs.plan import plan, select
 from ftjobs.storage import LocalStorage, open_storage
 from tests.conftest import WORDS
-from tests.hub_stand_in import Hub
-from tests.s3_server import BUCKET, S3Server
+from tests.fakes.hub import Hub
+from tests.fakes.s3_server import BUCKET, S3Server
 
 CLASSES = ["cold", "fever", "rash"]
 

@@ -14,7 +14,7 @@ import yaml
 
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
-from tests.reporting.made import STAGES, Pipeline, always, guesses
+from tests.helpers.published import STAGES, Pipeline, always, guesses
 
 FOUR = {
     "head": guesses(0.6),

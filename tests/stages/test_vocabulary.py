@@ -14,12 +14,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from ftjobs import runner
+from ftjobs.execution import runner
+from ftjobs.execution.checkpointing import StorageCheckpointer
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
-from ftjobs.resume import Keeper
 from ftjobs.storage import open_storage
-from tests.families import FAMILIES
+from tests.helpers.families import FAMILIES
 from tests.stages.test_pipeline import files_of, job_fields, run_job, write_rows
 
 DRUGS = ("paracetamol", "ibuprofen", "naproxen")
@@ -102,9 +102,9 @@ def test_a_killed_stage_adds_the_same_words_and_ends_in_the_same_bytes(
     fields["defaults"]["adapt"]["save_every"] = 1
     (tmp_path / "job.yaml").write_text(json.dumps(fields))
     runs = plan(read(tmp_path / "job.yaml"))
-    run, store = select(runs, "worded"), Keeper._store
+    run, store = select(runs, "worded"), StorageCheckpointer._store
 
-    def dies_at_step_7(self: Keeper, write: Callable, step: int, total: int) -> None:
+    def dies_at_step_7(self: StorageCheckpointer, write: Callable, step: int, total: int) -> None:
         store(self, write, step, total)
         if step == 7:
             raise Killed
@@ -114,7 +114,7 @@ def test_a_killed_stage_adds_the_same_words_and_ends_in_the_same_bytes(
         runner.run_stage(runs[0], storage)
     expected = files_of(whole, runner.run_stage(run, whole))
     with monkeypatch.context() as broken, pytest.raises(Killed):
-        broken.setattr(Keeper, "_store", dies_at_step_7)
+        broken.setattr(StorageCheckpointer, "_store", dies_at_step_7)
         runner.run_stage(run, killed)
     logging.getLogger("ftjobs").propagate = True
     with caplog.at_level(logging.INFO, logger="ftjobs"):

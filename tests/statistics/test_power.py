@@ -16,7 +16,7 @@ from statsmodels.stats.power import NormalIndPower, TTestPower
 from ftjobs.statistics import Needed, compare, needed
 from ftjobs.statistics.components import Components, components, mean_squares
 from ftjobs.statistics.power import chance
-from tests.statistics.simulated import Truth
+from tests.helpers.simulated import Truth
 
 
 def test_mean_squares_are_those_of_statsmodels() -> None:

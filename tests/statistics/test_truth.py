@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ftjobs.statistics import compare, holm, mean_interval, verdict
-from tests.statistics.simulated import Truth
+from tests.helpers.simulated import Truth
 
 EXPERIMENTS = 2000
 DRAWS = 500  # a p-value near 0.05 then has a deviation of 0.014, to either side: no bias over 2,000 experiments

@@ -16,14 +16,14 @@ import psutil
 import pytest
 from accelerate import DistributedType, PartialState
 
-from ftjobs.device import training_device
 from ftjobs.plan import StageRun
 from ftjobs.storage import LocalStorage
+from ftjobs.system.device import training_device
 from ftjobs.tracking import process, tracked, tracker
 from ftjobs.tracking.folders import last_step, of_run
 from ftjobs.tracking.tracked import run_id
+from tests.fakes.wandb_server import WandbServer
 from tests.tracking.conftest import published_steps, until, work_folder
-from tests.wandb_server import WandbServer
 
 STEPS = list(range(10, 1001, 10))
 #: Seconds in which a hundred rows are logged on any machine, unless a tracker is waited for, which takes longer.
@@ -240,7 +240,7 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import LocalStorage
 from ftjobs.tracking import tracker
-from ftjobs.progress import log_to_stderr
+from ftjobs.system.progress import log_to_stderr
 log_to_stderr()
 folder = Path(sys.argv[1])
 work, output = work_folder(folder / "work")

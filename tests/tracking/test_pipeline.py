@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from ftjobs import artifacts, runner
+from ftjobs import artifacts
+from ftjobs.execution import runner
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from ftjobs.tracking.folders import steps_logged
 from ftjobs.tracking.tracked import run_id
+from tests.fakes.wandb_server import WandbServer
 from tests.stages.test_pipeline import job_fields, write_rows
 from tests.tracking.conftest import WANDB
-from tests.wandb_server import WandbServer
 
 EPOCHS, STEPS_PER_EPOCH = 10, 9
 

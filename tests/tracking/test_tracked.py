@@ -17,10 +17,10 @@ from ftjobs.plan import StageRun
 from ftjobs.storage import LocalStorage
 from ftjobs.tracking import NotTracked, folders, tracker
 from ftjobs.tracking.tracked import run_id
-from tests.reporting.made import STAGES, Pipeline
+from tests.fakes.wandb_server import KEY, WandbServer
+from tests.helpers.published import STAGES, Pipeline
 from tests.stages.test_report import FOUR, PLOTS, STATED
 from tests.tracking.conftest import published_steps, until, work_folder
-from tests.wandb_server import KEY, WandbServer
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from ftjobs.data.examples.batching import MaskedExamples
 from ftjobs.data.examples.packed import PackedExamples
 from ftjobs.data.examples.units import examples
+from ftjobs.objectives.mlm import MaskedLM
 from ftjobs.training import evaluation
-from ftjobs.training.objectives import MaskedLM
-from tests.families import WORDS
+from tests.helpers.families import WORDS
 
 
 def test_packed_examples_are_taken_a_bounded_number_of_tokens_at_once(make_encoder, monkeypatch):

@@ -12,7 +12,7 @@ import torch
 from ftjobs.data.examples.batching import LabelledExamples
 from ftjobs.models import heads
 from ftjobs.training import evaluation, features
-from tests.families import FAMILIES, WITH_TOKEN_TYPES, tiny_tokenizer
+from tests.helpers.families import FAMILIES, WITH_TOKEN_TYPES, tiny_tokenizer
 from tests.training.test_trainer_parity import random_tokens
 
 
@@ -27,7 +27,7 @@ def test_same_logits_from_features_as_from_texts(make_encoder: Callable[..., Pat
     model, new = heads.load_classifier(make_encoder(family, head), ["a", "b"])
     heads.freeze_encoder(model, new)
     examples = labelled(family, 30, model.config.vocab_size)
-    assert features.suffice(model, examples)
+    assert features.supports_feature_cache(model, examples)
     expected = evaluation.logits(model, examples)
     encoder = model.base_model
     computed = features.compute(model, examples, "features")
@@ -49,7 +49,7 @@ def test_what_is_trained_on_may_be_computed_in_bf16_and_is_kept_in_fp32(make_enc
 def test_mean_pooling_heads_work_from_features_too(make_encoder: Callable[..., Path]) -> None:
     model, new = heads.load_classifier(make_encoder("modernbert", classifier_pooling="mean"), ["a", "b"])
     heads.freeze_encoder(model, new)
-    assert features.suffice(model, labelled("modernbert", 30, model.config.vocab_size))
+    assert features.supports_feature_cache(model, labelled("modernbert", 30, model.config.vocab_size))
 
 
 def test_a_head_that_reads_every_token_is_noticed(make_encoder: Callable[..., Path]) -> None:
@@ -58,7 +58,7 @@ def test_a_head_that_reads_every_token_is_noticed(make_encoder: Callable[..., Pa
     head = model.classifier
     forward = head.forward
     head.forward = lambda hidden, **options: forward(hidden.mean(1, keepdim=True), **options)
-    assert not features.suffice(model, labelled("roberta", 30, model.config.vocab_size))
+    assert not features.supports_feature_cache(model, labelled("roberta", 30, model.config.vocab_size))
 
 
 def test_a_new_pooler_trains_on_features(make_encoder: Callable[..., Path]) -> None:

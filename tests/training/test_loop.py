@@ -18,7 +18,7 @@ from ftjobs.data.examples.batching import LabelledExamples, epoch_order, steps_p
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Classify, Lora, TrainingFields
 from ftjobs.models import heads
-from ftjobs.training import lora, tuning
+from ftjobs.training import layerwise, lora
 from ftjobs.training.loop import train
 from ftjobs.training.optimization import precision, schedule
 from ftjobs.training.weighting import Weighting, of_classes
@@ -34,7 +34,7 @@ def settings(**fields: Any) -> Classify:
 def train_classifier(folder: Path, fields: Classify, **options: Any) -> tuple[Any, Steps, Any]:
     torch.manual_seed(0)
     model, _ = heads.load_classifier(folder, ["a", "b"])
-    tuned = tuning.prepare(model, fields)
+    tuned = layerwise.prepare(model, fields)
     tokens = random_tokens(52, model.config.vocab_size)
     examples = LabelledExamples(tokens, np.random.default_rng(1).integers(0, 2, size=len(tokens)), pad_token_id=0)
     weighting = Weighting(of_classes(fields.class_weights, ["a", "b"], examples.labels), fields.label_smoothing)
@@ -83,7 +83,7 @@ def test_two_processes_take_the_steps_of_one(make_encoder: Callable[..., Path], 
     out = tmp_path / "steps.json"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     subprocess.run(
-        [*launcher, "-m", "tests.training.two_processes", str(folder), str(out)],
+        [*launcher, "-m", "tests.helpers.two_processes", str(folder), str(out)],
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=240,

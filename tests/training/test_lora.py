@@ -15,12 +15,12 @@ from ftjobs.data.examples.batching import MaskedExamples
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt, Lora
 from ftjobs.models import checkpoints, heads
+from ftjobs.objectives.mlm import MaskedLM
 from ftjobs.training import evaluation
 from ftjobs.training.loop import train
 from ftjobs.training.lora import adapters, target_modules
-from ftjobs.training.objectives import MaskedLM
 from ftjobs.training.weighting import Weighting
-from tests.families import FAMILIES
+from tests.helpers.families import FAMILIES
 from tests.training.test_features import labelled
 from tests.training.test_loop import settings
 from tests.training.test_trainer_parity import SEED, random_tokens

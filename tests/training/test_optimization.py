@@ -11,7 +11,7 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.models import heads
-from ftjobs.training.optimization import adamw, schedule
+from ftjobs.training.optimization import build_optimizer, schedule
 from tests.conftest import FAMILIES
 
 
@@ -21,7 +21,7 @@ def test_decay_on_the_parameters_that_trainer_decays(
     make_encoder: Callable[..., Path], tmp_path: Path, family: str, load: Callable
 ) -> None:
     model, _ = load(make_encoder(family, "mlm"))
-    optimizer = adamw(model, TrainingFields(weight_decay=0.1))
+    optimizer = build_optimizer(model, TrainingFields(weight_decay=0.1))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decayed = {names[id(p)] for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     others = {names[id(p)] for group in optimizer.param_groups if not group["weight_decay"] for p in group["params"]}

@@ -19,21 +19,22 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs import resume, runner, signals
 from ftjobs.data.examples.batching import LabelledExamples
 from ftjobs.errors import TryLater
+from ftjobs.execution import checkpointing, runner
+from ftjobs.execution.checkpointing import StorageCheckpointer
 from ftjobs.jobfile.fields import Classify, Lora
 from ftjobs.jobfile.read import read
 from ftjobs.models import heads
 from ftjobs.plan import plan, select
-from ftjobs.resume import Keeper
 from ftjobs.storage import open_storage
-from ftjobs.training import features, lora, records, stepping, tuning
+from ftjobs.system import signals
+from ftjobs.training import features, layerwise, lora, records, stepping
 from ftjobs.training.loop import train
 from ftjobs.training.processes import Processes
-from ftjobs.training.state import Position, TrainingState
+from ftjobs.training.state import TrainerState, TrainingState
 from ftjobs.training.weighting import Weighting
-from tests.s3_server import BUCKET
+from tests.fakes.s3_server import BUCKET
 from tests.stages.test_pipeline import files_of, job_fields, write_rows
 from tests.training.test_trainer_parity import SEED, random_tokens
 
@@ -62,7 +63,7 @@ class FolderKeeper:
 
 
 def train_classifier(
-    folder: Path, keeper: FolderKeeper | None, resumed_at: int = 0, **fields: Any
+    folder: Path, checkpointer: FolderKeeper | None, resumed_at: int = 0, **fields: Any
 ) -> tuple[dict[str, bytes], Any, list]:
     """Four epochs of seven steps with dropout; weights, metrics per epoch and as logged, and losses per step."""
     torch.manual_seed(0)
@@ -72,7 +73,7 @@ def train_classifier(
     accuracies = {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.9}
     losses: list[tuple[int, float]] = []
     settings = Classify(**{"epochs": 4, "learning_rate": 1e-3, "warmup_steps": 5, **fields})
-    tuned = tuning.prepare(model, settings)
+    tuned = layerwise.prepare(model, settings)
 
     def evaluate() -> dict[str, float]:
         last_step = losses[-1][0] if losses else resumed_at
@@ -90,7 +91,7 @@ def train_classifier(
             evaluate=evaluate,
             score=lambda metrics: metrics["accuracy"],
             on_step=lambda step, loss, rate: losses.append((step, float(loss))),
-            keeper=keeper,
+            checkpointer=checkpointer,
         )
     weights = {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
     log = records.jsonl(trained.steps, trained.epochs, trained.steps_per_epoch)
@@ -231,7 +232,7 @@ def test_a_machine_that_found_another_state_than_the_first_does_not_go_on(
     encoder = make_encoder("bert")
     with pytest.raises(Killed):
         train_classifier(encoder, FolderKeeper(tmp_path, 1, 8))
-    monkeypatch.setattr(Processes, "from_main", lambda self, value: Position(step=first_machine))
+    monkeypatch.setattr(Processes, "from_main", lambda self, value: TrainerState(step=first_machine))
     message = f"goes on after step 8 here, and after step {first_machine} on the first machine"
     with pytest.raises(TryLater, match=message):
         train_classifier(encoder, FolderKeeper(tmp_path, 100))
@@ -272,9 +273,9 @@ def test_a_stage_resumes_from_storage_and_leaves_no_state_behind(
     runner.run_all(runs, whole)
     storage = open_storage(str(tmp_path / "killed"))
     runner.run_stage(runs[0], storage)
-    store = Keeper._store
+    store = StorageCheckpointer._store
 
-    def dies_at_step_9(self: Keeper, write: Callable, step: int, total: int) -> None:
+    def dies_at_step_9(self: StorageCheckpointer, write: Callable, step: int, total: int) -> None:
         store(self, write, step, total)
         if step == 9:
             raise Killed
@@ -283,7 +284,7 @@ def test_a_stage_resumes_from_storage_and_leaves_no_state_behind(
     for title in ("adapt", "behavioural", "head"):
         run = select(runs, title)
         with monkeypatch.context() as broken, pytest.raises(Killed):
-            broken.setattr(Keeper, "_store", dies_at_step_9)
+            broken.setattr(StorageCheckpointer, "_store", dies_at_step_9)
             runner.run_stage(run, storage)
         states = {key.split("/state/")[1].split("/")[0] for key, *_ in storage.list(f"{run.key}/state")}
         assert [name.split("-")[0] for name in states] == ["000000000009"]  # older ones are gone
@@ -311,9 +312,9 @@ def test_features_that_are_dear_are_stored_once_and_fetched_by_the_next_attempt(
     runner.run_stage(runs[0], whole)
     expected = files_of(whole, runner.run_stage(run, whole))
     runner.run_stage(runs[0], storage)
-    store, compute = Keeper._store, features.compute
+    store, compute = StorageCheckpointer._store, features.compute
 
-    def dies_at_step_9(self: Keeper, write: Callable, step: int, total: int) -> None:
+    def dies_at_step_9(self: StorageCheckpointer, write: Callable, step: int, total: int) -> None:
         store(self, write, step, total)
         if step == 9:
             raise Killed
@@ -322,12 +323,14 @@ def test_features_that_are_dear_are_stored_once_and_fetched_by_the_next_attempt(
         return [entry.key for entry in storage.list(f"{run.key}/state/features")]
 
     with monkeypatch.context() as cheap, pytest.raises(Killed):
-        cheap.setattr(Keeper, "_store", dies_at_step_9)
+        cheap.setattr(StorageCheckpointer, "_store", dies_at_step_9)
         runner.run_stage(run, storage)
     assert stored() == []
     monkeypatch.setattr(features, "_SECONDS_TO_BEGIN", -1.0)  # now they take longer than fetching would
     with monkeypatch.context() as dear, pytest.raises(Killed):
-        dear.setattr(Keeper, "_store", lambda self, write, step, total: dies_at_step_9(self, write, 9, total))
+        dear.setattr(
+            StorageCheckpointer, "_store", lambda self, write, step, total: dies_at_step_9(self, write, 9, total)
+        )
         runner.run_stage(run, storage)
     (key,) = stored()
 
@@ -341,7 +344,9 @@ def test_features_that_are_dear_are_stored_once_and_fetched_by_the_next_attempt(
     (tmp_path / "broken").write_bytes(storage.read(key)[:-1] + b"?")
     storage.put(tmp_path / "broken", key)
     with monkeypatch.context() as broken, pytest.raises(Killed):
-        broken.setattr(Keeper, "_store", lambda self, write, step, total: dies_at_step_9(self, write, 9, total))
+        broken.setattr(
+            StorageCheckpointer, "_store", lambda self, write, step, total: dies_at_step_9(self, write, 9, total)
+        )
         runner.run_stage(run, storage)
     assert [title for title in computed if title != "features"] == ["features of train", "features of test"]
     assert stored() == [key]  # whole again
@@ -356,21 +361,21 @@ def test_broken_states_are_passed_over(job: Path, tmp_path: Path) -> None:
     run = select(plan(read(job)), "behavioural")
     storage = open_storage(str(tmp_path / "store"))
 
-    def keeper() -> Keeper:
+    def checkpointer() -> StorageCheckpointer:
         work = tmp_path / "work"
         work.mkdir(exist_ok=True)
-        return Keeper(storage, run, 1, work)
+        return StorageCheckpointer(storage, run, 1, work)
 
     def write(text: str) -> Callable[[Path], None]:
         return lambda folder: (folder / "state.json").write_text(text) and None
 
-    first = keeper()
+    first = checkpointer()
     first.save(write("one"), 1, 9, wait=True)
     kept = tmp_path / "kept"
     shutil.copytree(tmp_path / "store" / run.key / "state", kept)
     first.save(write("two"), 2, 9, wait=True)
     shutil.copytree(kept, tmp_path / "store" / run.key / "state", dirs_exist_ok=True)
-    found = keeper().newest()
+    found = checkpointer().newest()
     assert found is not None
     assert (found / "state.json").read_text() == "two"
     newest = max((tmp_path / "store" / run.key / "state").iterdir())
@@ -381,18 +386,21 @@ def test_broken_states_are_passed_over(job: Path, tmp_path: Path) -> None:
         lambda: (newest / "whole.json").unlink(),
     ):
         spoil()
-        found = keeper().newest()
+        found = checkpointer().newest()
         assert found is not None
         assert (found / "state.json").read_text() == "one"
     shutil.rmtree(tmp_path / "store" / run.key / "state")
-    assert keeper().newest() is None
+    assert checkpointer().newest() is None
 
 
 def test_saves_go_on_in_the_background_one_at_a_time_and_the_last_stays_until_the_next_is_whole(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, storage = select(plan(read(job)), "behavioural"), open_storage(str(tmp_path / "store"))
-    keeper, reader = Keeper(storage, run, 1, tmp_path), Keeper(storage, run, 1, tmp_path)
+    checkpointer, reader = (
+        StorageCheckpointer(storage, run, 1, tmp_path),
+        StorageCheckpointer(storage, run, 1, tmp_path),
+    )
     answers, put = threading.Event(), storage.put
 
     def slow(*given: Any) -> str:
@@ -400,7 +408,7 @@ def test_saves_go_on_in_the_background_one_at_a_time_and_the_last_stays_until_th
         return put(*given)
 
     def save(step: int) -> None:
-        keeper.save(lambda folder: (folder / "state.json").write_text(str(step)) and None, step, 9, wait=False)
+        checkpointer.save(lambda folder: (folder / "state.json").write_text(str(step)) and None, step, 9, wait=False)
 
     monkeypatch.setattr(storage, "put", slow)
     save(1)  # returns, although the store does not answer yet
@@ -411,14 +419,14 @@ def test_saves_go_on_in_the_background_one_at_a_time_and_the_last_stays_until_th
     assert reader.newest() is None
     answers.set()
     second.join(20)
-    keeper.save(lambda folder: None, 2, 9, wait=True)
+    checkpointer.save(lambda folder: None, 2, 9, wait=True)
     answers.clear()
     save(3)
     found = reader.newest()
     assert found is not None
     assert (found / "state.json").read_text() == "2"
     answers.set()
-    keeper.close()
+    checkpointer.close()
     found = reader.newest()
     assert found is not None
     assert (found / "state.json").read_text() == "3"
@@ -431,7 +439,7 @@ def test_a_save_that_fails_does_not_stop_training(
     def fails(*_: Any) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(Keeper, "_store", fails)
+    monkeypatch.setattr(StorageCheckpointer, "_store", fails)
     runs = plan(read(job))
     storage = open_storage(str(tmp_path / "store"))
     logging.getLogger("ftjobs").propagate = True
@@ -445,8 +453,11 @@ def test_saves_fall_due_by_time_or_by_steps(job: Path, tmp_path: Path, monkeypat
     run = select(plan(read(job)), "behavioural")
     storage = open_storage(str(tmp_path / "store"))
     now = [1000.0]
-    monkeypatch.setattr(resume.time, "monotonic", lambda: now[0])
-    by_steps, by_time = Keeper(storage, run, 10, tmp_path), Keeper(storage, run, "2m", tmp_path)
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: now[0])
+    by_steps, by_time = (
+        StorageCheckpointer(storage, run, 10, tmp_path),
+        StorageCheckpointer(storage, run, "2m", tmp_path),
+    )
     assert [step for step in range(1, 31) if by_steps.due(step, 30)] == [10, 20]
     assert not by_time.due(1, 30)
     now[0] += 119.0
@@ -463,14 +474,14 @@ def test_an_attempt_that_was_overtaken_takes_what_the_other_published(
     storage, other = open_storage(str(tmp_path / "store")), open_storage(str(tmp_path / "other"))
     runner.run_all(runs[:2], other)
     runner.run_stage(runs[0], storage)
-    run, store = runs[1], Keeper._store
+    run, store = runs[1], StorageCheckpointer._store
 
-    def other_publishes_at_step_5(self: Keeper, write: Callable, step: int, total: int) -> None:
+    def other_publishes_at_step_5(self: StorageCheckpointer, write: Callable, step: int, total: int) -> None:
         store(self, write, step, total)
         if step == 5:
             shutil.copytree(tmp_path / "other" / run.key, tmp_path / "store" / run.key, dirs_exist_ok=True)
 
-    monkeypatch.setattr(Keeper, "_store", other_publishes_at_step_5)
+    monkeypatch.setattr(StorageCheckpointer, "_store", other_publishes_at_step_5)
     manifest = runner.run_stage(run, storage)
     assert manifest == runner.artifacts.require(other, run)
     left = {stored[0].removeprefix(f"{run.key}/").split("/")[0] for stored in storage.list(run.key)}

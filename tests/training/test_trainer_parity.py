@@ -16,9 +16,9 @@ from ftjobs.data.examples.batching import Batch, LabelledExamples, MaskedExample
 from ftjobs.data.examples.tokenization import Tokens
 from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.models import heads
+from ftjobs.objectives.mlm import MaskedLM
 from ftjobs.training import evaluation
 from ftjobs.training.loop import train
-from ftjobs.training.objectives import MaskedLM
 from ftjobs.training.weighting import Weighting
 
 SEED = 3

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ftjobs.data.corpora.grams import Words, gram_keys, words_of
+from ftjobs.data.corpora.shingles import Words, shingle_keys, words_of
 from ftjobs.data.overlap import normalise
 
 #: Words by which a longer text is looked up.
@@ -64,7 +64,7 @@ class HeldTexts:
         by_key: dict[int, list[int]] = {}
         for number, words in enumerate(self._words):
             if min(len(words), _PREFIX) == size:
-                key = int(gram_keys(words, np.zeros(1, dtype=np.int64), size)[0])
+                key = int(shingle_keys(words, np.zeros(1, dtype=np.int64), size)[0])
                 by_key.setdefault(key, []).append(number)
         keys = sorted(by_key)
         return np.array(keys, dtype=np.uint64), [by_key[key] for key in keys]

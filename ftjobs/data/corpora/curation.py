@@ -16,8 +16,8 @@ from ftjobs.data import prepared
 from ftjobs.data.corpora.contamination import HeldTexts
 from ftjobs.data.corpora.curated import HELD_OUT, RECORD, TRAIN
 from ftjobs.data.corpora.duplicates import Duplicates
-from ftjobs.data.corpora.grams import words_of
-from ftjobs.data.mapped import TableFile
+from ftjobs.data.corpora.shingles import words_of
+from ftjobs.data.memory_mapped import TableFile
 from ftjobs.data.overlap import text_keys
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import CorpusSource

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ftjobs.data.corpora.grams import Words, gram_keys, odd_constant
-from ftjobs.data.mapped import ArrayFile
+from ftjobs.data.corpora.shingles import Words, odd_constant, shingle_keys
+from ftjobs.data.memory_mapped import ArrayFile
 
 #: Words in a run, and minima of a passage. With 128 the estimate's standard error is 0.035 at a similarity of 0.8.
 _RUN, _MINIMA = 5, 128
@@ -46,7 +46,7 @@ class Duplicates:
         self._minima.append(minima.reshape(-1))
         for number, band in enumerate(self._bands):
             rows = minima[:, number * self._rows : (number + 1) * self._rows].astype(np.uint64)
-            band.append(gram_keys(rows.reshape(-1), np.arange(0, rows.size, self._rows), self._rows))
+            band.append(shingle_keys(rows.reshape(-1), np.arange(0, rows.size, self._rows), self._rows))
 
     def repeated(self) -> tuple[np.ndarray, np.ndarray]:
         """For each of N passages the first passage that it repeats exactly, and the first of its near duplicates:
@@ -91,7 +91,7 @@ def _minima(words: Words) -> np.ndarray:
     runs, starts = words.grams(_RUN)
     owners = np.searchsorted(words.offsets, starts, side="right") - 1
     short = np.flatnonzero(words.counts < _RUN)
-    whole = [gram_keys(words.of(int(one)), np.zeros(1, dtype=np.int64), int(words.counts[one])) for one in short]
+    whole = [shingle_keys(words.of(int(one)), np.zeros(1, dtype=np.int64), int(words.counts[one])) for one in short]
     owners = np.concatenate([owners, short])
     order = np.argsort(owners, kind="stable")
     runs = _mixed(np.concatenate([runs, *whole])[order])

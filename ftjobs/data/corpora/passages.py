@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ftjobs.data import hub
-from ftjobs.data.columns import TEXT_FIELD, column_of, missing
-from ftjobs.data.files import lines_of, read_file
+from ftjobs.data.readers import hub
+from ftjobs.data.readers.columns import TEXT_FIELD, column_of, missing
+from ftjobs.data.readers.files import lines_of, read_file
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.jobfile import localfiles
+from ftjobs.jobfile import local_files
 from ftjobs.jobfile.fields import CorpusSource, Data
 
 Files = list[tuple[str, AbstractContextManager[Path]]]
@@ -57,10 +57,10 @@ class Passages:
                 yield text
 
     def _of(self, source: str) -> Iterator[str]:
-        if "://" in source or localfiles.is_local(source):
+        if "://" in source or local_files.is_local(source):
             for name, here in self._files(source):
                 with here as path:
-                    size, sha256 = path.stat().st_size, localfiles.digest(path)
+                    size, sha256 = path.stat().st_size, local_files.digest(path)
                     self.provenance.append({"name": name, "bytes": size, "sha256": sha256})
                     yield from self._of_file(path)
         else:
@@ -75,7 +75,7 @@ class Passages:
             files = self._fetch(source, field)
         else:
             root = Path(source).expanduser()
-            paths = localfiles.expand(source, field)
+            paths = local_files.expand(source, field)
             files = [
                 (path.relative_to(root).as_posix() if root.is_dir() else path.name, nullcontext(path)) for path in paths
             ]
@@ -85,7 +85,7 @@ class Passages:
 
     def _of_file(self, path: Path) -> Iterator[str]:
         settings = self._settings
-        kind = localfiles.format_of(path, settings.format)
+        kind = local_files.format_of(path, settings.format)
         if kind == "text" and settings.text_files != "line":
             yield from _parts_of_text(path, whole=settings.text_files == "file")
             return

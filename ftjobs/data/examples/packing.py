@@ -14,7 +14,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ftjobs.data.examples.tokenization import Tokens
-from ftjobs.data.mapped import ArrayFile
+from ftjobs.data.memory_mapped import ArrayFile
 from ftjobs.errors import UserError
 
 #: Tokens moved at a time.

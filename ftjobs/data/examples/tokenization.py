@@ -12,7 +12,7 @@ from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
 from ftjobs.data.examples.words import word_starts
-from ftjobs.data.mapped import ArrayFile
+from ftjobs.data.memory_mapped import ArrayFile
 
 #: Texts tokenized at once, in parallel: their encodings take about 100 bytes a token.
 _TEXTS, _CHARACTERS = 2_000, 1_000_000

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ftjobs.jobfile.fields.base import Fields, Fraction, NonEmpty, Seed
-from ftjobs.jobfile.labeltypes import LabelType
+from ftjobs.tasks.label_types import LabelType
 
 
 class Split(Fields):

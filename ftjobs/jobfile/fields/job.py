@@ -13,7 +13,7 @@ from ftjobs.jobfile.fields.corpus import Corpus
 from ftjobs.jobfile.fields.data import Data
 from ftjobs.jobfile.fields.encoder import Encoder
 from ftjobs.jobfile.fields.tracking import Tracking
-from ftjobs.jobfile.labeltypes import LabelType, default_metric
+from ftjobs.tasks.label_types import LabelType, default_metric
 
 Stage = Annotated[Adapt | Classify, Field(discriminator="kind")]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ftjobs.data.corpora.contamination import HeldTexts
-from ftjobs.data.corpora.grams import words_of
+from ftjobs.data.corpora.shingles import words_of
 
 LONG = "can i take aspirin together with my usual blood pressure pills after dinner"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ftjobs.data.corpora.duplicates import Duplicates
-from ftjobs.data.corpora.grams import words_of
+from ftjobs.data.corpora.shingles import words_of
 from ftjobs.data.overlap import text_keys
 
 GENERATOR = np.random.default_rng(1)

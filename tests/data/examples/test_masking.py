@@ -10,7 +10,7 @@ from ftjobs.data.examples.batching import MaskedExamples
 from ftjobs.data.examples.masking import example_generator, mask
 from ftjobs.data.examples.tokenization import Tokens, tokenize
 from ftjobs.jobfile.fields import Replace
-from tests.data.tokenizers import KINDS, tokenizer_of
+from tests.helpers.tokenizers import KINDS, tokenizer_of
 
 MASK, VOCABULARY = 4, 1_000
 NO_TOKEN = 49_999  # as the mask token, where any other may be in a text

@@ -13,7 +13,7 @@ from ftjobs.data.examples.packed import PackedExamples
 from ftjobs.data.examples.packing import Frame, Packing
 from ftjobs.data.examples.tokenization import Tokens, tokenize
 from ftjobs.errors import UserError
-from tests.families import FAMILIES, WORDS, tiny_tokenizer
+from tests.helpers.families import FAMILIES, WORDS, tiny_tokenizer
 
 OPEN, CLOSE = 1001, 1002
 

@@ -14,7 +14,7 @@ from ftjobs.data.examples.documents import Documents, tokenize_documents
 from ftjobs.data.examples.pairs import PairExamples, Relation
 from ftjobs.data.examples.sentences import sentences
 from tests.conftest import WORDS
-from tests.data.tokenizers import tokenizer_of
+from tests.helpers.tokenizers import tokenizer_of
 
 ROOM = 45
 

@@ -8,7 +8,7 @@ import pytest
 from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.data.examples.words import LONGEST_WORD, word_starts
 from ftjobs.errors import UserError
-from tests.data.tokenizers import KINDS, tokenizer_of
+from tests.helpers.tokenizers import KINDS, tokenizer_of
 
 TEXT = "Take ibuprofen (400mg), or paracetamol."
 WORDS = {

@@ -1,0 +1,1 @@
+"""Label columns: validation, class names, encoding."""

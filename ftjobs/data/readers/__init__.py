@@ -1,0 +1,1 @@
+"""Read texts and labels from files, the Hugging Face hub and object storage."""

@@ -1,0 +1,1 @@
+"""Run stages: launcher, worker processes, heartbeats, peers, checkpointing, status."""

@@ -1,0 +1,1 @@
+"""Add domain words to a tokenizer and its encoder."""

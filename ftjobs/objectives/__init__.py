@@ -1,0 +1,1 @@
+"""One file per way to adapt an encoder: masked language modeling, sentence pairs, replaced tokens."""

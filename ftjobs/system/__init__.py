@@ -1,0 +1,1 @@
+"""What the process runs on: signals, progress display, devices, errors of the hub."""

@@ -1,0 +1,1 @@
+"""One file per kind of label: classification, regression, multi-label classification."""

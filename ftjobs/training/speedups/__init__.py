@@ -1,0 +1,1 @@
+"""Faster training steps with the same results."""

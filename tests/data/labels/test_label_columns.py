@@ -1,0 +1,171 @@
+"""Labels that are numbers, or several at once: read alike from every format, and refused with the place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ftjobs.data import labelled, prepared
+from ftjobs.errors import UserError
+from ftjobs.jobfile.fields import Data
+
+TEXTS = ["a b", "c d", "e f", "g h", "i j"]
+NUMBERS = [1, 2.5, -0.5, 1e3, 0]
+SETS: list[list[str]] = [["x", "y"], [], ["y"], ["x"], ["z", "x"]]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def data(source: str, label: Any, label_type: str, **more: Any) -> Data:
+    split = {"test_fraction": 0.2}
+    return Data(source=source, text="q", label=label, label_type=label_type, split=split, **more)  # type: ignore[arg-type]
+
+
+def brought(settings: Data) -> tuple[prepared.PreparedData, dict[str, Any]]:
+    found, summary = labelled.bring(settings, Path("out"))
+    prepared.write_summary(found.classes, summary, Path("out"))
+    assert prepared.read(Path("out")).label_type == settings.label_type
+    return found, summary
+
+
+def in_order(found: prepared.PreparedData) -> np.ndarray:
+    """The labels of all rows in the order of the source."""
+    ids = np.concatenate([rows.ids for rows in found.splits.values()])
+    return np.concatenate([np.asarray(rows.labels) for rows in found.splits.values()])[np.argsort(ids)]
+
+
+def write(name: str, columns: dict[str, list[Any]], joined: str = ",") -> str:
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if name.endswith(".jsonl"):
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), name)
+    else:
+        cells = [[joined.join(cell) if isinstance(cell, list) else str(cell) for cell in row.values()] for row in rows]
+        lines = [list(columns), *cells]
+        Path(name).write_text("".join(",".join(f'"{cell}"' for cell in line) + "\n" for line in lines))
+    return name
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_numbers(name: str) -> None:
+    values = [float(value) for value in NUMBERS] if name == "a.parquet" else NUMBERS
+    found, summary = brought(data(write(name, {"q": TEXTS, "score": values}), "score", "float"))
+    assert found.classes == ["score"]
+    labels = in_order(found)
+    assert labels.dtype == np.float64
+    assert labels.tolist() == NUMBERS
+    train = np.asarray(found.splits["train"].labels)
+    assert summary["labels"]["train"] == pytest.approx(
+        {"mean": train.mean(), "sd": train.std(), "min": train.min(), "median": np.median(train), "max": train.max()}
+    )
+    assert summary["label_type"] == "float"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_names_in_one_column(name: str) -> None:
+    found, summary = brought(data(write(name, {"q": TEXTS, "tags": SETS}, " ; "), "tags", "multi", label_separator=";"))
+    assert set(found.classes) <= {"x", "y", "z"}
+    labels = in_order(found)
+    assert labels.dtype == np.uint8
+    assert [[found.classes[i] for i in np.flatnonzero(row)] for row in labels] == [sorted(names) for names in SETS]
+    counts = {split: sum(counts.values()) for split, counts in summary["labels"].items()}
+    assert sum(counts.values()) == sum(map(len, SETS))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("spelled", [(0, 1), (False, True), (0.0, 1.0), ("0", "1")])
+def test_a_column_for_each_label(name: str, spelled: tuple[Any, Any]) -> None:
+    columns = {tag: [spelled[tag in names] for names in SETS] for tag in ("z", "x")}
+    found, _ = brought(data(write(name, {"q": TEXTS, **columns}), ["z", "x"], "multi"))
+    assert found.classes == ["z", "x"]  # in the order of the job file
+    assert in_order(found).tolist() == [[int("z" in names), int("x" in names)] for names in SETS]
+
+
+def test_class_numbers_of_a_hub_data_set_are_names() -> None:
+    import datasets
+
+    features = datasets.Features(
+        {"q": datasets.Value("string"), "tags": datasets.List(datasets.ClassLabel(names=["x", "y", "z"]))}
+    )
+    column = pa.chunked_array([pa.array([[0, 1], [], [2]], pa.list_(pa.int64()))])
+    from ftjobs.data.readers.columns import conform
+
+    table = conform(pa.table({"q": ["a", "b", "c"], "tags": column}), features)
+    assert table["tags"].to_pylist() == [["x", "y"], [], ["z"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("a.csv", ["1", "2", "nan", "3", "x"], "cannot be read in 2 of 5 rows: line 4 is no finite number: 'nan'"),
+        ("a.csv", ["1", "", "2", "3", "4"], "cannot be read in 1 of 5 rows: line 3 is no finite number: ''"),
+        ("a.csv", ["1", "1_0", "2", "3", "4"], "cannot be read in 1 of 5 rows: line 3 is no finite number: '1_0'"),
+        ("a.jsonl", [1, float("inf"), 2, 3, 4], "cannot be read in 1 of 5 rows: line 2 is no finite number: inf"),
+        ("a.jsonl", [1, True, 2, 3, 4], "is True, a boolean; data.label, label_type: float takes"),
+        ("a.jsonl", [1, "2", 2, 3, 4], "mixes a number"),
+        ("a.jsonl", [1, None, 2, 3, 4], "line 2 is missing"),
+        ("a.parquet", [1.0, float("nan"), 2.0, 3.0, 4.0], "row 2 is no finite number: nan"),
+        ("a.parquet", [["x"], ["y"], [], [], []], "but data.label, label_type: float takes numbers"),
+    ],
+)
+def test_what_is_no_number_is_refused_with_its_place(name: str, values: list[Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        brought(data(write(name, {"q": TEXTS, "score": values}), "score", "float"))
+    assert message in str(caught.value)
+    assert "'score'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("a.csv", ["0", "1", "2", "0", "1"], "line 4 is neither 0 nor 1: '2'"),
+        ("a.jsonl", [0, 1, 0.5, 0, 1], "mixes a whole number"),
+        ("a.parquet", [0, 1, 1, 0, 3], "row 5 is neither 0 nor 1: 3"),
+    ],
+)
+def test_what_is_no_flag_is_refused_with_its_place(name: str, values: list[Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        brought(data(write(name, {"q": TEXTS, "x": values, "y": ["0", "1"] * 2 + ["0"]}), ["x", "y"], "multi"))
+    assert message in str(caught.value)
+
+
+def test_a_column_that_is_not_there() -> None:
+    with pytest.raises(UserError, match=r"no column 'score' \(data.label, label_type: float\).*set data.label to one"):
+        brought(data(write("a.csv", {"q": TEXTS, "z": [1] * 5}), "score", "float"))
+
+
+def test_what_is_no_list_of_names_is_refused() -> None:
+    with pytest.raises(UserError, match=r"line 2: column 'tags' is \[1.5\], a list of other things than names"):
+        brought(data(write("a.jsonl", {"q": TEXTS, "tags": [["x"], [1.5], [], [], []]}), "tags", "multi"))
+    with pytest.raises(UserError, match="the training split has only the label 'x'"):
+        brought(data(write("b.jsonl", {"q": TEXTS, "tags": [["x"]] * 5}), "tags", "multi"))
+
+
+def test_numbers_that_are_all_the_same_teach_nothing() -> None:
+    with pytest.raises(UserError, match="column 'score' is 2 in all 4 training rows, so there is nothing to learn"):
+        brought(data(write("a.csv", {"q": TEXTS, "score": [2] * 5}), "score", "float"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"label_type": "float"}, "label_type: float needs `label`"),
+        ({"label": ["a", "b"]}, "several label columns need label_type: multi, not class"),
+        ({"label": ["a"], "label_type": "multi"}, "at least 2"),
+        ({"label": "a", "label_separator": ";"}, "label_separator only has a meaning with label_type: multi"),
+        ({"label": ["a", "b"], "label_type": "multi", "label_separator": ";"}, "a single label column"),
+    ],
+)
+def test_fields_that_clash(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Data(source="a.csv", text="q", **fields)

@@ -1,0 +1,204 @@
+"""Hub data sets, read through the real `datasets` and `huggingface_hub` from a small stand-in for the hub."""
+
+import io
+
+import huggingface_hub.constants
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+
+from ftjobs.data.readers.sources import read
+from ftjobs.errors import FtjobsError, UserError
+from ftjobs.jobfile.fields import Data
+from tests.fakes.hub import point_libraries_at
+
+MAIN, OLD, EXPORT = "a" * 40, "b" * 40, "c" * 40
+EXPORT_BRANCH = "refs/convert/parquet"
+ABSENT = "neither on the hub (or it is private) nor here"
+
+
+def parquet(texts: list[str], labels: list[int], names: list[str] | None = None) -> bytes:
+    label = ClassLabel(names=names) if names else Value("int64")
+    rows = Dataset.from_dict(
+        {"q": texts, "label": labels, "unused": [0] * len(texts)},
+        features=Features({"q": Value("string"), "label": label, "unused": Value("int64")}),
+    )
+    buffer = io.BytesIO()
+    rows.to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def pairs(**changes) -> Data:
+    return Data(**{"source": "me/pairs", "text": "q", "label": "label"} | changes)
+
+
+def fails(data: Data, kind: type[FtjobsError] = UserError) -> str:
+    with pytest.raises(kind) as caught:
+        read(data)
+    assert type(caught.value) is kind
+    return str(caught.value)
+
+
+def test_the_commit_that_main_is_now_is_loaded_and_recorded(hub):
+    hub.add("v1", OLD, {"train.csv": b"q,label\nold,0\nolder,1\n"})
+    hub.add("main", MAIN, {"train.csv": b"q,label\nnew,0\nnewer,1\n", "test.csv": b"q,label\nnewest,1\n"})
+    source = read(pairs())
+    assert {name: rows.to_dict() for name, rows in source.splits.items()} == {
+        "train": {"q": ["new", "newer"], "label": [0, 1]},
+        "test": {"q": ["newest"], "label": [1]},
+    }
+    assert source.provenance == {
+        "hub_id": "me/pairs",
+        "revision": "main",
+        "commit": MAIN,
+        "config": None,
+    }
+    older = read(pairs(revision="v1"))
+    assert older.splits["train"]["q"][:] == ["old", "older"]
+    assert older.provenance["commit"] == OLD
+
+
+def test_an_older_commit_is_never_answered_from_the_cache_of_another(hub):
+    hub.add("v1", OLD, {"train.csv": b"q,label\nold,0\nolder,1\n"})
+    read(pairs(revision="v1"))
+    hub.add("main", MAIN, {})  # nothing to load in this commit
+    assert "me/pairs" in fails(pairs())
+
+
+def test_class_labels_become_their_names(hub):
+    hub.add("main", MAIN, {"data/train-00000-of-00001.parquet": parquet(["a", "b", "c"], [1, 0, 1], ["no", "yes"])})
+    assert read(pairs()).splits["train"].to_dict() == {"q": ["a", "b", "c"], "label": ["yes", "no", "yes"]}
+
+
+def test_a_script_is_read_from_the_hubs_parquet_export(hub):
+    hub.add("main", MAIN, {"pairs.py": b"raise SystemExit('never run')", "README.md": b"# pairs\n"})
+    hub.add(
+        EXPORT_BRANCH,
+        EXPORT,
+        {
+            "default/train/0000.parquet": parquet(["a", "b"], [0, 1], ["no", "yes"]),
+            "default/train/0001.parquet": parquet(["c"], [1], ["no", "yes"]),
+        },
+    )
+    source = read(pairs())
+    assert source.splits["train"].to_dict() == {"q": ["a", "b", "c"], "label": ["no", "yes", "yes"]}
+    assert source.provenance["revision"] == EXPORT_BRANCH
+    assert source.provenance["commit"] == EXPORT
+
+
+def test_a_script_at_a_pinned_revision_or_without_export_is_an_error(hub):
+    hub.add("main", MAIN, {"pairs.py": b""})
+    hub.add("v1", OLD, {"pairs.py": b""})
+    pinned = fails_as_user_error(pairs(revision="v1"))
+    assert "revision 'v1' is a Python script" in pinned
+    assert EXPORT_BRANCH in pinned
+    unexported = fails(pairs())
+    assert "revision 'main' is a Python script" in unexported
+    assert f"revision '{EXPORT_BRANCH}': the hub has no such revision" in unexported
+
+
+def fails_as_user_error(data: Data) -> str:
+    with pytest.raises(UserError) as caught:
+        read(data)
+    return str(caught.value)
+
+
+def test_an_export_with_several_configurations_wants_one(hub):
+    hub.add("main", MAIN, {"pairs.py": b""})
+    files = {f"{name}/train/0000.parquet": parquet([name, "b"], [0, 1]) for name in ("easy", "hard")}
+    hub.add(EXPORT_BRANCH, EXPORT, files)
+    assert read(pairs(config="hard")).splits["train"]["q"][:] == ["hard", "b"]
+    assert "(easy, hard); set data.config" in fails(pairs())
+    assert "'medium'" in fails(pairs(config="medium"))
+
+
+def test_an_export_that_is_only_the_first_part_is_refused(hub):
+    hub.add(EXPORT_BRANCH, EXPORT, {"default/partial-train/0000.parquet": parquet(["a", "b"], [0, 1])})
+    assert "only its first part" in fails(pairs(revision=EXPORT_BRANCH))
+
+
+def test_configurations_of_a_data_set(hub):
+    card = b"---\nconfigs:\n- config_name: easy\n  data_files: e.csv\n- config_name: hard\n  data_files: h.csv\n---\n"
+    hub.add("main", MAIN, {"README.md": card, "e.csv": b"q,label\neasy,0\nb,1\n", "h.csv": b"q,label\nhard,0\nb,1\n"})
+    source = read(pairs(config="hard"))
+    assert source.splits["train"]["q"][:] == ["hard", "b"]
+    assert source.provenance["config"] == "hard"
+    assert "['easy', 'hard']" in fails(pairs())
+    unknown = fails(pairs(config="medium"))
+    assert "'medium' not found" in unknown
+    assert "set data.config" in unknown
+
+
+@pytest.mark.parametrize(("name", "split"), [("dev", "validation"), ("valid", "validation"), ("test", "test")])
+def test_split_names_of_the_hub(hub, name, split):
+    card = (
+        f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: a.csv\n  - split: {name}\n"
+    )
+    hub.add(
+        "main",
+        MAIN,
+        {
+            "README.md": f"{card}    path: b.csv\n---\n".encode(),
+            "a.csv": b"q,label\na,0\nb,1\n",
+            "b.csv": b"q,label\nc,0\n",
+        },
+    )
+    assert {key: rows["q"][:] for key, rows in read(pairs()).splits.items()} == {"train": ["a", "b"], split: ["c"]}
+
+
+def test_other_split_names_are_listed_but_a_single_one_is_training(hub):
+    one = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: {}\n    path: a.csv\n"
+    two = one.format("train") + "  - split: unsupervised\n    path: b.csv\n"
+    files = {"a.csv": b"q,label\na,0\nb,1\n", "b.csv": b"q,label\nc,0\n"}
+    hub.add("v1", OLD, {"README.md": f"{one.format('everything')}---\n".encode(), "a.csv": files["a.csv"]})
+    assert list(read(pairs(revision="v1")).splits) == ["train"]
+    hub.add("main", MAIN, {"README.md": f"{two}---\n".encode(), **files})
+    message = fails(pairs())
+    assert "has the splits train, unsupervised" in message
+    assert "{train: FILE, test: FILE}" in message
+
+
+def test_an_unlabelled_test_split_is_named(hub):
+    hub.add(
+        "main",
+        MAIN,
+        {
+            "data/train-00000-of-00001.parquet": parquet(["a", "b"], [1, 0], ["no", "yes"]),
+            "data/test-00000-of-00001.parquet": parquet(["c", "d"], [-1, -1], ["no", "yes"]),
+        },
+    )
+    assert "me/pairs, split test: is unlabelled (column 'label' is -1 in all 2 rows)" in fails(pairs())
+
+
+def test_columns_and_values_are_checked_as_in_files(hub):
+    hub.add("main", MAIN, {"train.csv": b"q,label\na,0\n,1\n"})
+    assert "split train: column 'q' (data.text) is empty or missing in 1 of 2 rows, first in row 2" in fails(pairs())
+    assert "there is no column 'lable' (data.label)" in fails(pairs(label="lable"))
+    assert "did you mean 'label'?" in fails(pairs(label="lable"))
+
+
+def test_what_the_hub_does_not_have(hub, tmp_path):
+    hub.add("main", MAIN, {"train.csv": b"q,label\na,0\nb,1\n"})
+    absent = fails(pairs(source="me/pears"))
+    assert f"'me/pears' at revision 'main': {ABSENT}" in absent
+    assert f"(looked at {tmp_path}/me/pears); correct the id or the path, or set HF_TOKEN" in absent
+    assert "revision 'v9': the hub has no such revision; give a branch, tag or commit it has" in fails(
+        pairs(revision="v9")
+    )
+    assert ABSENT in fails(pairs(source="not a hub id"))
+
+
+def test_a_gated_data_set_says_how_to_get_in(hub):
+    hub.add("main", MAIN, {"train.csv": b"q,label\na,0\nb,1\n"})
+    hub.gated = True
+    message = fails(pairs())
+    assert "'me/pairs' at revision 'main': access is restricted; ask for it on " in message
+    assert "HF_TOKEN" in message
+
+
+def test_a_hub_that_does_not_answer_is_worth_another_try(hub, tmp_path, monkeypatch):
+    hub.failing = True
+    assert "the hub cannot be reached" in fails(pairs(), FtjobsError)
+    point_libraries_at("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
+    assert "try again" in fails(pairs(), FtjobsError)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert "cannot be reached" in fails(pairs(), FtjobsError)

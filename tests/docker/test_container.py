@@ -1,0 +1,277 @@
+"""The image, built on a base of our own, and a pipeline in it: stage by stage, each in a container of its own.
+
+The containers share nothing but the S3 server. All are in the network namespace of one that has no network, so their
+only interface is a loopback of their own, and on it only the server's address leads anywhere (`containers.way_to`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftjobs import artifacts
+from ftjobs.jobfile.read import read
+from ftjobs.plan import plan, select
+from ftjobs.storage import open_storage
+from tests.execution.test_kill import whole_states
+from tests.fakes.s3_server import BUCKET, S3Server, environment
+from tests.helpers.containers import Engine, check_tools, local_folders, way_to
+from tests.stages.test_pipeline import job_fields, write_rows
+
+pytestmark = pytest.mark.container
+
+ROOT = Path(__file__).parents[2]
+BASE, IMAGE, CONTEXT = "localhost/base:1", "localhost/ftjobs:test", "localhost/context:test"
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+LATER_STAGES = ("head", "adapted-head", "adapted-behavioural")
+SIGTERM = 1 << 14  # in the mask of the signals that a process handles
+PATIENCE = 120.0  # seconds
+
+#: Prints modules without byte code of their very source, of all that training imports.
+NOT_COMPILED = """
+import os, struct, sys
+import datasets, torch, transformers, ftjobs.stages.adapt, ftjobs.stages.classify, ftjobs.stages.report
+for name, module in sorted(sys.modules.items()):
+    source, compiled = getattr(module, "__file__", None), getattr(module, "__cached__", None)
+    if source and compiled and source.startswith("/opt/"):
+        if not os.path.exists(compiled):
+            print(name, "has none")
+        elif struct.unpack("<4xIII", open(compiled, "rb").read(16))[:2] != (0, int(os.stat(source).st_mtime)):
+            print(name, "has that of another")
+"""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """buildah and podman with the image; everything is removed at the end."""
+    check_tools()
+    made = Engine(Path(tempfile.mkdtemp(prefix="ftjobs-")))  # short: a socket's path has at most 107 characters
+    try:
+        index = made.base(BASE)
+        if (tried := made.run(BASE, "true", options=("--network=none",), check=False)).returncode:
+            pytest.skip(f"podman cannot run containers here: {tried.stderr.strip()[-500:]}")
+        arguments = {"BASE_IMAGE": BASE, "VERSION": VERSION, "REVISION": "abc", **index}
+        made.build(
+            ROOT,
+            IMAGE,
+            f"--file={ROOT / 'docker/Dockerfile'}",
+            *(f"--build-arg={name}={value}" for name, value in arguments.items()),
+            *(f"--volume={folder}:{folder}:ro" for folder in local_folders(index)),
+        )
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def network(engine: Engine, s3: S3Server) -> Iterator[tuple[str, ...]]:
+    """Options for containers that reach the server, with its address and keys, and nothing else."""
+    pid = engine.start("gate", IMAGE, "infinity", options=("--network=none", "--entrypoint=sleep"))
+    assert engine.podman("exec", "gate", "ls", "/sys/class/net").stdout.split() == ["lo"]
+    with way_to(s3.url, pid):
+        yield ("--network=container:gate", *(f"--env={name}={value}" for name, value in environment(s3.url).items()))
+    engine.podman("rm", "--force", "--depend", "--time=0", "gate")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"s3://{BUCKET}/{tmp_path.name}/store"
+
+
+@pytest.fixture
+def stage_options(network: tuple[str, ...], job: Path, store: str) -> tuple[str, ...]:
+    """Options for containers that run stages of `/job/job.yaml`."""
+    variables = {"FTJOBS_STORE": store, "OMP_NUM_THREADS": "1"}
+    return (
+        *network,
+        *(f"--env={name}={value}" for name, value in variables.items()),
+        f"--volume={job.parent}:/job:ro",
+    )
+
+
+@pytest.fixture
+def job(s3: S3Server, tmp_path: Path) -> Path:
+    """A job file whose data lies on the server; `adapt` saves its training state at every step."""
+    write_rows(tmp_path / "rows.csv")
+    s3.client().upload_file(str(tmp_path / "rows.csv"), BUCKET, f"{tmp_path.name}/rows.csv")
+    fields = job_fields(None, hypotheses=["adapted-behavioural > head"])
+    fields["data"] = {**fields["data"], "source": f"s3://{BUCKET}/{tmp_path.name}/rows.csv"}
+    fields["stages"]["adapt"] = {"kind": "adapt", "epochs": 4, "save_every": 1}
+    path = tmp_path / "job/job.yaml"
+    path.parent.mkdir()
+    path.write_text(json.dumps(fields))
+    return path
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"not within {PATIENCE} s"
+        time.sleep(0.01)
+
+
+def handles_sigterm(pid: int) -> bool:
+    """Whether a container's first process is ours by now, and SIGTERM will not be lost on it."""
+    process = Path(f"/proc/{pid}")
+    if b"/ftjobs\0" not in (process / "cmdline").read_bytes():
+        return False
+    mask = next(line for line in (process / "status").read_text().splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask.split()[1], 16) & SIGTERM)
+
+
+def test_the_context_is_what_the_image_is_made_of(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    engine.build(ROOT, CONTEXT, f"--file={tmp_path / 'Dockerfile'}", f"--ignorefile={ROOT / '.dockerignore'}")
+    engine.podman("image", "save", f"--output={tmp_path / 'image.tar'}", CONTEXT)
+    sizes: dict[str, int] = {}
+    with tarfile.open(tmp_path / "image.tar") as image:
+        for layer in (member for member in image if member.name.endswith(".tar")):
+            with tarfile.open(fileobj=image.extractfile(layer)) as files:
+                sizes |= {file.name: file.size for file in files if file.isfile()}
+    assert {name.split("/")[0] for name in sizes} == {"constraints.txt", "ftjobs", "pyproject.toml"}
+    assert {Path(name).suffix for name in sizes if name.startswith("ftjobs/")} == {".py", ".j2", ".css"}
+    assert sum(sizes.values()) < 2**20  # 1 MB of files; the size that podman tells has tar's padding in it
+
+
+def test_the_image_says_what_it_is(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = json.loads(engine.podman("image", "inspect", IMAGE).stdout)
+    (base,) = json.loads(engine.podman("image", "inspect", BASE).stdout)
+    config = found["Config"]
+    assert config["Entrypoint"] == ["ftjobs"]
+    assert config["User"] == "10001:10001"
+    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
+    assert labels["title"] == "ftjobs"
+    assert (labels["version"], labels["revision"], labels["base.name"]) == (VERSION, "abc", BASE)
+    with capsys.disabled():
+        print(f"\nimage: {found['Size'] / 1e6:.0f} MB, of which {base['Size'] / 1e6:.0f} MB are its base")
+
+
+def test_the_image_holds_what_runs_and_no_more(engine: Engine) -> None:
+    def shell(script: str) -> str:
+        return engine.run(IMAGE, "-c", script, options=("--rm", "--network=none", "--entrypoint=sh")).stdout
+
+    assert shell("id -u; id -un; pwd").split() == ["10001", "ftjobs", "/scratch"]
+    assert shell("for name in cc gcc c++ make pip pip3 curl; do command -v $name; done; true") == ""
+    assert shell("find /opt -type d -name tests; find / -xdev -path '*pip/cache*' 2>/dev/null; ls /build; true") == ""
+    writable = shell(
+        "for folder in / /opt /tmp /var/tmp /cache /scratch; do touch $folder/x 2>&- && echo $folder; done"
+    )
+    assert writable.split() == ["/cache", "/scratch"]
+    python = ("--rm", "--network=none", "--entrypoint=python")
+    assert engine.run(IMAGE, "-c", NOT_COMPILED, options=python).stdout == ""
+
+
+def test_a_user_of_another_number_can_write_where_it_must(engine: Engine) -> None:
+    """`docker run --user "$(id -u)"`, with the root writable and no tmpfs, as one does at a desk."""
+    script = "import getpass, tempfile, pathlib; pathlib.Path('/cache/x').touch(); print(getpass.getuser(), tempfile.gettempdir())"
+    options = ("--rm", "--network=none", "--user=1234", "--cap-drop=all", "--entrypoint=python", "--pull=never")
+    limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
+    done = engine.podman("run", *options, *limits, IMAGE, "-c", script)
+    assert done.stdout.split() == ["ftjobs", "/scratch"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8])
+def test_sigterm_right_after_the_start(engine: Engine, job: Path, seconds: float) -> None:
+    """As first process, whose SIGTERM the kernel drops until there is a handler; and with a store that is not there."""
+    name = f"stopped-{seconds}"
+    nowhere = (f"--env={name}={value}" for name, value in environment("http://127.0.0.1:9").items())
+    options = ("--network=none", f"--volume={job.parent}:/job:ro", *nowhere)
+    pid = engine.start(name, IMAGE, "stage", "/job/job.yaml", "prepare", "--store=s3://bucket/prefix", options=options)
+    until(lambda: handles_sigterm(pid))
+    time.sleep(seconds)
+    sent = time.monotonic()
+    engine.podman("kill", "--signal=TERM", name)
+    code, logs = engine.wait(name)
+    assert code == 143, logs
+    assert "stopped by SIGTERM" in logs
+    assert time.monotonic() - sent < 10.0
+
+
+def test_two_containers_run_a_stage_together(
+    engine: Engine, stage_options: tuple[str, ...], job: Path, store: str
+) -> None:
+    engine.run(IMAGE, "stage", "/job/job.yaml", "prepare", options=("--rm", *stage_options))
+    together = ("--num-processes=2", "--num-machines=2", "--main-address=127.0.0.1")
+    for rank in range(2):
+        arguments = ("stage", "/job/job.yaml", "adapt", *together, f"--machine-rank={rank}")
+        engine.start(f"machine-{rank}", IMAGE, *arguments, options=stage_options)
+    for rank in range(2):
+        code, logs = engine.wait(f"machine-{rank}")
+        assert code == 0, logs
+    storage = open_storage(store)
+    manifest = artifacts.require(storage, select(plan(read(job)), "adapt", None))
+    assert "It was trained on 2 processes" in artifacts.read_text(storage, manifest, "model/README.md")
+
+
+def test_a_pipeline_stage_by_stage(
+    engine: Engine,
+    stage_options: tuple[str, ...],
+    job: Path,
+    store: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One container per stage; one is stopped in training. It ends in the bytes of the same job file run here."""
+    storage, runs = open_storage(store), plan(read(job))
+
+    def stage(name: str) -> str:
+        return engine.run(IMAGE, "stage", "/job/job.yaml", name, options=("--rm", *stage_options)).stderr
+
+    early = engine.run(IMAGE, "stage", "/job/job.yaml", "adapt", options=("--rm", *stage_options), check=False)
+    assert early.returncode == 75, early.stderr
+    stage("prepare")
+
+    started = time.monotonic()
+    engine.start("adapt", IMAGE, "stage", "/job/job.yaml", "adapt", options=stage_options)
+    until(lambda: whole_states(storage, runs))
+    seconds = time.monotonic() - started
+    engine.podman("stop", "--time=30", "adapt")
+    code, logs = engine.wait("adapt")
+    assert code == 143, logs
+    assert not artifacts.find(storage, select(runs, "adapt", None))
+    (step,) = whole_states(storage, runs).values()
+    assert f"resuming after step {step} of" in stage("adapt")
+    for name in LATER_STAGES:
+        stage(name)
+    log = engine.run(IMAGE, "run", "/job/job.yaml", "--parallel=2", options=("--rm", *stage_options)).stderr
+    assert re.findall(r"\] (.+): running", log) == ["behavioural seed 1", "report"], log
+
+    here = tmp_path / "here"
+    command = [sys.executable, "-m", "ftjobs"]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "run", str(job), "--store", str(here)], check=True, capture_output=True, env=settings)
+    for run in runs:
+        there, local = (
+            {
+                file.path: file.sha256
+                for file in artifacts.require(one, run).files
+                if file.path.startswith("model/") and file.path != "model/README.md"  # it names the version of Python
+            }
+            for one in (storage, open_storage(str(here)))
+        )
+        assert there == local, run.title
+
+    accuracy = {
+        run.stage: artifacts.require(storage, run).metrics["accuracy"] for run in runs if run.kind == "classify"
+    }
+    winner, pulled = max(accuracy, key=lambda name: accuracy[name]), tmp_path / "winner"
+    subprocess.run([*command, "pull", str(job), winner, str(pulled), "--store", store], check=True, capture_output=True)
+    from transformers import pipeline
+
+    (answer,) = pipeline("text-classification", str(pulled))([{"text": "can i take it", "text_pair": "fever the a"}])
+    assert answer["label"] in ("cold", "fever", "rash")
+    with capsys.disabled():
+        print(f"\nfrom the start of a container to the first training step, and its state saved: {seconds:.1f} s")

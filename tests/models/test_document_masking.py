@@ -1,0 +1,130 @@
+"""Isolation: a document in an example with others is what it is alone, for every family that is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from ftjobs.data.examples.batching import MaskedExamples, pad
+from ftjobs.data.examples.packed import PackedExamples
+from ftjobs.data.examples.packing import Frame, PackedTokens, Packing
+from ftjobs.data.examples.tokenization import tokenize
+from ftjobs.errors import UserError
+from ftjobs.models.document_masking import FAMILIES, isolate
+from ftjobs.objectives.mlm import MaskedLM
+from tests.helpers.families import FAMILIES as TOYS
+from tests.helpers.families import WORDS
+
+TEXTS = [" ".join(WORDS[start : start + size]) for start, size in ((0, 4), (4, 9), (13, 2), (15, 6))]
+NEIGHBOURS = [" ".join(reversed(TEXTS[0].split())), TEXTS[1], TEXTS[3], TEXTS[2]]
+
+
+def packed(tokenizer: Any, texts: list[str], isolated: bool, length: int = 64) -> PackedTokens:
+    found = tokenize(tokenizer, texts, None, None, special_tokens=False)
+    return Packing(found, Frame.of(tokenizer), length, isolated, seed=0).tokens(0)
+
+
+@torch.no_grad()
+def logits(model: Any, tokenizer: Any, tokens: PackedTokens, isolated: bool) -> list[torch.Tensor]:
+    """Logits of each document of the first example: (T, V) each."""
+    inputs = pad(tokens, [0], tokenizer.pad_token_id)
+    numbers = tokens.documents[: tokens.offsets[1]]
+    if isolated:
+        inputs["attention_mask"][0, : len(numbers)] = torch.tensor(numbers)
+    found = model(**inputs).logits[0, : len(numbers)]
+    return [found[torch.tensor(numbers == number)] for number in range(1, numbers.max() + 1)]
+
+
+@pytest.fixture
+def load(make_encoder):
+    def loaded(family: str, **options: Any) -> Any:
+        folder = make_encoder(family, "mlm")
+        model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
+        with torch.no_grad():  # else attention is so even that neighbours hardly matter
+            for weight in model.base_model.parameters():
+                weight.mul_(4 if weight.dim() == 2 else 1)
+        return model, AutoTokenizer.from_pretrained(folder)
+
+    return loaded
+
+
+@pytest.mark.parametrize("family", TOYS)
+def test_a_document_is_what_it_is_alone_whatever_its_neighbours(load, family):
+    assert family in FAMILIES
+    model, tokenizer = load(family)
+    alone = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in TEXTS]
+    plain = [
+        logits(model, tokenizer, packed(tokenizer, texts, isolated=True), isolated=False)
+        for texts in (TEXTS, NEIGHBOURS)
+    ]
+    assert not torch.allclose(plain[0][1], plain[1][1], atol=1e-3)  # without isolation neighbours do matter
+    isolate(model)
+    found, others = (
+        logits(model, tokenizer, packed(tokenizer, texts, isolated=True), isolated=True)
+        for texts in (TEXTS, NEIGHBOURS)
+    )
+    for one, expected in zip(found, alone, strict=True):
+        torch.testing.assert_close(one, expected, atol=2e-5, rtol=1e-5)
+    assert torch.equal(found[1], others[1])  # the same place in the example, other documents before and behind it
+    torch.testing.assert_close(found[2], others[3], atol=2e-5, rtol=1e-5)  # another place
+
+
+@pytest.mark.parametrize("family", TOYS)
+def test_unpacked_texts_are_what_they_were(load, family):
+    model, tokenizer = load(family)
+    inputs = tokenizer([TEXTS[0], TEXTS[1]], padding=True, return_tensors="pt")
+    real = inputs["attention_mask"].bool()
+    before = model(**inputs).logits[real]
+    isolate(model)
+    torch.testing.assert_close(model(**inputs).logits[real], before, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet", "modernbert"])
+def test_eager_attention_too(load, family):
+    model, tokenizer = load(family, attn_implementation="eager")
+    alone = model(**tokenizer(TEXTS[1], return_tensors="pt")).logits[0]
+    isolate(model)
+    found = logits(model, tokenizer, packed(tokenizer, TEXTS, isolated=True), isolated=True)
+    torch.testing.assert_close(found[1], alone, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2", "roberta", "albert"])
+def test_the_shortcut_of_the_last_layer_gives_the_same_logits_and_gradients(load, family):
+    results = []
+    for shortcut in (True, False):
+        model, tokenizer = load(family)
+        isolate(model)
+        tokens = tokenize(tokenizer, TEXTS, None, None, special_tokens=False)
+        packing = Packing(tokens, Frame.of(tokenizer), 16, True, seed=0)
+        how = MaskedExamples(tokens, 1, 0.4, tokenizer.mask_token_id, len(tokenizer), tokenizer.pad_token_id)
+        batch = PackedExamples(packing, how).batch(np.arange(len(packing)), 1)
+        if shortcut:
+            loss = MaskedLM(model).loss(model, batch)
+        else:
+            whole = model(**batch.inputs).logits.flatten(0, 1)[batch.positions]
+            loss = torch.nn.functional.cross_entropy(whole, batch.labels, reduction="sum")
+        loss.backward()
+        results.append((loss.detach(), model.get_input_embeddings().weight.grad))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "reason"),
+    [
+        ("bert", {"model_type": "longformer"}, "nobody has shown that encoders of type `longformer`"),
+        ("deberta-v2", {"conv_kernel_size": 3}, "a convolution over neighbouring tokens"),
+        ("bert", {"_attn_implementation_internal": "flash_attention_2"}, "`flash_attention_2` takes no mask of pairs"),
+    ],
+)
+def test_what_cannot_be_done_right_is_refused(load, family, options, reason, monkeypatch):
+    model, _ = load(family)
+    for name, value in options.items():
+        monkeypatch.setattr(model.config, name, value, raising=False)
+    with pytest.raises(UserError, match=r"corpus\.isolate: ") as caught:
+        isolate(model)
+    assert reason in str(caught.value)

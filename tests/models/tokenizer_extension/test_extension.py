@@ -1,0 +1,258 @@
+"""New words of the domain: one token wherever they are words, nothing else changed, embeddings where they should be."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from ftjobs.data.examples.words import word_starts
+from ftjobs.errors import UserError
+from ftjobs.jobfile.fields import Vocabulary
+from ftjobs.models import checkpoints, heads
+from ftjobs.models.tokenizer_extension.extension import Extension, extend
+from ftjobs.models.tokenizer_extension.whole_words import WholeWords
+from tests.helpers.families import FAMILIES, TOKENIZERS, WORDS
+
+NEW = ["paracetamol", "ibuprofen"]
+CORPUS = [f"take {word} for a {other}, {word}!" for other in WORDS for word in NEW] + ["A Paracetamol day (nausea)"] * 9
+HELD_OUT = ["paracetamol and ibuprofen help.", "a fever"]
+UNCASED = ("bert", "distilbert", "electra", "mpnet", "albert")
+
+
+def extended(folder: Path, **settings: Any) -> tuple[Any, Any, Any, Extension]:
+    """The model and tokenizer of a checkpoint with words added, its tokenizer as it was, and what was added."""
+    model, _ = heads.load_masked_lm(folder)
+    tokenizer, added = extend(
+        model, checkpoints.load_tokenizer(folder), CORPUS, HELD_OUT, Vocabulary(**settings), seed=5
+    )
+    return model, tokenizer, checkpoints.load_tokenizer(folder), added
+
+
+def pieces(tokenizer: Any, text: str) -> list[str]:
+    return tokenizer.convert_ids_to_tokens(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_word_is_one_token_wherever_it_is_a_word(
+    make_encoder: Callable[..., Path], family: str, tmp_path: Path
+) -> None:
+    """And everything else is what it was, also for those who load the published tokenizer with transformers."""
+    folder = make_encoder(family, "mlm")
+    model, tokenizer, old, _ = extended(folder, add=NEW)
+    heads.save(model, tokenizer, tmp_path, {})
+    for loaded in (tokenizer, AutoTokenizer.from_pretrained(tmp_path), checkpoints.load_tokenizer(tmp_path)):
+        assert len(loaded) == len(old) + len(NEW) * (2 if TOKENIZERS[family] == "byte-level BPE" else 1)
+        for text, number in [
+            ("paracetamol", 1),
+            ("take paracetamol", 1),
+            ("paracetamol, please", 1),
+            ("take paracetamol. Take ibuprofen", 2),
+            ("paracetamol's", 1),
+            ("paracetamol paracetamol\nparacetamol\tparacetamol", 4),
+        ]:
+            found = loaded(text).input_ids
+            assert sum(one >= len(old) for one in found) == number, text
+        for text in ("Paracetamol", "take PARACETAMOL."):
+            assert any(one >= len(old) for one in loaded(text).input_ids) == (family in UNCASED)
+        others = ["paracetamols", "xparacetamol", "paraceta mol", "hyperparacetamolism", "Does the fever help, doctor?"]
+        others += [" two  spaces\n", f"a {loaded.mask_token} day{loaded.mask_token}", "é ü 12", ""]
+        if TOKENIZERS[family] != "byte-level BPE":  # which parts letters from digits and underscores, so it sees words
+            others += ["paracetamol1x", "paracetamol_x"]
+        for text in others:
+            assert pieces(loaded, text) == pieces(old, text), text
+        pair = "take paracetamol", "a fever"
+        assert loaded(*pair).keys() == old(*pair).keys()
+        assert loaded.model_max_length == old.model_max_length
+        assert set(loaded.all_special_ids) == set(old.all_special_ids)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_space_is_lost_or_invented(make_encoder: Callable[..., Path], family: str) -> None:
+    """Around a new word stand the tokens that stood there before, and decoding gives the text back."""
+    _, tokenizer, old, _ = extended(make_encoder(family, "mlm"), add=NEW)
+    for text in ("take paracetamol, my day", "paracetamol. A cold (paracetamol) fever", "a cold\nparacetamol 12"):
+        known = pieces(tokenizer, text)
+        shattered: list[str] = []
+        for index, one in enumerate(tokenizer(text, add_special_tokens=False).input_ids):
+            behind_space = known[index].startswith(("▁", "Ġ"))
+            alone = " paracetamol" if behind_space and TOKENIZERS[family] == "byte-level BPE" else "paracetamol"
+            shattered += pieces(old, alone) if one >= len(old) else [known[index]]
+        assert shattered == pieces(old, text)
+        whole, before = (one.decode(one(text).input_ids, skip_special_tokens=True) for one in (tokenizer, old))
+        assert whole == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_new_embeddings_are_the_mean_of_the_pieces(
+    make_encoder: Callable[..., Path], family: str, tmp_path: Path
+) -> None:
+    """In the input, in the output, in its bias; all other rows are what they were; what is tied stays tied."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(make_encoder(family, "mlm"), folder)
+    weights = checkpoints.read_weights(folder)
+    torch.manual_seed(2)
+    checkpoints.write_weights(
+        {name: torch.randn_like(w) if name.endswith("bias") else w for name, w in weights.items()}, folder
+    )
+    before, _ = heads.load_masked_lm(folder)
+    model, tokenizer, old, _ = extended(folder, add=NEW)
+    ways = WholeWords(tokenizer)
+    new = {tokenizer(form, add_special_tokens=False).input_ids[0]: form for word in NEW for form in ways.forms(word)}
+    assert sorted(new) == list(range(len(old), len(tokenizer)))
+    for find in (
+        lambda one: one.get_input_embeddings().weight,
+        lambda one: one.get_output_embeddings().weight,
+        lambda one: one.get_output_embeddings().bias,
+    ):
+        earlier, now = find(before).detach(), find(model).detach()
+        assert len(now) == len(tokenizer) == model.config.vocab_size
+        assert torch.equal(now[: len(old)], earlier[: len(old)])
+        for token, form in new.items():
+            expected = earlier[old(form, add_special_tokens=False).input_ids].mean(0)
+            torch.testing.assert_close(now[token], expected, rtol=1e-6, atol=1e-7)
+            assert now[token].abs().sum() > 0
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    heads.save(model, tokenizer, tmp_path / "saved", heads.weights_beyond(before, folder))
+    again, loading = AutoModelForMaskedLM.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert not loading["mismatched_keys"]
+    assert again.config.vocab_size == len(AutoTokenizer.from_pretrained(tmp_path / "saved"))
+    for name, parameter in model.named_parameters():
+        assert torch.equal(again.get_parameter(name), parameter), name
+    classifier, _ = heads.load_classifier(tmp_path / "saved", ["no", "yes"])
+    assert len(classifier.get_input_embeddings().weight) == len(tokenizer)
+
+
+def test_the_words_are_those_that_save_most(make_encoder: Callable[..., Path]) -> None:
+    """Counted here by hand; ties in alphabetical order; a word within another is none."""
+    folder = make_encoder("bert", "mlm")
+    tokenizer = checkpoints.load_tokenizer(folder)
+    texts = [
+        "Zyx zyx. zyx",
+        "abdomen abdomens, ABDOMEN",
+        "aorta aorta",
+        "liver liver",
+        "fever " * 50,
+        "2020 2020 a_spleen",
+    ]
+    counts = {"zyx": 3, "abdomen": 2, "abdomens": 1, "aorta": 2, "liver": 2}
+    length = {word: len(tokenizer.tokenize(word)) for word in counts}
+    assert length == {"zyx": 3, "abdomen": 7, "abdomens": 8, "aorta": 5, "liver": 5}
+    saved = {word: counts[word] * (length[word] - 1) for word in counts}  # 6, 12, 7, 8, 8
+
+    def chosen(**settings: Any) -> list[str]:
+        model, _ = heads.load_masked_lm(folder)
+        chosen_from = checkpoints.load_tokenizer(folder)
+        _, added = extend(model, chosen_from, iter(texts), HELD_OUT, Vocabulary(**settings), seed=1)
+        assert all(one.saved == saved[one.word] and one.count == counts[one.word] for one in added.words)
+        return [one.word for one in added.words]
+
+    assert chosen(add=9, min_count=1) == ["abdomen", "aorta", "liver", "abdomens", "zyx"]
+    assert chosen(add=2, min_count=2) == ["abdomen", "aorta"]
+    assert chosen(add=9, min_count=3) == ["zyx"]
+    assert chosen(add=["Zyx", "liver", "fever"]) == ["zyx", "liver"]  # `fever` is one token already
+    assert chosen(add=["zyx", "liver"], min_count=3) == ["zyx"]
+    with pytest.raises(
+        UserError, match="no word of the texts occurs 5 times and is more than one token; lower min_count"
+    ):
+        chosen(add=9)
+    with pytest.raises(UserError, match="nothing to add: of 2 words 1 are one token already and 1 occur less than 3"):
+        chosen(add=["fever", "liver"], min_count=3)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
+@pytest.mark.parametrize("word", ["covid-19", "a.b", "...", "19", "in_vitro"])
+def test_what_is_no_word_is_refused(make_encoder: Callable[..., Path], family: str, word: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"{word!r} is not one word for this encoder's tokenizer")):
+        extended(make_encoder(family, "mlm"), add=["paracetamol", word])
+
+
+def test_random_embeddings_are_spread_like_new_ones_and_given_by_the_seed(make_encoder: Callable[..., Path]) -> None:
+    folder = make_encoder("bert", "mlm")
+    words = [f"{first}{second}qz" for first in "bcdfghjklm" for second in "aeiou"]
+    rows = [extended(folder, add=words, init="random")[0].get_input_embeddings().weight[-50:] for _ in range(2)]
+    assert torch.equal(rows[0], rows[1])
+    assert float(rows[0].mean().detach()) == pytest.approx(0, abs=0.002)
+    assert float(rows[0].std().detach()) == pytest.approx(0.02, rel=0.05)
+    model, _, old, _ = extended(folder, add=NEW, init="random")
+    assert torch.equal(model.get_output_embeddings().bias[len(old) :], torch.zeros(2))
+
+
+def test_untied_heads_start_at_their_own_means(make_encoder: Callable[..., Path]) -> None:
+    folder = make_encoder("bert", "mlm", tie_word_embeddings=False)
+    before, _ = heads.load_masked_lm(folder)
+    model, _, old, _ = extended(folder, add=NEW)
+    for find in (lambda one: one.get_input_embeddings().weight, lambda one: one.get_output_embeddings().weight):
+        for index, word in enumerate(NEW):
+            expected = find(before)[old(word, add_special_tokens=False).input_ids].mean(0)
+            torch.testing.assert_close(find(model)[len(old) + index], expected, rtol=1e-6, atol=1e-7)
+    assert not torch.equal(model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "albert"])
+def test_an_extended_encoder_can_be_extended_again_and_parts_words(
+    make_encoder: Callable[..., Path], family: str, tmp_path: Path
+) -> None:
+    model, tokenizer, old, _ = extended(make_encoder(family, "mlm"), add=NEW[:1])
+    heads.save(model, tokenizer, tmp_path, {})
+    again, twice, once, _ = extended(tmp_path, add=NEW)  # of which the first is one token by now
+    assert len(twice) - len(once) == len(once) - len(old)
+    text = "take ibuprofen, paracetamol; ibuprofens"
+    assert sum(one >= len(old) for one in twice(text).input_ids) == 2
+    kept = again.get_input_embeddings().weight[: len(once)]
+    assert torch.equal(kept, model.get_input_embeddings().weight)
+    starts = word_starts(twice)(twice.backend_tokenizer.encode("take ibuprofen help", add_special_tokens=False))
+    begins = [one for one, first in zip(pieces(twice, "take ibuprofen help"), starts, strict=True) if first]
+    assert [one.strip("Ġ▁")[:2] for one in begins][-2:] == ["ib", "he"]
+
+
+def test_padding_that_a_checkpoint_brings_is_no_piece(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(make_encoder("bert", "mlm"), tmp_path / "encoder"))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["padding"] = {
+        "strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "[PAD]",
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    *_, added = extended(folder, add=9)
+    assert {one.word: one.pieces for one in added.words} == {"paracetamol": 11, "ibuprofen": 9, "nausea": 6}
+
+
+def test_what_an_extension_says_of_held_out_texts(make_encoder: Callable[..., Path]) -> None:
+    _, tokenizer, old, added = extended(make_encoder("bert", "mlm"), add=NEW)
+    found = added.metrics({"loss": 2.0}, {"loss": 1.0})
+    counted = [sum(len(one.tokenize(text)) for text in HELD_OUT) for one in (old, tokenizer)]
+    assert found["held_out"] == {"characters": 31 + 7, "pieces": counted}
+    assert found["pieces_per_word"] == [round(number / 6, 4) for number in counted]
+    assert found["bits_per_character"][1] == pytest.approx(1.0 / math.log(2) * counted[1] / 38)
+    assert found["bits_per_character"][0] == pytest.approx(2 * found["bits_per_character"][1])
+    assert (found["words"], found["tokens"]) == (2, [len(old), len(old) + 2])
+
+
+def test_a_tokenizer_that_cannot_take_whole_words_is_refused(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(make_encoder("bert", "mlm"), tmp_path / "encoder"))
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "[PAD]": 1, "fever": 2, "[MASK]": 3}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    with pytest.raises(UserError, match=r"whole words cannot be added to this encoder's tokenizer \(WordLevel"):
+        extended(folder, add=NEW)
+
+
+def test_a_tokenizer_with_gaps_is_refused(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(make_encoder("bert", "mlm"), tmp_path / "encoder"))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["##z"] += 1
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="ids of this encoder's tokenizer have gaps: it has 100 tokens, and 100 is"):
+        extended(folder, add=NEW)

@@ -1,0 +1,80 @@
+"""Only masked positions reach the vocabulary, in every family, without changing the loss or its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from ftjobs.data.examples.batching import LabelledExamples, MaskedExamples
+from ftjobs.models import heads
+from ftjobs.objectives.mlm import LOSSES, MaskedLM, rounded
+from ftjobs.tasks.label_types import LabelType
+from tests.helpers.families import FAMILIES, WITH_TOKEN_TYPES, tiny_tokenizer
+from tests.training.test_trainer_parity import random_tokens
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_same_loss_and_gradients_as_all_logits(make_encoder: Callable[..., Path], family: str) -> None:
+    model, _ = heads.load_masked_lm(make_encoder(family, "mlm"))
+    model.eval()  # no dropout: its masks would differ
+    tokens, tokenizer = random_tokens(6, model.config.vocab_size, family in WITH_TOKEN_TYPES), tiny_tokenizer(family)
+    examples = MaskedExamples(tokens, 1, 0.4, tokenizer.mask_token_id, len(tokenizer), tokenizer.pad_token_id)
+    batch = examples.batch(np.arange(5), 1)
+    assert len(batch.labels) % 16, "some positions do not count"
+    everything = model(**batch.inputs).logits.flatten(0, 1)[batch.positions]
+    expected = functional.cross_entropy(everything, batch.labels, reduction="sum")
+    expected.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+
+    objective = MaskedLM(model)
+    sizes = []
+    model.get_output_embeddings().register_forward_hook(lambda _, __, out: sizes.append(out.shape[:-1].numel()))
+    found = objective.loss(model, batch)
+    found.backward()
+    assert sizes == [len(rounded(batch.positions))]
+    assert len(batch.labels) < sizes[0] < len(batch.labels) + 16
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert gradients
+    for name, parameter in model.named_parameters():
+        if name in gradients:
+            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-5)
+    assert model(**batch.inputs).logits.shape[:2] == batch.inputs["input_ids"].shape  # unchanged outside of the loss
+
+
+def test_nothing_to_predict_is_no_loss(make_encoder: Callable[..., Path]) -> None:
+    model, _ = heads.load_masked_lm(make_encoder("bert", "mlm"))
+    tokens = random_tokens(2, model.config.vocab_size)
+    examples = MaskedExamples(tokens, 1, 1e-9, mask_token_id=4, vocab_size=50, pad_token_id=0)
+    loss = MaskedLM(model).loss(model, examples.batch(np.arange(2), 1))
+    loss.backward()
+    assert float(loss) == 0.0
+
+
+@pytest.mark.parametrize("label_type", ["float", "multi"])
+@pytest.mark.parametrize("family", ["bert", "distilbert", "modernbert"])
+def test_losses_are_those_of_transformers_problem_types(
+    make_encoder: Callable[..., Path], family: str, label_type: LabelType
+) -> None:
+    """Loss and gradients; ours is summed over examples, so that it can be divided by those of a whole step."""
+    classes = ["score"] if label_type == "float" else ["a", "b", "c"]
+    model, _ = heads.load_classifier(make_encoder(family), classes, label_type)
+    model.eval()
+    rng = np.random.default_rng(0)
+    labels = (rng.normal(2, 3, 5) if label_type == "float" else rng.random((5, 3)) < 0.4).astype(np.float32)
+    examples = LabelledExamples(random_tokens(5, model.config.vocab_size, family in WITH_TOKEN_TYPES), labels, 0)
+    batch = examples.batch(np.arange(5), 0)
+    expected = model(**batch.inputs, labels=batch.labels).loss
+    expected.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    found = LOSSES[label_type](model, batch) / len(batch.labels)
+    found.backward()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(model.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)
