@@ -140,7 +140,7 @@ def _client() -> Any:
         "tcp_keepalive": True,
         "max_pool_connections": _CONNECTIONS,
     }
-    session = boto3.session.TrainingContext()
+    session = boto3.session.Session()
     client = session.client("s3", config=Config(**settings, s3={"addressing_style": style or "auto"}))
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
