@@ -18,8 +18,6 @@ from tests.fakes.hub import hub  # noqa: F401 (a fixture)
 from tests.fakes.s3_server import s3, s3_server  # noqa: F401 (fixtures)
 from tests.fakes.wandb_server import wandb_server  # noqa: F401 (a fixture)
 from tests.helpers import gpus
-from tests.helpers.families import FAMILIES as FAMILIES
-from tests.helpers.families import WORDS as WORDS
 from tests.helpers.families import tiny_config, tiny_tokenizer
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"

@@ -17,7 +17,7 @@ import pytest
 
 from ftjobs.storage import open_storage
 from tests.fakes.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": ACCESS_KEY,

@@ -22,8 +22,8 @@ from ftjobs import artifacts
 from ftjobs.cards import ModelInfo
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
-from tests.conftest import WORDS
-from tests.stages.test_pipeline import job_fields, run_job
+from tests.helpers.families import WORDS
+from tests.helpers.pipelines import job_fields, run_job
 
 CLASSES = ["---\nlicense: mit", "a | b `c` <script>alert(1)</script>", "![x](http://x.invalid/x.png)"]
 COLUMNS = ["first | text", "<b>second</b>"]

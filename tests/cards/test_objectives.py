@@ -16,8 +16,8 @@ from ftjobs.execution.status import summary, work
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from tests.cards.test_cards import fence
-from tests.data.examples.test_pairs import documents_of
-from tests.stages.test_pipeline import CLASSES, job_fields, run_job
+from tests.helpers.documents import documents_of
+from tests.helpers.pipelines import CLASSES, job_fields, run_job
 
 
 @pytest.mark.parametrize(

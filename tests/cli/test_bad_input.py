@@ -16,7 +16,7 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
 from ftjobs.storage import open_storage
 from tests.fakes.s3_server import BUCKET, READER_ACCESS_KEY, READER_SECRET_KEY, S3Server
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str]]:

@@ -20,7 +20,7 @@ from ftjobs.storage import LocalStorage, open_storage
 from tests.fakes import fault_proxy
 from tests.fakes.fault_proxy import Answer, Request
 from tests.fakes.s3_server import BUCKET, S3Server, sign_again
-from tests.stages.test_pipeline import files_of, job_fields, write_rows
+from tests.helpers.pipelines import files_of, job_fields, write_rows
 from tests.storage.test_s3 import flipped
 
 

@@ -28,7 +28,7 @@ from ftjobs.storage import open_storage
 from tests.execution.test_kill import whole_states
 from tests.fakes.s3_server import BUCKET, S3Server, environment
 from tests.helpers.containers import Engine, check_tools, local_folders, way_to
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 pytestmark = pytest.mark.container
 

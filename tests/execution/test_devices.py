@@ -21,7 +21,7 @@ from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from tests.execution.test_launcher import until_saved
 from tests.helpers import gpus
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 pytestmark = pytest.mark.slow
 

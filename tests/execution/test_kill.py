@@ -27,7 +27,7 @@ from ftjobs.storage import Storage, open_storage
 from tests.fakes import fault_proxy
 from tests.fakes.fault_proxy import Answer, Proxy, Request
 from tests.fakes.s3_server import BUCKET, S3Server, environment
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 
 def start(job: Path, store: str, log: Path) -> subprocess.Popen[bytes]:

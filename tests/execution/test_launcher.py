@@ -23,7 +23,7 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from tests.fakes.s3_server import free_ports
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 TWO = ["--num-processes", "2"]
 

@@ -25,7 +25,7 @@ from ftjobs.plan import plan
 from ftjobs.storage import open_storage
 from ftjobs.system import device
 from tests.execution.test_kill import published_models, whole_states
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 _TO_GET_THERE = 60.0
 

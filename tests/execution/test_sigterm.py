@@ -26,7 +26,7 @@ from tests.execution.test_kill import attempt, published_models, whole_states
 from tests.fakes import fault_proxy
 from tests.fakes.fault_proxy import Answer, Proxy, Request
 from tests.fakes.s3_server import BUCKET, S3Server, environment
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 #: What a process of a toy encoder may take to end.
 SECONDS = 10.0

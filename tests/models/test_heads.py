@@ -18,7 +18,7 @@ from transformers import (
 
 from ftjobs.errors import UserError
 from ftjobs.models import checkpoints, heads
-from tests.conftest import FAMILIES
+from tests.helpers.families import FAMILIES
 
 CLASSES = ["no", "yes", "maybe"]
 

@@ -22,8 +22,8 @@ from ftjobs.models import checkpoints
 from ftjobs.objectives import pretraining
 from ftjobs.objectives.mlm import rounded
 from ftjobs.training.loop import train
-from tests.conftest import WORDS
-from tests.data.examples.test_pairs import documents_of
+from tests.helpers.documents import documents_of
+from tests.helpers.families import WORDS
 from tests.training.test_trainer_parity import NO_DROPOUT, SEED
 
 LABELS = {"mlm+nsp": "next_sentence_label", "mlm+sop": "sentence_order_label"}

@@ -31,8 +31,8 @@ from ftjobs.plan import plan, select
 from ftjobs.predicting import reading
 from ftjobs.storage import open_storage
 from tests.cli.test_cli import JOB
-from tests.conftest import WORDS
 from tests.fakes.s3_server import BUCKET
+from tests.helpers.families import WORDS
 
 CLASSES = ["cold", "fever", "rash"]
 FACTS: dict[str, Any] = {

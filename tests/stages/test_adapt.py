@@ -21,8 +21,8 @@ from ftjobs.models.pretraining_heads import load_replaced_token
 from ftjobs.plan import plan
 from ftjobs.stages import adapt, classify, prepare
 from ftjobs.training.context import TrainingContext
-from tests.data.examples.test_pairs import documents_of
-from tests.stages.test_pipeline import CLASSES, job_fields, run_job, write_rows
+from tests.helpers.documents import documents_of
+from tests.helpers.pipelines import CLASSES, job_fields, run_job, write_rows
 from tests.training.test_resume import FolderKeeper, Killed
 
 SHORT = {"epochs": 2, "learning_rate": 1e-3, "per_device_batch_size": 16, "mixed_precision": "no"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ftjobs.training import features
-from tests.stages.test_pipeline import job_fields, run_job
+from tests.helpers.pipelines import job_fields, run_job
 
 
 def encoder_passes(

@@ -27,9 +27,9 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import OwnCorpus, plan, select
 from ftjobs.stages import corpus as stage
 from ftjobs.storage import open_storage
-from tests.conftest import WORDS
 from tests.fakes.s3_server import BUCKET, S3Server
-from tests.stages.test_pipeline import files_of, job_fields, run_job, write_rows
+from tests.helpers.families import WORDS
+from tests.helpers.pipelines import files_of, job_fields, run_job, write_rows
 
 PASSAGES = {"source": "passages.jsonl"}
 STAGES = {

@@ -25,7 +25,7 @@ from ftjobs.storage import open_storage
 from ftjobs.training import evaluation, features
 from ftjobs.training.speedups import last_layer
 from tests.helpers.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES, WORDS, tiny_tokenizer
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 #: As large as weights are after pretraining: with those of a new model, all texts look alike.
 SPREAD = {"initializer_range": 0.2}

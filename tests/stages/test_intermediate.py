@@ -21,9 +21,9 @@ from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints
 from ftjobs.plan import plan
 from ftjobs.storage import open_storage
-from tests.conftest import WORDS
 from tests.fakes.s3_server import BUCKET, S3Server
-from tests.stages.test_pipeline import files_of, job_fields, run_job, write_rows
+from tests.helpers.families import WORDS
+from tests.helpers.pipelines import files_of, job_fields, run_job, write_rows
 
 KINDS = ["dose", "head", "pain", "test"]
 OWN = {"source": "own/rows.csv", "text": "said", "label": "kind", "split": {"test_fraction": 0.2}}

@@ -22,8 +22,8 @@ from ftjobs.data import labelled, prepared
 from ftjobs.errors import UserError
 from ftjobs.execution.status import summary
 from ftjobs.jobfile.fields import Data, Split
-from tests.conftest import WORDS
-from tests.stages.test_pipeline import files_of, job_fields, run_job
+from tests.helpers.families import WORDS
+from tests.helpers.pipelines import files_of, job_fields, run_job
 
 TAGS = ["cold", "fever", "pain"]
 SPLIT = Split(test_fraction=0.25)

@@ -17,8 +17,8 @@ from ftjobs.models import checkpoints
 from ftjobs.plan import plan
 from ftjobs.storage import open_storage
 from tests.helpers.families import FAMILIES, WORDS
+from tests.helpers.pipelines import job_fields, write_rows
 from tests.stages.test_families import predictions_are_those_of_transformers
-from tests.stages.test_pipeline import job_fields, write_rows
 
 PASSAGES = {"source": "passages.txt", "decontaminate": False}
 STAGES: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import WORDS
+from tests.helpers.families import WORDS
 
 #: A run on a short corpus loads libraries and fills pools; then the most memory is compared. What is held at a time of
 #: a corpus is made small, lest the short one be all there at once and the comparison mean nothing.

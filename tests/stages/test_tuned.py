@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ftjobs.data import prepared
 from ftjobs.models import checkpoints
-from tests.stages.test_pipeline import files_of, job_fields, run_job
+from tests.helpers.pipelines import files_of, job_fields, run_job
 
 
 @pytest.fixture(scope="module")

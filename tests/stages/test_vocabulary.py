@@ -20,7 +20,7 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from tests.helpers.families import FAMILIES
-from tests.stages.test_pipeline import files_of, job_fields, run_job, write_rows
+from tests.helpers.pipelines import files_of, job_fields, run_job, write_rows
 
 DRUGS = ("paracetamol", "ibuprofen", "naproxen")
 

@@ -21,7 +21,7 @@ from ftjobs.storage import Storage, open_storage
 from tests.fakes import fault_proxy
 from tests.fakes.fault_proxy import Answer, Request
 from tests.fakes.s3_server import BUCKET, S3Server, environment, running_server
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 SECONDS = 20.0
 _TO_GET_THERE = 120.0  # for a process on a busy machine to come to its moment

@@ -16,7 +16,7 @@ from ftjobs.plan import StageRun, plan, select
 from ftjobs.storage import LocalStorage
 from ftjobs.tracking import tracked
 from ftjobs.tracking.folders import steps_logged
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 
 WANDB = {"wandb": {"project": "trials"}}
 

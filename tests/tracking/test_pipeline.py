@@ -24,7 +24,7 @@ from ftjobs.storage import open_storage
 from ftjobs.tracking.folders import steps_logged
 from ftjobs.tracking.tracked import run_id
 from tests.fakes.wandb_server import WandbServer
-from tests.stages.test_pipeline import job_fields, write_rows
+from tests.helpers.pipelines import job_fields, write_rows
 from tests.tracking.conftest import WANDB
 
 EPOCHS, STEPS_PER_EPOCH = 10, 9

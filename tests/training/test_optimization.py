@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.models import heads
 from ftjobs.training.optimization import build_optimizer, schedule
-from tests.conftest import FAMILIES
+from tests.helpers.families import FAMILIES
 
 
 @pytest.mark.parametrize("load", [heads.load_masked_lm, lambda folder: heads.load_classifier(folder, ["a", "b"])])

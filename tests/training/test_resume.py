@@ -35,7 +35,7 @@ from ftjobs.training.processes import Processes
 from ftjobs.training.state import TrainerState, TrainingState
 from ftjobs.training.weighting import Weighting
 from tests.fakes.s3_server import BUCKET
-from tests.stages.test_pipeline import files_of, job_fields, write_rows
+from tests.helpers.pipelines import files_of, job_fields, write_rows
 from tests.training.test_trainer_parity import SEED, random_tokens
 
 

@@ -13,20 +13,10 @@ from ftjobs.data.examples.batching import MaskedExamples
 from ftjobs.data.examples.documents import Documents, tokenize_documents
 from ftjobs.data.examples.pairs import PairExamples, Relation
 from ftjobs.data.examples.sentences import sentences
-from tests.conftest import WORDS
+from tests.helpers.documents import documents_of
 from tests.helpers.tokenizers import tokenizer_of
 
 ROOM = 45
-
-
-def documents_of(count: int, seed: int = 0) -> list[str]:
-    """Documents of one to nine sentences of three to eight words."""
-    generator = np.random.default_rng(seed)
-
-    def sentence() -> str:
-        return " ".join(generator.choice(WORDS, size=generator.integers(3, 9))).capitalize() + "."
-
-    return [" ".join(sentence() for _ in range(generator.integers(1, 10))) for _ in range(count)]
 
 
 def pair_examples(kind: str, relation: Relation, count: int = 60, **masks: Any) -> PairExamples:

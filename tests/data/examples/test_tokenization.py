@@ -13,7 +13,7 @@ import pytest
 from ftjobs.data.examples import tokenization
 from ftjobs.data.examples.tokenization import count_tokens, tokenize
 from ftjobs.models.checkpoints import load_tokenizer
-from tests.conftest import WORDS
+from tests.helpers.families import WORDS
 
 
 def texts(count: int, longest: int, seed: int) -> list[str]:

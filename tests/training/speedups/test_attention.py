@@ -14,7 +14,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ftjobs.models import heads
 from ftjobs.training.speedups.attention import bf16_attention
-from tests.conftest import FAMILIES
+from tests.helpers.families import FAMILIES
 from tests.training.test_features import labelled
 
 SHAPE = (3, 4, 24, 16)

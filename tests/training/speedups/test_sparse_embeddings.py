@@ -16,7 +16,7 @@ from ftjobs.training import evaluation, layerwise
 from ftjobs.training.loop import train
 from ftjobs.training.speedups.sparse_embeddings import UsedRows, in_place_embedding_gradients, train_used_rows_only
 from ftjobs.training.weighting import Weighting
-from tests.conftest import FAMILIES
+from tests.helpers.families import FAMILIES
 from tests.training.test_features import labelled
 
 
