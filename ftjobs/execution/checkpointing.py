@@ -80,14 +80,14 @@ class StorageCheckpointer:
         self._uploads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="training-state")
         self._last: Future[None] | None = None
 
-    def newest(self) -> Path | None:
+    def latest(self) -> Path | None:
         """A local folder with the newest whole state; what is broken is passed over."""
-        found = self._newest()
+        found = self._latest()
         if self.companion:
             self.companion.begin(found)
         return found
 
-    def _newest(self) -> Path | None:
+    def _latest(self) -> Path | None:
         while names := sorted(self._whole(), reverse=True):
             for name in names:
                 folder = self._fetch(name)
@@ -97,7 +97,7 @@ class StorageCheckpointer:
                 break  # none is usable; otherwise another attempt has put a newer one in their place meanwhile
         return None
 
-    def due(self, step: int, total: int) -> bool:
+    def should_save(self, step: int, total: int) -> bool:
         """Whether `every` has passed since the last save; never right before the end."""
         if self.life:
             self.life.step, self.life.total = step, total
@@ -124,7 +124,7 @@ class StorageCheckpointer:
         if wait:
             self._finish()
 
-    def kept(self, name: str) -> Path | None:
+    def cached_file(self, name: str) -> Path | None:
         """A local copy of what an earlier attempt kept under that name; what is broken is passed over."""
         for key, *_ in list(self.storage.list(f"{self.prefix}/{name}")):
             path = self.work / f"kept-{name}"
@@ -136,7 +136,7 @@ class StorageCheckpointer:
             LOG.warning("%s: %s has another sha256 than its name says; making it again", self.title, key)
         return None
 
-    def keep(self, name: str, write: Callable[[Path], None]) -> None:
+    def cache_file(self, name: str, write: Callable[[Path], None]) -> None:
         """Store the file that `write` fills, in the background; one that fails is logged."""
         self._finish()
         self._last = self._uploads.submit(self._store_file, name, write)

@@ -168,7 +168,7 @@ def _produce(
         metrics = stage(settings, run.seed, inputs, output)
     elif not attempt.machines.alone:
         attempt.others.wait_until_there()  # before the newest state is looked for: all are to go on from the same
-        task = Task(run, storage.uri(""), inputs, output, work, checkpointer.newest())
+        task = Task(run, storage.uri(""), inputs, output, work, checkpointer.latest())
 
         def look() -> None:
             attempt.life.follow(task.progress)

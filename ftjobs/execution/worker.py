@@ -42,25 +42,25 @@ class _WorkersKeeper:
         self.task, self.checkpointer = task, checkpointer
         self._progress = _SharedProgress(task.progress)
 
-    def newest(self) -> Path | None:
+    def latest(self) -> Path | None:
         return self.task.newest
 
-    def due(self, step: int, total: int) -> bool:
+    def should_save(self, step: int, total: int) -> bool:
         if self.checkpointer is None:
             return False
         self._progress.at(step, total)
-        return self.checkpointer.due(step, total)
+        return self.checkpointer.should_save(step, total)
 
     def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
         if self.checkpointer is not None:
             self.checkpointer.save(write, step, total, wait=wait)
 
-    def kept(self, name: str) -> Path | None:
-        return self.checkpointer.kept(name) if self.checkpointer is not None else None
+    def cached_file(self, name: str) -> Path | None:
+        return self.checkpointer.cached_file(name) if self.checkpointer is not None else None
 
-    def keep(self, name: str, write: Callable[[Path], None]) -> None:
+    def cache_file(self, name: str, write: Callable[[Path], None]) -> None:
         if self.checkpointer is not None:
-            self.checkpointer.keep(name, write)
+            self.checkpointer.cache_file(name, write)
 
 
 def work(task: Task, rank: int) -> None:

@@ -129,7 +129,7 @@ def of_splits(
     Computed ones are left for a later attempt if making them again would take longer than fetching them.
     """
     shapes = {name: (len(examples), model.config.hidden_size) for name, examples in splits.items()}
-    stored = checkpointer.kept("features") if checkpointer else None
+    stored = checkpointer.cached_file("features") if checkpointer else None
     if stored is not None:
         tensors = load_file(stored)
         if {name: tuple(tensor.shape) for name, tensor in tensors.items()} == shapes:
@@ -143,7 +143,7 @@ def of_splits(
     tensors = {name: examples.features for name, examples in found.items()}
     to_fetch = _SECONDS_TO_BEGIN + sum(tensor.nbytes for tensor in tensors.values()) / _BYTES_PER_SECOND
     if checkpointer and perf_counter() - started > to_fetch:
-        checkpointer.keep("features", lambda path: save_file(tensors, path))
+        checkpointer.cache_file("features", lambda path: save_file(tensors, path))
     return found
 
 

@@ -74,7 +74,7 @@ def train(
     accelerator = accelerator_of(settings, tuning)
     stepper = Stepper(accelerator, model, examples, settings, loss, items, tuning)
     total = settings.epochs * stepper.steps_per_epoch
-    at, best = stepper.resume(checkpointer.newest() if checkpointer else None)
+    at, best = stepper.resume(checkpointer.latest() if checkpointer else None)
 
     def save(wait: bool) -> None:
         if checkpointer and accelerator.is_main_process:
@@ -92,7 +92,7 @@ def train(
                     if on_step:
                         on_step(at.step, mean_loss, rate)
                     advance(1, f"epoch {at.epoch} of {settings.epochs}{_so_far(at)}")
-                    if checkpointer and checkpointer.due(at.step, total):
+                    if checkpointer and checkpointer.should_save(at.step, total):
                         save(wait=False)
                 if not math.isfinite(train_loss := stepper.mean_loss(at)):
                     raise FtjobsError(f"{title}: the loss is {train_loss} in epoch {at.epoch}; lower the learning rate")

@@ -24,19 +24,19 @@ _TENSORS, _VALUES = "state.safetensors", "state.json"
 class Checkpointer(Protocol):
     """Where a stage leaves its training state; the runner puts storage behind it."""
 
-    def newest(self) -> Path | None:
+    def latest(self) -> Path | None:
         """A folder with the newest whole state of this stage, None if there is none."""
 
-    def due(self, step: int, total: int) -> bool:
+    def should_save(self, step: int, total: int) -> bool:
         """Whether it is time to save; called after every optimizer step."""
 
     def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
         """Have `write` fill a folder and keep it. Returns at once unless `wait`; the next save waits for this one."""
 
-    def kept(self, name: str) -> Path | None:
+    def cached_file(self, name: str) -> Path | None:
         """What an earlier attempt has kept under that name, as a local file; None if there is nothing."""
 
-    def keep(self, name: str, write: Callable[[Path], None]) -> None:
+    def cache_file(self, name: str, write: Callable[[Path], None]) -> None:
         """Have `write` fill a file and keep it, once for all states of this stage. Returns at once."""
 
 

@@ -49,10 +49,10 @@ class FolderKeeper:
     def __init__(self, folder: Path, every: int, kill_at: int | None = None) -> None:
         self.folder, self.every, self.kill_at = folder, every, kill_at
 
-    def newest(self) -> Path | None:
+    def latest(self) -> Path | None:
         return max(self.folder.iterdir(), default=None)
 
-    def due(self, step: int, total: int) -> bool:
+    def should_save(self, step: int, total: int) -> bool:
         return step % self.every == 0
 
     def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
@@ -375,7 +375,7 @@ def test_broken_states_are_passed_over(job: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "store" / run.key / "state", kept)
     first.save(write("two"), 2, 9, wait=True)
     shutil.copytree(kept, tmp_path / "store" / run.key / "state", dirs_exist_ok=True)
-    found = checkpointer().newest()
+    found = checkpointer().latest()
     assert found is not None
     assert (found / "state.json").read_text() == "two"
     newest = max((tmp_path / "store" / run.key / "state").iterdir())
@@ -386,11 +386,11 @@ def test_broken_states_are_passed_over(job: Path, tmp_path: Path) -> None:
         lambda: (newest / "whole.json").unlink(),
     ):
         spoil()
-        found = checkpointer().newest()
+        found = checkpointer().latest()
         assert found is not None
         assert (found / "state.json").read_text() == "one"
     shutil.rmtree(tmp_path / "store" / run.key / "state")
-    assert checkpointer().newest() is None
+    assert checkpointer().latest() is None
 
 
 def test_saves_go_on_in_the_background_one_at_a_time_and_the_last_stays_until_the_next_is_whole(
@@ -416,18 +416,18 @@ def test_saves_go_on_in_the_background_one_at_a_time_and_the_last_stays_until_th
     second.start()
     second.join(0.3)
     assert second.is_alive()
-    assert reader.newest() is None
+    assert reader.latest() is None
     answers.set()
     second.join(20)
     checkpointer.save(lambda folder: None, 2, 9, wait=True)
     answers.clear()
     save(3)
-    found = reader.newest()
+    found = reader.latest()
     assert found is not None
     assert (found / "state.json").read_text() == "2"
     answers.set()
     checkpointer.close()
-    found = reader.newest()
+    found = reader.latest()
     assert found is not None
     assert (found / "state.json").read_text() == "3"
     assert [key.split("/state/")[1].split("-")[0] for key, *_ in storage.list(f"{run.key}/state")] == [f"{3:012d}"] * 2
@@ -458,13 +458,13 @@ def test_saves_fall_due_by_time_or_by_steps(job: Path, tmp_path: Path, monkeypat
         StorageCheckpointer(storage, run, 10, tmp_path),
         StorageCheckpointer(storage, run, "2m", tmp_path),
     )
-    assert [step for step in range(1, 31) if by_steps.due(step, 30)] == [10, 20]
-    assert not by_time.due(1, 30)
+    assert [step for step in range(1, 31) if by_steps.should_save(step, 30)] == [10, 20]
+    assert not by_time.should_save(1, 30)
     now[0] += 119.0
-    assert not by_time.due(2, 30)
+    assert not by_time.should_save(2, 30)
     now[0] += 1.0
-    assert by_time.due(3, 30)
-    assert not by_time.due(30, 30)
+    assert by_time.should_save(3, 30)
+    assert not by_time.should_save(30, 30)
 
 
 def test_an_attempt_that_was_overtaken_takes_what_the_other_published(
