@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ftjobs.reporting import phrases
-from ftjobs.reporting.phrases import percent, point_interval, points
+from ftjobs.reporting.text import phrases
+from ftjobs.reporting.text.phrases import percent, point_interval, points
 from ftjobs.tasks.label_types import LabelType
 
 

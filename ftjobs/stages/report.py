@@ -10,12 +10,14 @@ import yaml
 
 from ftjobs.artifacts import Manifest
 from ftjobs.plan import Report
-from ftjobs.reporting import evidence, html, markdown, plots, predictions
-from ftjobs.reporting.content import content
-from ftjobs.reporting.document import Plot
-from ftjobs.reporting.phrases import visible
-from ftjobs.reporting.sections import document
-from ftjobs.reporting.sections.run import JOB_FILE
+from ftjobs.reporting.figures import charts
+from ftjobs.reporting.findings.collect import content
+from ftjobs.reporting.inputs import evidence, predictions_table
+from ftjobs.reporting.text import html_report, markdown_report
+from ftjobs.reporting.text.blocks import Plot
+from ftjobs.reporting.text.phrases import visible
+from ftjobs.reporting.text.report_document import document
+from ftjobs.reporting.text.run_section import JOB_FILE
 
 
 def run(
@@ -33,7 +35,7 @@ def run(
     shown = visible(findings)
     words = document(shown, job_file)
     drawn = {
-        block.name: plots.draw(block, shown)
+        block.name: charts.draw(block, shown)
         for section in words.sections
         for block in section.blocks
         if isinstance(block, Plot)
@@ -44,14 +46,14 @@ def run(
         (output / "plots" / f"{name}.png").write_bytes(plot.png)
     texts = {
         "report.json": json.dumps(findings, indent=1, ensure_ascii=False) + "\n",
-        "report.md": markdown.render(words),
-        "report.html": html.render(words, {name: plot.page for name, plot in drawn.items()}),
+        "report.md": markdown_report.render(words),
+        "report.html": html_report.render(words, {name: plot.page for name, plot in drawn.items()}),
         JOB_FILE: f"# The job of this report, with every default filled in.\n{job_file}",
     }
     for name, text in texts.items():
         (output / name).write_text(text, encoding="utf-8")
     if found.strategies:
-        predictions.write_predictions(found, output / "predictions.parquet")
+        predictions_table.write_predictions(found, output / "predictions.parquet")
     return {
         "stages": {row["stage"]: row[found.measure.key] for row in findings["results"]},
         "hypotheses": {one["hypothesis"]: one["verdict"] for one in findings["hypotheses"]},

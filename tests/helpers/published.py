@@ -18,7 +18,7 @@ from ftjobs.data.overlap import normalise
 from ftjobs.data.prepared import PreparedData, Rows
 from ftjobs.jobfile.fields import Job
 from ftjobs.plan import Report, plan
-from ftjobs.reporting import evidence
+from ftjobs.reporting.inputs import evidence
 from ftjobs.stages import report
 from ftjobs.tasks import metrics as measure
 

@@ -1,0 +1,1 @@
+"""Plots of the findings as SVG and PNG."""

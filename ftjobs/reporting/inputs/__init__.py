@@ -1,0 +1,1 @@
+"""Published artifacts of a pipeline, loaded for analysis."""

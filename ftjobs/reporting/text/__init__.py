@@ -1,0 +1,1 @@
+"""The report as a document of sections, rendered to Markdown and HTML."""
