@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.reporting.text import (
+    adaptation_section,
+    errors_section,
     hypotheses_section,
     opening,
     results_section,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
 
 import pytest
-from html_report.parser import HTMLParser
 from markdown_it import MarkdownIt
 
 from ftjobs.reporting.text import html_report, markdown_report
