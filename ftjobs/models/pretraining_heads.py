@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ftjobs.data.examples.pairs import Relation
+from ftjobs.data.examples.segment_pairs import Relation
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import GENERATOR
 from ftjobs.models import checkpoints, heads

@@ -12,13 +12,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftjobs.data.examples import pairs, units
-from ftjobs.data.examples.batching import Batch, MaskedExamples
+from ftjobs.data.examples import segment_pairs
+from ftjobs.data.examples.batching import Batch
 from ftjobs.data.examples.documents import tokenize_documents
-from ftjobs.data.examples.packed import PackedExamples
-from ftjobs.data.examples.pairs import PairExamples
+from ftjobs.data.examples.masked_examples import MaskedExamples, PackedExamples, Unit, build_masked_examples
+from ftjobs.data.examples.segment_pairs import PairExamples
 from ftjobs.data.examples.tokenization import Tokens
-from ftjobs.data.examples.units import Unit
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt, Replace
 from ftjobs.models import document_masking, heads, pretraining_heads
@@ -30,7 +29,7 @@ from ftjobs.training import evaluation
 from ftjobs.training.stepping import Items
 
 TextExamples = MaskedExamples | PackedExamples | PairExamples | DrawnExamples
-_RELATIONS: dict[str, pairs.Relation] = {"mlm+nsp": "next", "mlm+sop": "order"}
+_RELATIONS: dict[str, segment_pairs.Relation] = {"mlm+nsp": "next", "mlm+sop": "order"}
 _MASKS_ONLY = Replace(mask=1.0, random=0.0, keep=0.0)
 
 
@@ -111,7 +110,9 @@ def examples(
     words = settings.masking != "token"
     if settings.objective in _RELATIONS:
         return _pairs(settings, tokenizer, texts, longest, seed)
-    masked = units.examples(texts, unit, tokenizer, longest, partial(_masked, settings, tokenizer, seed=seed), words)
+    masked = build_masked_examples(
+        texts, unit, tokenizer, longest, partial(_masked, settings, tokenizer, seed=seed), words
+    )
     return DrawnExamples(masked) if settings.objective == "replaced-token" else masked
 
 
@@ -147,10 +148,10 @@ def _masked(settings: Adapt, tokenizer: PreTrainedTokenizerBase, tokens: Tokens,
 def _pairs(
     settings: Adapt, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], longest: int, seed: int
 ) -> PairExamples:
-    frame = pairs.frame(tokenizer)
-    room = longest - frame.size
-    documents = tokenize_documents(tokenizer, texts, max(room // 2, 1), words=settings.masking != "token")
-    runs, siblings = pairs.runs_of(documents, room, seed)
+    template = segment_pairs.pair_template(tokenizer)
+    room = longest - template.size
+    documents = tokenize_documents(tokenizer, texts, max(room // 2, 1), with_word_starts=settings.masking != "token")
+    runs, siblings = segment_pairs.divide_into_runs(documents, room, seed)
     several = int((documents.sentences > 1).sum())
     needs = f"objective: {settings.objective} needs texts of two sentences or more"
     if not several:
@@ -170,7 +171,7 @@ def _pairs(
         siblings=siblings,
         relation=_RELATIONS[settings.objective],
         room=room,
-        frame=frame,
+        template=template,
         masks=_masked(settings, tokenizer, documents.tokens, seed),
     )
 

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional
 from transformers import ElectraForMaskedLM, ElectraForPreTraining
 
-from ftjobs.data.examples.batching import Batch, MaskedExamples
+from ftjobs.data.examples.batching import Batch
+from ftjobs.data.examples.masked_examples import MaskedExamples, PackedExamples
 from ftjobs.data.examples.masking import example_generator
-from ftjobs.data.examples.packed import PackedExamples
 from ftjobs.data.examples.tokenization import Tokens
 from ftjobs.objectives.mlm import MaskedLM, masked_cross_entropy
 

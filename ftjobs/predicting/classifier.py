@@ -15,7 +15,7 @@ from ftjobs.artifacts.manifest import KEY
 from ftjobs.cards import ModelInfo
 from ftjobs.cards.facts import NAME
 from ftjobs.data.downloads import local_copy
-from ftjobs.data.examples.batching import LabelledExamples
+from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.errors import UserError
 from ftjobs.models import checkpoints, heads
@@ -78,7 +78,7 @@ class Classifier:
         """Logits, or numbers, in fp32: float32 (N, C), and how many of the N texts were cut to `max_length`."""
         tokens = tokenize(self.tokenizer, texts, pairs, self.max_length)
         unknown = np.zeros(len(texts), dtype=np.int64)
-        examples = LabelledExamples(tokens, unknown, self.tokenizer.pad_token_id)
+        examples = LabeledExamples(tokens, unknown, self.tokenizer.pad_token_id)
         return evaluation.logits(self.model, examples), tokens.truncated
 
 

@@ -10,7 +10,7 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerBase
 
 from ftjobs.data import prepared
-from ftjobs.data.examples.pairs import PairExamples
+from ftjobs.data.examples.segment_pairs import PairExamples
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints, heads
@@ -159,5 +159,5 @@ def _metrics(
     if texts.counts is not None:
         metrics["corpus"] = {**texts.counts, "tokens_seen": tokens * len(trained.epochs)}
     if isinstance(examples, PairExamples):
-        metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.singles}
+        metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.single_sentence_documents}
     return metrics

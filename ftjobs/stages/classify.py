@@ -11,7 +11,7 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftjobs.data import prepared
-from ftjobs.data.examples.batching import LabelledExamples
+from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.data.prepared import PreparedData
 from ftjobs.jobfile.fields import Classify
@@ -118,7 +118,7 @@ class Evaluator:
         """Metrics of the logits (N, C) of a split."""
         return measure.of(self.data.label_type)(outputs, np.asarray(self.data.splits[split].labels))
 
-    def evaluate(self, examples: Mapping[str, LabelledExamples | FeatureExamples]) -> dict[str, Any]:
+    def evaluate(self, examples: Mapping[str, LabeledExamples | FeatureExamples]) -> dict[str, Any]:
         """Metrics of the model as it is now, by split."""
         held_out = [name for name in ("validation", "test") if name in examples]
         return {name: self.measure(name, evaluation.logits(self.model, examples[name])) for name in held_out}
@@ -129,12 +129,12 @@ class Evaluator:
         return -value if self.metric in LOWEST else value
 
 
-def _tokenized(data: PreparedData, tokenizer: PreTrainedTokenizerBase, limit: int) -> dict[str, LabelledExamples]:
+def _tokenized(data: PreparedData, tokenizer: PreTrainedTokenizerBase, limit: int) -> dict[str, LabeledExamples]:
     found = {}
     for name, rows in data.splits.items():
         assert rows.labels is not None, "the job file's checks let no classify stage through without labels"
         tokens = tokenize(tokenizer, rows.texts, rows.pairs, limit)
-        found[name] = LabelledExamples(tokens, rows.labels, tokenizer.pad_token_id)
+        found[name] = LabeledExamples(tokens, rows.labels, tokenizer.pad_token_id)
     return found
 
 
@@ -142,9 +142,9 @@ def _freeze(
     model: PreTrainedModel,
     new: list[str],
     settings: Classify,
-    texts: dict[str, LabelledExamples],
+    texts: dict[str, LabeledExamples],
     session: TrainingContext,
-) -> tuple[dict[str, LabelledExamples] | dict[str, FeatureExamples], bool]:
+) -> tuple[dict[str, LabeledExamples] | dict[str, FeatureExamples], bool]:
     """Freeze the encoder if asked to. Returns the examples to train on, and whether they are features of texts."""
     if not settings.freeze_encoder:
         return texts, False

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftjobs.data.corpora import curated
-from ftjobs.data.examples.units import Unit
+from ftjobs.data.examples.masked_examples import Unit
 from ftjobs.data.prepared import PreparedData, Sentences
 from ftjobs.jobfile.fields import Adapt, Corpus
 

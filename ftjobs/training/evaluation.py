@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ftjobs.data.examples.batching import Batch, LabelledExamples, MaskedExamples, by_length
-from ftjobs.data.examples.packed import PackedExamples
-from ftjobs.data.examples.pairs import PairExamples
+from ftjobs.data.examples.batching import Batch, LabeledExamples, batches_by_length
+from ftjobs.data.examples.masked_examples import MaskedExamples, PackedExamples
+from ftjobs.data.examples.segment_pairs import PairExamples
 from ftjobs.objectives.mlm import MaskedLM
 from ftjobs.objectives.replaced_tokens import WEIGHT, DrawnExamples, Guesses, ReplacedTokenModel
 from ftjobs.objectives.sentence_pairs import SentencePairs
@@ -20,12 +20,12 @@ from ftjobs.training.features import FeatureExamples, tokens_at_once
 
 
 @torch.no_grad()
-def logits(model: PreTrainedModel, examples: LabelledExamples | FeatureExamples) -> np.ndarray:
+def logits(model: PreTrainedModel, examples: LabeledExamples | FeatureExamples) -> np.ndarray:
     """Logits of a classifier for every example, in the examples' order: float32 (N, C)."""
     model.eval()
     device = next(model.parameters()).device
     found = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)
-    for indices in by_length(examples.lengths, tokens_at_once(device)):
+    for indices in batches_by_length(examples.lengths, tokens_at_once(device)):
         batch = examples.batch(indices, 0).to(device)
         found[indices] = model(**batch.inputs).logits.float().cpu().numpy()
     return found
@@ -120,5 +120,5 @@ def _batches(
     """The examples of epoch 0 on the model's device, which is put into eval mode."""
     model.eval()
     device = next(model.parameters()).device
-    for indices in by_length(examples.lengths, tokens_at_once(device)):
+    for indices in batches_by_length(examples.lengths, tokens_at_once(device)):
         yield examples.batch(indices, 0).to(device)

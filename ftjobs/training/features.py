@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ftjobs.data import memory_mapped
-from ftjobs.data.examples.batching import Batch, LabelledExamples, by_length
+from ftjobs.data.examples.batching import Batch, LabeledExamples, batches_by_length
 from ftjobs.system.progress import LOG, track
 from ftjobs.training.optimization import autocast
 from ftjobs.training.state import Checkpointer
@@ -36,7 +36,7 @@ class FeatureExamples:
     features: torch.Tensor
     """float32 (N, H), in a file"""
     labels: np.ndarray
-    """As `LabelledExamples` has them."""
+    """As `LabeledExamples` has them."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -88,7 +88,7 @@ def tokens_at_once(device: torch.device) -> int:
 
 @torch.no_grad()
 def compute(
-    model: PreTrainedModel, examples: LabelledExamples, title: str, mixed_precision: str = "no"
+    model: PreTrainedModel, examples: LabeledExamples, title: str, mixed_precision: str = "no"
 ) -> FeatureExamples:
     """Run the encoder once over all examples, in eval mode, longest first.
 
@@ -103,7 +103,7 @@ def compute(
     mean = getattr(model.config, "classifier_pooling", "cls") == "mean"
     features = torch.from_numpy(memory_mapped.zeros((len(examples), model.config.hidden_size), np.float32))
     with track(title, len(examples)) as advance, autocast(mixed_precision, device):
-        for indices in by_length(examples.lengths, tokens_at_once(device)):
+        for indices in batches_by_length(examples.lengths, tokens_at_once(device)):
             inputs = examples.batch(indices, 0).to(device).inputs
             hidden = model.base_model(**inputs).last_hidden_state  # (B, T, H)
             if mean:
@@ -118,7 +118,7 @@ def compute(
 
 def of_splits(
     model: PreTrainedModel,
-    splits: dict[str, LabelledExamples],
+    splits: dict[str, LabeledExamples],
     checkpointer: Checkpointer | None,
     mixed_precision: str = "no",
 ) -> dict[str, FeatureExamples]:
@@ -148,7 +148,7 @@ def of_splits(
 
 
 @torch.no_grad()
-def supports_feature_cache(model: PreTrainedModel, examples: LabelledExamples) -> bool:
+def supports_feature_cache(model: PreTrainedModel, examples: LabeledExamples) -> bool:
     """Whether the head gives the same logits from features as from texts, tried on a few examples.
 
     False for a head that reads more than one vector per text; its encoder has to run in every epoch.

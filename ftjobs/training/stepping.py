@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
-from ftjobs.data.examples.batching import Batch, epoch_order, steps_per_epoch, windows
+from ftjobs.data.examples.batching import Batch, accumulation_windows, epoch_order, steps_per_epoch
 from ftjobs.errors import TryLater
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.system import signals
@@ -80,7 +80,7 @@ class Stepper:
         processes, settings = self.processes, self.settings
         self.losses = torch.tensor(at.losses, device=self.accelerator.device)  # stays there: no wait in an epoch
         order = epoch_order(self.examples.lengths, seed, at.epoch, self.global_batch_size)
-        steps = windows(
+        steps = accumulation_windows(
             order,
             settings.per_device_batch_size,
             settings.gradient_accumulation_steps,

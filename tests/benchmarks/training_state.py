@@ -62,7 +62,7 @@ def one(name: str, every: float, steps: int) -> None:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from ftjobs.data.examples.batching import LabelledExamples
+    from ftjobs.data.examples.batching import LabeledExamples
     from ftjobs.execution.checkpointing import StorageCheckpointer
     from ftjobs.jobfile.fields import Classify, Job
     from ftjobs.plan import plan, select
@@ -75,7 +75,7 @@ def one(name: str, every: float, steps: int) -> None:
     sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
     model = BertForSequenceClassification(BertConfig(num_labels=2, **sizes))
     tokens = random_tokens(8 * (steps + _STEPS_TO_WARM_UP), model.config.vocab_size)
-    examples = LabelledExamples(tokens, np.arange(len(tokens)) % 2, pad_token_id=0)
+    examples = LabeledExamples(tokens, np.arange(len(tokens)) % 2, pad_token_id=0)
     source = {"source": "me/pairs", "text": "q", "label": "l"}
     fields = {"name": name, "encoder": {"model": "me/encoder"}, "data": source, "stages": {"a": {"kind": "classify"}}}
     run = select(plan(Job.model_validate(fields)), "a")

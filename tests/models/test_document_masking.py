@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from ftjobs.data.examples.batching import MaskedExamples, pad
-from ftjobs.data.examples.packed import PackedExamples
-from ftjobs.data.examples.packing import Frame, PackedTokens, Packing
+from ftjobs.data.examples.batching import pad
+from ftjobs.data.examples.masked_examples import MaskedExamples, PackedExamples
+from ftjobs.data.examples.packing import PackedTokens, Packing, SpecialTokens
 from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.errors import UserError
 from ftjobs.models.document_masking import FAMILIES, isolate
@@ -23,17 +23,17 @@ TEXTS = [" ".join(WORDS[start : start + size]) for start, size in ((0, 4), (4, 9
 NEIGHBOURS = [" ".join(reversed(TEXTS[0].split())), TEXTS[1], TEXTS[3], TEXTS[2]]
 
 
-def packed(tokenizer: Any, texts: list[str], isolated: bool, length: int = 64) -> PackedTokens:
+def packed(tokenizer: Any, texts: list[str], document_masking: bool, length: int = 64) -> PackedTokens:
     found = tokenize(tokenizer, texts, None, None, special_tokens=False)
-    return Packing(found, Frame.of(tokenizer), length, isolated, seed=0).tokens(0)
+    return Packing(found, SpecialTokens.of_tokenizer(tokenizer), length, document_masking, seed=0).tokens(0)
 
 
 @torch.no_grad()
-def logits(model: Any, tokenizer: Any, tokens: PackedTokens, isolated: bool) -> list[torch.Tensor]:
+def logits(model: Any, tokenizer: Any, tokens: PackedTokens, document_masking: bool) -> list[torch.Tensor]:
     """Logits of each document of the first example: (T, V) each."""
     inputs = pad(tokens, [0], tokenizer.pad_token_id)
     numbers = tokens.documents[: tokens.offsets[1]]
-    if isolated:
+    if document_masking:
         inputs["attention_mask"][0, : len(numbers)] = torch.tensor(numbers)
     found = model(**inputs).logits[0, : len(numbers)]
     return [found[torch.tensor(numbers == number)] for number in range(1, numbers.max() + 1)]
@@ -58,13 +58,13 @@ def test_a_document_is_what_it_is_alone_whatever_its_neighbours(load, family):
     model, tokenizer = load(family)
     alone = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in TEXTS]
     plain = [
-        logits(model, tokenizer, packed(tokenizer, texts, isolated=True), isolated=False)
+        logits(model, tokenizer, packed(tokenizer, texts, document_masking=True), document_masking=False)
         for texts in (TEXTS, NEIGHBOURS)
     ]
     assert not torch.allclose(plain[0][1], plain[1][1], atol=1e-3)  # without isolation neighbours do matter
     isolate(model)
     found, others = (
-        logits(model, tokenizer, packed(tokenizer, texts, isolated=True), isolated=True)
+        logits(model, tokenizer, packed(tokenizer, texts, document_masking=True), document_masking=True)
         for texts in (TEXTS, NEIGHBOURS)
     )
     for one, expected in zip(found, alone, strict=True):
@@ -88,7 +88,7 @@ def test_eager_attention_too(load, family):
     model, tokenizer = load(family, attn_implementation="eager")
     alone = model(**tokenizer(TEXTS[1], return_tensors="pt")).logits[0]
     isolate(model)
-    found = logits(model, tokenizer, packed(tokenizer, TEXTS, isolated=True), isolated=True)
+    found = logits(model, tokenizer, packed(tokenizer, TEXTS, document_masking=True), document_masking=True)
     torch.testing.assert_close(found[1], alone, atol=2e-5, rtol=1e-5)
 
 
@@ -99,7 +99,7 @@ def test_the_shortcut_of_the_last_layer_gives_the_same_logits_and_gradients(load
         model, tokenizer = load(family)
         isolate(model)
         tokens = tokenize(tokenizer, TEXTS, None, None, special_tokens=False)
-        packing = Packing(tokens, Frame.of(tokenizer), 16, True, seed=0)
+        packing = Packing(tokens, SpecialTokens.of_tokenizer(tokenizer), 16, True, seed=0)
         how = MaskedExamples(tokens, 1, 0.4, tokenizer.mask_token_id, len(tokenizer), tokenizer.pad_token_id)
         batch = PackedExamples(packing, how).batch(np.arange(len(packing)), 1)
         if shortcut:

@@ -13,7 +13,8 @@ import torch
 import transformers
 from transformers import AutoModel, AutoModelForMaskedLM
 
-from ftjobs.data.examples.batching import LabelledExamples, MaskedExamples
+from ftjobs.data.examples.batching import LabeledExamples
+from ftjobs.data.examples.masked_examples import MaskedExamples
 from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.errors import UserError
 from ftjobs.models import checkpoints, heads
@@ -70,7 +71,7 @@ def test_another_family_gives_what_transformers_gives(
 
     classifier, new = heads.load_classifier(folder, ["no", "yes"])
     heads.freeze_encoder(classifier, new)
-    rows = LabelledExamples(tokenize(loaded, TEXTS, TEXTS[::-1], 32), np.arange(10) % 2, loaded.pad_token_id)
+    rows = LabeledExamples(tokenize(loaded, TEXTS, TEXTS[::-1], 32), np.arange(10) % 2, loaded.pad_token_id)
     if features.supports_feature_cache(classifier, rows):
         logits = evaluation.logits(classifier, rows)
         computed = features.compute(classifier, rows, "features")

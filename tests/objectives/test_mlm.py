@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ftjobs.data.examples.batching import LabelledExamples, MaskedExamples
+from ftjobs.data.examples.batching import LabeledExamples
+from ftjobs.data.examples.masked_examples import MaskedExamples
 from ftjobs.models import heads
 from ftjobs.objectives.mlm import LOSSES, MaskedLM, rounded
 from ftjobs.tasks.label_types import LabelType
@@ -67,7 +68,7 @@ def test_losses_are_those_of_transformers_problem_types(
     model.eval()
     rng = np.random.default_rng(0)
     labels = (rng.normal(2, 3, 5) if label_type == "float" else rng.random((5, 3)) < 0.4).astype(np.float32)
-    examples = LabelledExamples(random_tokens(5, model.config.vocab_size, family in WITH_TOKEN_TYPES), labels, 0)
+    examples = LabeledExamples(random_tokens(5, model.config.vocab_size, family in WITH_TOKEN_TYPES), labels, 0)
     batch = examples.batch(np.arange(5), 0)
     expected = model(**batch.inputs, labels=batch.labels).loss
     expected.backward()

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForPreTraining
 
 from ftjobs.data.examples.batching import Batch
-from ftjobs.data.examples.pairs import PairExamples
+from ftjobs.data.examples.segment_pairs import PairExamples
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints
 from ftjobs.objectives import pretraining

@@ -17,7 +17,7 @@ from ftjobs.data import prepared
 from ftjobs.data.corpora import curated
 from ftjobs.data.corpora.contamination import HeldTexts
 from ftjobs.data.corpora.shingles import words_of
-from ftjobs.data.examples.sentences import sentences
+from ftjobs.data.examples.documents import split_sentences
 from ftjobs.errors import UserError
 from ftjobs.execution import runner
 from ftjobs.execution.checkpointing import StorageCheckpointer
@@ -102,7 +102,7 @@ def test_encoders_are_adapted_to_it_and_measured_on_what_is_held_out(job: Any) -
     train, _ = published(storage, manifests["packed-corpus"])
     of = {title.split()[0]: manifest.metrics for title, manifest in manifests.items() if manifest.kind == "adapt"}
     assert of["whole"]["texts"] == len(train)
-    assert of["by-sentence"]["texts"] == sum(len(sentences(text)) for text in train)
+    assert of["by-sentence"]["texts"] == sum(len(split_sentences(text)) for text in train)
     assert of["packed"]["texts"] == len(train)
     assert of["packed"]["truncated"] == 0
     assert of["whole"]["truncated"] > 0

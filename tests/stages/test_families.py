@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from ftjobs.data.examples.batching import LabelledExamples, MaskedExamples
+from ftjobs.data.examples.batching import LabeledExamples
+from ftjobs.data.examples.masked_examples import MaskedExamples
 from ftjobs.data.examples.tokenization import Tokens, tokenize
 from ftjobs.execution import runner
 from ftjobs.jobfile.read import read
@@ -151,7 +152,7 @@ def a_frozen_encoder_stands_still_and_its_features_suffice(made: dict[str, Path]
 
     folder = made["adapted-head"] / "model"
     tokens, tokenizer = some_tokens(folder, paired=True)
-    examples = LabelledExamples(tokens, np.zeros(len(tokens), np.int64), tokenizer.pad_token_id)
+    examples = LabeledExamples(tokens, np.zeros(len(tokens), np.int64), tokenizer.pad_token_id)
     batch = examples.batch(np.arange(len(tokens)), 0).inputs
     assert ("token_type_ids" in batch) == (family in WITH_TOKEN_TYPES)
     assert family not in WITH_TOKEN_TYPES or batch["token_type_ids"].any(1).all()

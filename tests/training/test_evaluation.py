@@ -6,9 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from ftjobs.data.examples.batching import MaskedExamples
-from ftjobs.data.examples.packed import PackedExamples
-from ftjobs.data.examples.units import examples
+from ftjobs.data.examples.masked_examples import MaskedExamples, PackedExamples, build_masked_examples
 from ftjobs.objectives.mlm import MaskedLM
 from ftjobs.training import evaluation
 from tests.helpers.families import WORDS
@@ -18,7 +16,7 @@ def test_packed_examples_are_taken_a_bounded_number_of_tokens_at_once(make_encod
     folder = make_encoder("bert", "mlm")
     model, tokenizer = AutoModelForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     texts = [" ".join(WORDS[start : start + 11]) for start in range(30)]
-    packed = examples(
+    packed = build_masked_examples(
         texts,
         "packed",
         tokenizer,

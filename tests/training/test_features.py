@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data.examples.batching import LabelledExamples
+from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.models import heads
 from ftjobs.training import evaluation, features
 from tests.helpers.families import FAMILIES, WITH_TOKEN_TYPES, tiny_tokenizer
 from tests.training.test_trainer_parity import random_tokens
 
 
-def labelled(family: str, examples: int, vocab_size: int) -> LabelledExamples:
+def labelled(family: str, examples: int, vocab_size: int) -> LabeledExamples:
     tokens = random_tokens(examples, vocab_size, family in WITH_TOKEN_TYPES)
-    return LabelledExamples(tokens, np.arange(examples) % 2, tiny_tokenizer(family).pad_token_id)
+    return LabeledExamples(tokens, np.arange(examples) % 2, tiny_tokenizer(family).pad_token_id)
 
 
 @pytest.mark.parametrize("head", ["base", "mlm"])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data.examples.batching import LabelledExamples, epoch_order, steps_per_epoch, windows
+from ftjobs.data.examples.batching import LabeledExamples, accumulation_windows, epoch_order, steps_per_epoch
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Classify, Lora, TrainingFields
 from ftjobs.models import heads
@@ -36,7 +36,7 @@ def train_classifier(folder: Path, fields: Classify, **options: Any) -> tuple[An
     model, _ = heads.load_classifier(folder, ["a", "b"])
     tuned = layerwise.prepare(model, fields)
     tokens = random_tokens(52, model.config.vocab_size)
-    examples = LabelledExamples(tokens, np.random.default_rng(1).integers(0, 2, size=len(tokens)), pad_token_id=0)
+    examples = LabeledExamples(tokens, np.random.default_rng(1).integers(0, 2, size=len(tokens)), pad_token_id=0)
     weighting = Weighting(of_classes(fields.class_weights, ["a", "b"], examples.labels), fields.label_smoothing)
     steps: Steps = []
     sign = 1 if fields.early_stopping is None else -1  # the last epoch is the best, or the first
@@ -105,7 +105,7 @@ def test_best_epoch_is_what_the_model_keeps(make_encoder: Callable[..., Path]) -
     model, _ = heads.load_classifier(folder, ["a", "b"])
     holder = [model]
     tokens = random_tokens(20, model.config.vocab_size)
-    examples = LabelledExamples(tokens, np.arange(20) % 2, pad_token_id=0)
+    examples = LabeledExamples(tokens, np.arange(20) % 2, pad_token_id=0)
     trained = train(
         model,
         examples,
@@ -153,7 +153,7 @@ def test_evaluation_is_in_fp32_while_training_is_in_bf16(make_encoder: Callable[
     layer = model.bert.encoder.layer[0].output.dense
     layer.register_forward_hook(lambda _, __, out: (training_kinds if model.training else kinds).append(out.dtype))
     tokens = random_tokens(16, model.config.vocab_size)
-    examples = LabelledExamples(tokens, np.arange(16) % 2, pad_token_id=0)
+    examples = LabeledExamples(tokens, np.arange(16) % 2, pad_token_id=0)
 
     def evaluate() -> dict[str, float]:
         model.eval()
@@ -180,7 +180,7 @@ def random_lengths(examples: int) -> np.ndarray:
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_example_once_and_all_processes_in_step(examples: int, world: int) -> None:
     order = epoch_order(random_lengths(examples), 5, 2, 3 * 2 * world)
-    per_process = [list(windows(order, 3, 2, rank, world)) for rank in range(world)]
+    per_process = [list(accumulation_windows(order, 3, 2, rank, world)) for rank in range(world)]
     steps = {len(steps) for steps in per_process}
     assert steps == {steps_per_epoch(examples, 3 * 2 * world)}
     used = [index for steps in per_process for window in steps for indices in window for index in indices]

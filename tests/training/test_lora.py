@@ -11,7 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from ftjobs.data.examples.batching import MaskedExamples
+from ftjobs.data.examples.masked_examples import MaskedExamples
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt, Lora
 from ftjobs.models import checkpoints, heads

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
-from ftjobs.data.examples.batching import MaskedExamples
+from ftjobs.data.examples.masked_examples import MaskedExamples
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.objectives.mlm import MaskedLM
 from ftjobs.training import evaluation, memory

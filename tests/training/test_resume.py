@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data.examples.batching import LabelledExamples
+from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.errors import TryLater
 from ftjobs.execution import checkpointing, runner
 from ftjobs.execution.checkpointing import StorageCheckpointer
@@ -69,7 +69,7 @@ def train_classifier(
     torch.manual_seed(0)
     model, _ = heads.load_classifier(folder, ["a", "b"])
     tokens = random_tokens(52, model.config.vocab_size)
-    examples = LabelledExamples(tokens, np.random.default_rng(1).integers(0, 2, size=len(tokens)), pad_token_id=0)
+    examples = LabeledExamples(tokens, np.random.default_rng(1).integers(0, 2, size=len(tokens)), pad_token_id=0)
     accuracies = {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.9}
     losses: list[tuple[int, float]] = []
     settings = Classify(**{"epochs": 4, "learning_rate": 1e-3, "warmup_steps": 5, **fields})

@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 
-from ftjobs.data.examples.batching import Batch, LabelledExamples, MaskedExamples, epoch_order, windows
+from ftjobs.data.examples.batching import Batch, LabeledExamples, accumulation_windows, epoch_order
+from ftjobs.data.examples.masked_examples import MaskedExamples
 from ftjobs.data.examples.tokenization import Tokens
 from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.models import heads
@@ -49,7 +50,7 @@ def batches_of(examples: Any, settings: TrainingFields) -> list[Batch]:
     return [
         examples.batch(indices, epoch)
         for epoch in range(1, settings.epochs + 1)
-        for window in windows(epoch_order(examples.lengths, SEED, epoch, size), size, 1, 0, 1)
+        for window in accumulation_windows(epoch_order(examples.lengths, SEED, epoch, size), size, 1, 0, 1)
         for indices in window
     ]
 
@@ -101,7 +102,7 @@ def test_classify_like_trainer(make_encoder: Callable[..., Path], tmp_path: Path
     settings = Classify(**SETTINGS, freeze_encoder=frozen)
     ours, theirs = (load_classifier(folder, frozen) for _ in range(2))
     tokens = random_tokens(110, ours.config.vocab_size)
-    examples = LabelledExamples(tokens, np.random.default_rng(1).integers(0, 3, size=len(tokens)), pad_token_id=0)
+    examples = LabeledExamples(tokens, np.random.default_rng(1).integers(0, 3, size=len(tokens)), pad_token_id=0)
     batches = [{**batch.inputs, "labels": batch.labels} for batch in batches_of(examples, settings)]
     trainer = run_trainer(theirs, batches, settings, tmp_path)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from ftjobs.data.examples.batching import Batch, LabelledExamples, epoch_order
+from ftjobs.data.examples.batching import Batch, LabeledExamples, epoch_order
 from ftjobs.errors import UserError
 from ftjobs.models import heads
 from ftjobs.training.weighting import Weighting, of_classes
@@ -53,7 +53,7 @@ def test_a_training_step_has_the_loss_of_torch(make_encoder: Callable[..., Path]
     model = heads.load_classifier(folder, ["a", "b"])[0].eval()
     tokens = random_tokens(52, model.config.vocab_size)
     labels = np.random.default_rng(1).integers(0, 2, size=len(tokens))
-    batch = LabelledExamples(tokens, labels, 0).batch(epoch_order(tokens.lengths, SEED, 1, 8)[:8], 1)
+    batch = LabeledExamples(tokens, labels, 0).batch(epoch_order(tokens.lengths, SEED, 1, 8)[:8], 1)
     loss = torch.nn.CrossEntropyLoss(weight=torch.tensor([0.1, 3.0]), label_smoothing=0.3)
     with torch.no_grad():
         expected = float(loss(model(**batch.inputs).logits, batch.labels))

@@ -1,1 +1,1 @@
-"""From texts to training examples: tokens, words and sentences, masks, packing, pairs, batches."""
+"""Training examples from texts: tokenization, masking, packing, segment pairs, batching, tokenizer fertility."""

@@ -1,4 +1,4 @@
-"""Which examples form a step, and how the examples of a batch become padded tensors."""
+"""Epoch order, batches of padded tensors, and the division of a step's examples among processes."""
 
 from __future__ import annotations
 
@@ -8,81 +8,79 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ftjobs.data.examples.masking import AS_BERT, Masking, example_generator, mask
 from ftjobs.data.examples.tokenization import Tokens
-from ftjobs.jobfile.fields import Replace
 
-#: Steps whose examples are sorted by length together: more pad less, fewer mix better (transformers' Trainer: 50).
-_STEPS_SORTED = 50
-#: Batches are as wide as a multiple of this: CPU kernels are compiled per shape, and GPU kernels like it.
-_WIDTHS = 8
+#: Steps whose examples are sorted by length together, as in transformers' Trainer. More pad less; fewer shuffle better.
+_SORTED_STEPS = 50
+#: Batch width is a multiple of this: CPU kernels are compiled per shape, and GPU kernels prefer aligned widths.
+_WIDTH_MULTIPLE = 8
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one forward pass takes."""
+    """Inputs and targets of one forward pass."""
 
     inputs: dict[str, torch.Tensor]
-    """The model's keyword arguments: `input_ids`, `attention_mask`, `token_type_ids`: int64 (B, T); or features."""
+    """Keyword arguments of the model: `input_ids`, `attention_mask`, `token_type_ids`: int64 (B, T); or features."""
     labels: torch.Tensor
     """int64 (M,): classes of the B examples, or token ids at the M masked positions."""
     positions: torch.Tensor | None = None
     """int64 (M,): masked positions in the flattened (B * T) batch; None for classification."""
     pair_labels: torch.Tensor | None = None
-    """int64 (B,): of pairs of segments, 0 where they are as in the document and 1 where not."""
+    """int64 (B,): for segment pairs, 0 if they are as in the document and 1 if they are random or swapped."""
     draws: torch.Tensor | None = None
-    """float32 (M,): in [0, 1), what a generator's replacements are drawn by."""
+    """float32 (M,): uniform in [0, 1), used to sample a generator's replacements."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """Copy the batch to a device."""
 
-        def moved(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
             return None if tensor is None else tensor.to(device, non_blocking=True)
 
         inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
         labels = self.labels.to(device, non_blocking=True)
-        return Batch(inputs, labels, moved(self.positions), moved(self.pair_labels), moved(self.draws))
+        return Batch(inputs, labels, move(self.positions), move(self.pair_labels), move(self.draws))
 
 
 def epoch_order(lengths: np.ndarray, seed: int, epoch: int, global_batch_size: int) -> np.ndarray:
-    """The order of the examples in an epoch, in which the examples of a step are of similar length and steps are not.
+    """Return the order of examples in an epoch: similar lengths within a step, random lengths across steps.
 
-    The examples are shuffled, each run of `_STEPS_SORTED` steps is sorted by length and cut into steps again, and the
-    steps are shuffled. So little is padded, and a text meets other neighbours in every epoch. What is left over for the
-    last, smaller step is drawn from all lengths.
+    The examples are shuffled, each group of `_SORTED_STEPS` steps is sorted by length and divided into steps again, and
+    the steps are shuffled. This reduces padding, and examples share batches with different ones in every epoch. The
+    remainder for the last, smaller step is drawn from all lengths.
 
     Args:
         lengths: int (N,): tokens per example.
-        seed: of the stage.
+        seed: seed of the stage.
         epoch: from 1.
         global_batch_size: examples per step.
 
     Returns:
-        int64 (N,): a function of the arguments alone, so it can be resumed.
+        int64 (N,): depends on the arguments only, so training can resume.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
-    full, left_over = np.split(order, [len(order) // global_batch_size * global_batch_size])
-    runs = [
-        run[np.argsort(lengths[run], kind="stable")]
-        for run in np.split(full, range(0, len(full), _STEPS_SORTED * global_batch_size)[1:])
+    full, remainder = np.split(order, [len(order) // global_batch_size * global_batch_size])
+    groups = [
+        group[np.argsort(lengths[group], kind="stable")]
+        for group in np.split(full, range(0, len(full), _SORTED_STEPS * global_batch_size)[1:])
     ]
-    steps = np.concatenate(runs).reshape(-1, global_batch_size)
-    return np.concatenate([generator.permutation(steps).ravel(), left_over])
+    steps = np.concatenate(groups).reshape(-1, global_batch_size)
+    return np.concatenate([generator.permutation(steps).ravel(), remainder])
 
 
 def steps_per_epoch(examples: int, global_batch_size: int) -> int:
-    """Optimizer steps per epoch; the last one may have fewer examples."""
+    """Return the optimizer steps per epoch; the last step may have fewer examples."""
     return -(-examples // global_batch_size)
 
 
-def windows(
+def accumulation_windows(
     order: np.ndarray, per_device_batch_size: int, accumulation: int, rank: int, world: int
 ) -> Iterator[list[np.ndarray]]:
-    """Per optimizer step, the forward passes of one process: a list of index arrays, at least one, maybe empty.
+    """Yield, per optimizer step, one process's forward passes as index arrays; at least one, possibly empty.
 
-    The examples of a step are dealt to the processes in contiguous shares that differ by at most one example, so all
-    processes take the same number of steps and no example is used twice.
+    A step's examples are divided among the processes in contiguous shares that differ by at most one example, so every
+    process takes the same number of steps and no example is used twice.
     """
     global_batch_size = per_device_batch_size * accumulation * world
     for start in range(0, len(order), global_batch_size):
@@ -91,26 +89,26 @@ def windows(
         yield [share[i * per_device_batch_size : (i + 1) * per_device_batch_size] for i in range(passes)]
 
 
-def by_length(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """Batches of indices from the longest texts to the shortest, for passes whose order does not matter.
+def batches_by_length(lengths: np.ndarray, max_tokens: int) -> Iterator[np.ndarray]:
+    """Yield batches of indices from the longest texts to the shortest, for passes whose order does not matter.
 
     Args:
-        lengths: int64 (N,), in tokens.
-        tokens: how many a batch has at most, padding included; a text that is longer is a batch of its own.
+        lengths: int64 (N,): tokens per text.
+        max_tokens: maximum tokens per batch, including padding; a longer text is a batch by itself.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        end = start + max(tokens // max(int(lengths[order[start]]), 1), 1)
+        end = start + max(max_tokens // max(int(lengths[order[start]]), 1), 1)
         yield order[start:end]
         start = end
 
 
 def pad(tokens: Tokens, indices: Sequence[int] | np.ndarray, pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Tokens of some texts, padded on the right to the longest, T rounded up to a multiple of 8: int64 (B, T) each."""
+    """Pad texts on the right to the longest one, T rounded up to a multiple of 8: int64 (B, T) each."""
     indices = np.asarray(indices, dtype=np.int64)
     lengths = tokens.offsets[indices + 1] - tokens.offsets[indices]
-    shape = (len(indices), -(-int(lengths.max(initial=1)) // _WIDTHS) * _WIDTHS)
+    shape = (len(indices), -(-int(lengths.max(initial=1)) // _WIDTH_MULTIPLE) * _WIDTH_MULTIPLE)
     input_ids = np.full(shape, pad_token_id, dtype=np.int64)
     attention_mask = (np.arange(shape[1]) < lengths[:, None]).astype(np.int64)
     types = np.zeros(shape, dtype=np.int64)
@@ -126,12 +124,12 @@ def pad(tokens: Tokens, indices: Sequence[int] | np.ndarray, pad_token_id: int) 
 
 
 @dataclass(frozen=True)
-class LabelledExamples:
+class LabeledExamples:
     """Tokenized texts with their labels."""
 
     tokens: Tokens
     labels: np.ndarray
-    """int64 (N,), classes; float64 (N,), numbers; or uint8 (N, C), 1 for each label of a row"""
+    """int64 (N,): classes; float64 (N,): numbers; or uint8 (N, C): 1 for each label of a row."""
     pad_token_id: int
 
     def __len__(self) -> int:
@@ -143,67 +141,5 @@ class LabelledExamples:
         return self.tokens.lengths
 
     def batch(self, indices: np.ndarray, epoch: int) -> Batch:
-        """The examples at `indices`, the same in every epoch."""
+        """Return the examples at `indices`, identical in every epoch."""
         return Batch(pad(self.tokens, indices, self.pad_token_id), torch.from_numpy(self.labels[indices]))
-
-
-@dataclass(frozen=True)
-class MaskedExamples:
-    """Tokenized texts, masked anew in every epoch."""
-
-    tokens: Tokens
-    seed: int
-    probability: float
-    mask_token_id: int
-    vocab_size: int
-    pad_token_id: int
-    masking: Masking = "token"
-    replace: Replace = AS_BERT
-    numbers: np.ndarray | None = None
-    """int64 (N,): the numbers that the examples' masks are drawn by; their positions unless given."""
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def texts(self) -> int:
-        """How many texts the examples are made of."""
-        return len(self)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens per example: int64 (N,)."""
-        return self.tokens.lengths
-
-    def batch(self, indices: np.ndarray, epoch: int) -> Batch:
-        """The examples at `indices` with the masks of `epoch`."""
-        inputs = pad(self.tokens, indices, self.pad_token_id)
-        words = self.tokens.word_starts
-        input_ids = inputs["input_ids"].numpy()  # shares memory: masks are written into the batch
-        width = input_ids.shape[1]
-        labels, positions = [], []
-        for row, index in enumerate(indices):
-            span = slice(self.tokens.offsets[index], self.tokens.offsets[index + 1])
-            original = self.tokens.input_ids[span]
-            masked, chosen = mask(
-                original,
-                ~self.tokens.special[span],
-                probability=self.probability,
-                mask_token_id=self.mask_token_id,
-                vocab_size=self.vocab_size,
-                generator=example_generator(self.seed, epoch, self._number(int(index))),
-                masking=self.masking,
-                word_starts=None if words is None else words[span],
-                replace=self.replace,
-            )
-            input_ids[row, : len(masked)] = masked
-            labels.append(original[chosen])
-            positions.append(row * width + chosen)
-        return Batch(
-            inputs,
-            torch.from_numpy(np.concatenate([*labels, np.zeros(0)]).astype(np.int64)),
-            torch.from_numpy(np.concatenate([*positions, np.zeros(0)]).astype(np.int64)),
-        )
-
-    def _number(self, index: int) -> int:
-        return index if self.numbers is None else int(self.numbers[index])

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftjobs.data.examples.domain_words import DomainWord, count_words, ranked
-from ftjobs.data.examples.fertility import Lengths, measured
+from ftjobs.data.examples.fertility import DomainWord, TextLengths, count_words, measure_lengths, rank_words
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Vocabulary
 from ftjobs.models.tokenizer_extension.whole_words import WholeWords
@@ -33,7 +32,7 @@ class Extension:
     """Those that were added, in the order of their ids."""
     tokens: tuple[int, int]
     """Size of the vocabulary before and after; with byte-level BPE a word is two tokens, behind a space and without."""
-    held_out: tuple[Lengths, Lengths]
+    held_out: tuple[TextLengths, TextLengths]
     """Of the held-out texts, before and after."""
 
     def metrics(self, before: dict[str, float], best: dict[str, float]) -> dict[str, Any]:
@@ -49,8 +48,8 @@ class Extension:
             "words": len(self.words),
             "tokens": list(self.tokens),
             "tokens_saved_in_corpus": sum(one.saved for one in self.words),
-            "pieces_per_word": [round(old.pieces_per_word, 4), round(new.pieces_per_word, 4)],
-            "held_out": {"characters": new.characters, "pieces": [old.pieces, new.pieces]},
+            "pieces_per_word": [round(old.fertility, 4), round(new.fertility, 4)],
+            "held_out": {"characters": new.characters, "pieces": [old.tokens, new.tokens]},
             "bits_per_character": [new.bits_per_character(before["loss"]), new.bits_per_character(best["loss"])],
         }
 
@@ -87,20 +86,20 @@ def extend(
         UserError: there is no word to add, a word is none for this tokenizer, or it cannot take whole words.
     """
     ways = WholeWords(tokenizer)
-    counts = count_words(texts, ways.normalised, at_start=ways.kind == "sentencepiece")
+    counts = count_words(texts, ways.normalised, only_after_space=ways.kind == "sentencepiece")
     chosen = _chosen(ways, counts, settings)
     words = [one.word for one in chosen]
     forms = [form for word in words for form in ways.forms(word)]
     others = _others(counts, words)
     pieces, others_before = ways.encoded(forms), ways.encoded(others)
-    start, lengths = len(tokenizer), measured(tokenizer, held_out)
+    start, lengths = len(tokenizer), measure_lengths(tokenizer, held_out)
 
     tokenizer = ways.add(words)
     now = WholeWords(tokenizer)
     ids = _checked(now, words, others, others_before)
     _resize(model, len(tokenizer), start, dict(zip(ids, pieces, strict=True)), settings, seed)
-    extension = Extension(chosen, (start, len(tokenizer)), (lengths, measured(tokenizer, held_out)))
-    before, after = (one.pieces_per_word for one in extension.held_out)
+    extension = Extension(chosen, (start, len(tokenizer)), (lengths, measure_lengths(tokenizer, held_out)))
+    before, after = (one.fertility for one in extension.held_out)
     LOG.info(
         "vocabulary: %d words added, such as `%s`; held-out words are of %.3f pieces now, and were of %.3f",
         len(words), words[0], after, before,
@@ -111,7 +110,7 @@ def extend(
 def _chosen(ways: WholeWords, counts: Counter[str], settings: Vocabulary) -> list[DomainWord]:
     """The words to add: those that save most, or those that are given and not one token already."""
     if isinstance(settings.add, int):
-        shattered = ranked(counts, lambda words: _pieces(ways, words), settings.fewest)
+        shattered = rank_words(counts, lambda words: _pieces(ways, words), settings.fewest)
         found = list(islice((one for one in shattered if ways.is_one_word(one.word)), settings.add))
         if not found:
             raise UserError(
@@ -140,7 +139,7 @@ def _chosen(ways: WholeWords, counts: Counter[str], settings: Vocabulary) -> lis
 def _as_seen(ways: WholeWords, word: str) -> str:
     """A given word as the tokenizer's normaliser leaves it."""
     seen = ways.normalised(word).strip()
-    if list(count_words([word], ways.normalised, at_start=False)) != [seen] or not ways.is_one_word(seen):
+    if list(count_words([word], ways.normalised, only_after_space=False)) != [seen] or not ways.is_one_word(seen):
         raise UserError(
             f"vocabulary.add: {word!r} is not one word for this encoder's tokenizer: it has other characters than "
             "letters and digits, or is parted before it is looked up; leave it out"

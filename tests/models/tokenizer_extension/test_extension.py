@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from ftjobs.data.examples.words import word_starts
+from ftjobs.data.examples.tokenization import word_start_finder
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Vocabulary
 from ftjobs.models import checkpoints, heads
@@ -211,7 +211,7 @@ def test_an_extended_encoder_can_be_extended_again_and_parts_words(
     assert sum(one >= len(old) for one in twice(text).input_ids) == 2
     kept = again.get_input_embeddings().weight[: len(once)]
     assert torch.equal(kept, model.get_input_embeddings().weight)
-    starts = word_starts(twice)(twice.backend_tokenizer.encode("take ibuprofen help", add_special_tokens=False))
+    starts = word_start_finder(twice)(twice.backend_tokenizer.encode("take ibuprofen help", add_special_tokens=False))
     begins = [one for one, first in zip(pieces(twice, "take ibuprofen help"), starts, strict=True) if first]
     assert [one.strip("Ġ▁")[:2] for one in begins][-2:] == ["ib", "he"]
 

@@ -1,12 +1,12 @@
-# ruff: noqa: RUF001 (marks of other scripts)
-"""Sentences: where texts are cut, and that nothing of them is lost."""
+# ruff: noqa: RUF001 (punctuation of several scripts)
+"""Sentence splitting."""
 
 import random
 import time
 
 import pytest
 
-from ftjobs.data.examples.sentences import sentences
+from ftjobs.data.examples.documents import split_sentences
 
 
 @pytest.mark.parametrize(
@@ -29,24 +29,24 @@ from ftjobs.data.examples.sentences import sentences
         ("", []),
     ],
 )
-def test_where_a_text_is_cut(text, expected):
-    assert sentences(text) == expected
+def test_sentence_boundaries(text, expected):
+    assert split_sentences(text) == expected
 
 
-def test_nothing_is_lost_and_nothing_is_empty():
+def test_sentences_keep_all_characters_and_are_not_empty():
     generator = random.Random(1)
     pieces = [*"aB1.!?\"')(…。”-", " ", "  ", "\n", "\n\n", "Dr.", "e.g.", "word", "Word"]
     for _ in range(2_000):
         text = "".join(generator.choices(pieces, k=generator.randrange(30)))
-        found = sentences(text)
-        assert "".join("".join(found).split()) == "".join(text.split())
-        assert all(one == one.strip() != "" for one in found)
+        sentences = split_sentences(text)
+        assert "".join("".join(sentences).split()) == "".join(text.split())
+        assert all(sentence == sentence.strip() != "" for sentence in sentences)
 
 
-def test_time_grows_with_the_text_and_no_faster():
+def test_splitting_time_is_linear():
     def seconds(size: int) -> float:
         started = time.process_time()
-        sentences("a" * size + ". " + "b. " * size + "no mark " * size + "." * size + "\n" * size + "x")
+        split_sentences("a" * size + ". " + "b. " * size + "no mark " * size + "." * size + "\n" * size + "x")
         return time.process_time() - started
 
     small = min(seconds(2_000) for _ in range(3))

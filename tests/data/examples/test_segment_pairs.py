@@ -1,4 +1,4 @@
-"""Pairs of segments: half of them true, the true ones adjacent in their document, and the same whatever the batch."""
+"""Segment pairs for NSP and SOP: half positive, independent of the batch; tokenized documents."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data.examples import pairs
-from ftjobs.data.examples.batching import MaskedExamples
-from ftjobs.data.examples.documents import Documents, tokenize_documents
-from ftjobs.data.examples.pairs import PairExamples, Relation
-from ftjobs.data.examples.sentences import sentences
+from ftjobs.data.examples import segment_pairs
+from ftjobs.data.examples.documents import Documents, split_sentences, tokenize_documents
+from ftjobs.data.examples.masked_examples import MaskedExamples
+from ftjobs.data.examples.segment_pairs import PairExamples, Relation
 from tests.helpers.documents import documents_of
 from tests.helpers.tokenizers import tokenizer_of
 
@@ -21,24 +20,24 @@ ROOM = 45
 
 def pair_examples(kind: str, relation: Relation, count: int = 60, **masks: Any) -> PairExamples:
     tokenizer = tokenizer_of(kind)
-    frame = pairs.frame(tokenizer)
-    room = ROOM - frame.size
-    documents = tokenize_documents(tokenizer, documents_of(count), room // 2, words=True)
-    runs, siblings = pairs.runs_of(documents, room, seed=3)
+    template = segment_pairs.pair_template(tokenizer)
+    room = ROOM - template.size
+    documents = tokenize_documents(tokenizer, documents_of(count), room // 2, with_word_starts=True)
+    runs, siblings = segment_pairs.divide_into_runs(documents, room, seed=3)
     settings = {"seed": 3, "probability": 0.15, "mask_token_id": 4, "vocab_size": 50, "pad_token_id": 0, **masks}
     return PairExamples(
-        documents, runs, siblings, relation, room, frame, MaskedExamples(tokens=documents.tokens, **settings)
+        documents, runs, siblings, relation, room, template, MaskedExamples(tokens=documents.tokens, **settings)
     )
 
 
-def document_of(documents: Documents, segment: pairs.Segment) -> int:
-    """The document that a segment is of; it is of one."""
+def document_of(documents: Documents, segment: segment_pairs.Segment) -> int:
+    """Return the document of a segment, which has only one."""
     first, last = np.searchsorted(documents.offsets, [segment.start, segment.end - 1], side="right") - 1
     assert first == last
     return int(first)
 
 
-def test_documents_hold_every_token_of_their_sentences_once() -> None:
+def test_documents_contain_every_token_of_their_sentences_once() -> None:
     tokenizer, texts = tokenizer_of("bert"), documents_of(20)
     documents = tokenize_documents(tokenizer, texts, 10)
     assert len(documents) == 20
@@ -48,19 +47,19 @@ def test_documents_hold_every_token_of_their_sentences_once() -> None:
     for index, text in enumerate(texts):
         first, last = documents.offsets[index : index + 2]
         span = slice(documents.tokens.offsets[first], documents.tokens.offsets[last])
-        expected = [tokenizer(sentence, add_special_tokens=False).input_ids for sentence in sentences(text)]
-        assert documents.tokens.input_ids[span].tolist() == [token for one in expected for token in one]
-        parts = sum(-(-len(one) // 10) for one in expected)
+        expected = [tokenizer(sentence, add_special_tokens=False).input_ids for sentence in split_sentences(text)]
+        assert documents.tokens.input_ids[span].tolist() == [token for sentence in expected for token in sentence]
+        parts = sum(-(-len(sentence) // 10) for sentence in expected)
         assert documents.sentences[index] == last - first == parts
 
 
-def test_text_that_the_tokenizer_drops_is_no_sentence() -> None:
+def test_text_dropped_by_the_tokenizer_is_not_a_sentence() -> None:
     documents = tokenize_documents(tokenizer_of("bert"), ["One. \x00\x01. Two.", "\x00", "Three."], 10)
-    assert documents.sentences.tolist() == [3, 0, 1]  # the stop behind the characters is left
+    assert documents.sentences.tolist() == [3, 0, 1]  # the period after the dropped characters remains
     assert (documents.tokens.lengths > 0).all()
 
 
-def test_runs_fit_and_leave_nothing_out() -> None:
+def test_runs_fit_and_cover_all_documents_of_several_sentences() -> None:
     examples = pair_examples("bert", "next")
     documents, lengths = examples.documents, examples.documents.tokens.lengths
     covered = np.zeros(len(lengths), dtype=bool)
@@ -69,8 +68,8 @@ def test_runs_fit_and_leave_nothing_out() -> None:
         assert lengths[start:end].sum() <= examples.room
         covered[start:end] = True
         assert low <= index < high
-        document = document_of(documents, pairs.Segment(start, end))
-        assert all(document_of(documents, pairs.Segment(*run)) == document for run in examples.runs[low:high])
+        document = document_of(documents, segment_pairs.Segment(start, end))
+        assert all(document_of(documents, segment_pairs.Segment(*run)) == document for run in examples.runs[low:high])
     of_several = np.repeat(documents.sentences > 1, documents.sentences)
     assert (covered == of_several).all()
     full = [lengths[start : end + 1].sum() > examples.room for start, end in examples.runs[:-1]]
@@ -78,7 +77,7 @@ def test_runs_fit_and_leave_nothing_out() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bert", "albert", "roberta"])
-def test_next_segments_are_adjacent_and_others_of_another_document(kind: str) -> None:
+def test_next_segments_are_adjacent_and_random_ones_from_other_documents(kind: str) -> None:
     examples = pair_examples(kind, "next")
     labels = []
     for epoch in range(1, 31):
@@ -95,7 +94,7 @@ def test_next_segments_are_adjacent_and_others_of_another_document(kind: str) ->
     assert abs(np.mean(labels) - 0.5) < 4 * 0.5 / len(labels) ** 0.5
 
 
-def test_random_segments_come_from_all_other_documents_alike() -> None:
+def test_random_segments_are_uniform_over_other_documents() -> None:
     examples = pair_examples("bert", "next", count=6)
     counts = np.zeros(len(examples))
     for epoch in range(1, 4_001):
@@ -123,13 +122,13 @@ def test_segments_are_in_order_or_swapped() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bert", "albert", "roberta", "deberta-v2"])
-def test_pairs_are_framed_as_the_tokenizer_frames_them(kind: str) -> None:
+def test_joined_pair_equals_the_tokenizers_pair(kind: str) -> None:
     tokenizer, examples = tokenizer_of(kind), pair_examples(kind, "next", probability=1e-9)
     expected = tokenizer("One.", "Two or three.", return_special_tokens_mask=True)
-    documents = tokenize_documents(tokenizer, ["One. Two or three."], 20, words=True)
+    documents = tokenize_documents(tokenizer, ["One. Two or three."], 20, with_word_starts=True)
     joined = PairExamples(
-        documents, np.array([[0, 2]]), np.array([[0, 1]]), "next", 40, examples.frame, examples.masks
-    )._joined([(pairs.Segment(0, 1), pairs.Segment(1, 2))])
+        documents, np.array([[0, 2]]), np.array([[0, 1]]), "next", 40, examples.template, examples.masks
+    )._join([(segment_pairs.Segment(0, 1), segment_pairs.Segment(1, 2))])
     assert joined.input_ids.tolist() == expected.input_ids
     assert joined.special.tolist() == [bool(special) for special in expected["special_tokens_mask"]]
     assert joined.token_type_ids is not None
@@ -144,7 +143,7 @@ def test_pairs_are_framed_as_the_tokenizer_frames_them(kind: str) -> None:
 
 
 @pytest.mark.parametrize("masking", ["token", "whole-word", "span"])
-def test_pairs_and_masks_do_not_depend_on_the_batch_and_change_with_the_epoch(masking: str) -> None:
+def test_pairs_and_masks_depend_on_the_epoch_but_not_on_the_batch(masking: str) -> None:
     examples = pair_examples("bert", "next", masking=masking)
     order = np.arange(40)[::-1]
     together = examples.batch(order, epoch=2)
@@ -159,5 +158,5 @@ def test_pairs_and_masks_do_not_depend_on_the_batch_and_change_with_the_epoch(ma
         assert torch.equal(together.positions[together.positions // width == row] % width, alone.positions)
     other = examples.batch(order, epoch=3)
     assert not torch.equal(other.pair_labels, together.pair_labels)
-    nobody = examples.batch(np.zeros(0, dtype=np.int64), 1)
-    assert len(nobody.labels) == len(nobody.pair_labels) == 0
+    empty = examples.batch(np.zeros(0, dtype=np.int64), 1)
+    assert len(empty.labels) == len(empty.pair_labels) == 0
