@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ftjobs"
 #: Each may import the packages before it, and its own (DESIGN.md, section 3).
 LAYERS = [
-    *("__init__", "errors", "system", "statistics", "tasks", "objectives", "jobfile", "storage", "plan", "artifacts"),
+    *("errors", "system", "statistics", "tasks", "objectives", "jobfile", "storage", "plan", "artifacts"),
     *("data", "models", "tracking", "training", "reporting", "cards", "predicting", "doctor", "stages", "execution"),
-    *("kubernetes", "cli", "__main__"),
+    *("kubernetes", "__init__", "cli", "__main__"),
 ]
 SLOW = ("torch", "transformers", "peft", "datasets", "boto3", "wandb", "matplotlib", "jinja2", "kubernetes")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")

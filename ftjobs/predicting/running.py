@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,38 @@ class Evaluated:
         (first, value), *others = self.metrics.items()
         interval = {"low": self.interval.low, "high": self.interval.high}
         return {"rows": self.rows, "truncated": self.truncated, first: value, "interval": interval, **dict(others)}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one text, or one pair of texts."""
+
+    label: Any
+    """A class name; a number for a model of numbers; a list of names for a model of several labels."""
+    probabilities: dict[str, float]
+    """Probability of every class; empty for a model of numbers."""
+
+
+def predict_texts(classifier: Classifier, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
+    """Predict the labels of texts (N), or of pairs of texts (N), in memory.
+
+    Raises:
+        UserError: the model was trained on pairs and an entry is no pair, or the other way round.
+    """
+    expected = len(classifier.text_columns or ()) or None
+    rows = [(row,) if isinstance(row, str) else tuple(row) for row in texts]
+    for number, row in enumerate(rows):
+        if len(row) != (expected or len(rows[0])) or len(row) > 2:
+            wants = {1: "one text", 2: "a pair of texts"}.get(expected or len(rows[0]), "a text or a pair of texts")
+            raise UserError(f"texts[{number}]: has {len(row)} texts; the model takes {wants} in each entry")
+    if not rows:
+        return []
+    outputs, _ = classifier.outputs(*(list(column) for column in zip(*rows, strict=True)))
+    labels, probabilities = _predicted(classifier, outputs)
+    return [
+        Prediction(label, dict(zip(classifier.classes, row, strict=True)) if row else {})
+        for label, row in zip(labels, probabilities.tolist(), strict=True)
+    ]
 
 
 def predict(classifier: Classifier, source: str, text: list[str] | None, out: Path) -> tuple[int, int]:

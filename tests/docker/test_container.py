@@ -14,14 +14,13 @@ import sys
 import tarfile
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ftjobs import artifacts
+from ftjobs import __version__, artifacts
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
@@ -34,7 +33,6 @@ pytestmark = pytest.mark.container
 
 ROOT = Path(__file__).parents[2]
 BASE, IMAGE, CONTEXT = "localhost/base:1", "localhost/ftjobs:test", "localhost/context:test"
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 LATER_STAGES = ("head", "adapted-head", "adapted-behavioural")
 SIGTERM = 1 << 14  # in the mask of the signals that a process handles
 PATIENCE = 120.0  # seconds
@@ -62,7 +60,7 @@ def engine() -> Iterator[Engine]:
         index = made.base(BASE)
         if (tried := made.run(BASE, "true", options=("--network=none",), check=False)).returncode:
             pytest.skip(f"podman cannot run containers here: {tried.stderr.strip()[-500:]}")
-        arguments = {"BASE_IMAGE": BASE, "VERSION": VERSION, "REVISION": "abc", **index}
+        arguments = {"BASE_IMAGE": BASE, "VERSION": __version__, "REVISION": "abc", **index}
         made.build(
             ROOT,
             IMAGE,
@@ -141,8 +139,14 @@ def test_the_context_is_what_the_image_is_made_of(engine: Engine, tmp_path: Path
         for layer in (member for member in image if member.name.endswith(".tar")):
             with tarfile.open(fileobj=image.extractfile(layer)) as files:
                 sizes |= {file.name: file.size for file in files if file.isfile()}
-    assert {name.split("/")[0] for name in sizes} == {"constraints.txt", "ftjobs", "pyproject.toml"}
-    assert {Path(name).suffix for name in sizes if name.startswith("ftjobs/")} == {".py", ".j2", ".css"}
+    assert {name.split("/")[0] for name in sizes} == {
+        "LICENSE",
+        "README.md",
+        "constraints.txt",
+        "ftjobs",
+        "pyproject.toml",
+    }
+    assert {Path(name).suffix for name in sizes if name.startswith("ftjobs/")} == {".py", ".typed", ".j2", ".css"}
     assert sum(sizes.values()) < 2**20  # 1 MB of files; the size that podman tells has tar's padding in it
 
 
@@ -154,7 +158,7 @@ def test_the_image_says_what_it_is(engine: Engine, capsys: pytest.CaptureFixture
     assert config["User"] == "10001:10001"
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
     assert labels["title"] == "ftjobs"
-    assert (labels["version"], labels["revision"], labels["base.name"]) == (VERSION, "abc", BASE)
+    assert (labels["version"], labels["revision"], labels["base.name"]) == (__version__, "abc", BASE)
     with capsys.disabled():
         print(f"\nimage: {found['Size'] / 1e6:.0f} MB, of which {base['Size'] / 1e6:.0f} MB are its base")
 
