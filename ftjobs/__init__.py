@@ -213,7 +213,7 @@ def _report_manifest(runs: list[StageRun], storage: Storage) -> Manifest:
 
 def _report(storage: Storage, manifest: Manifest) -> Report:
     from ftjobs import artifacts
-    from ftjobs.reporting import opening
+    from ftjobs.reporting.text import opening
 
     data = json.loads(artifacts.read_text(storage, manifest, "report.json"))
     chosen = data["to_ship"]
