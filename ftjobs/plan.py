@@ -20,7 +20,6 @@ from ftjobs.jobfile.content import of_corpus, of_data, of_encoder
 from ftjobs.jobfile.fields import Adapt, Classify, Corpus, CorpusSource, Data, Encoder, Fields, Job, Tracking
 from ftjobs.jobfile.implicit_stages import ImplicitStage, derived, users
 from ftjobs.jobfile.resolved import resolved
-from ftjobs.tasks.label_types import default_metric
 
 #: Raise a kind's number when its code, or a default, starts to give other results for the same settings.
 STAGE_VERSIONS = {"prepare": 3, "data": 1, "corpus": 2, "adapt": 5, "classify": 4, "report": 3}
@@ -126,7 +125,7 @@ def plan(job: Job) -> list[StageRun]:
         content = settings.model_dump(exclude={"encoder", "kind", "save_every", "data"}, exclude_defaults=True)
         if isinstance(settings, Adapt) and isinstance(settings.corpus, Corpus):  # the rest decides through the input
             content["corpus"] = settings.corpus.model_dump(include=Corpus.use(), exclude_defaults=True)
-        if content.get("metric_for_best") == default_metric(job.label_type(name)):
+        if content.get("metric_for_best") == job.task(name).default_metric.key:
             del content["metric_for_best"]
         own: dict[str, StageRun] = {needs[name].kind: brought[needs[name].name]} if name in needs else {}
         for seed in job.seeds:

@@ -15,7 +15,6 @@ from ftjobs.data.corpora import curated
 from ftjobs.jobfile.fields import Adapt, Data
 from ftjobs.plan import OwnCorpus, OwnData, Prepare, StageRun
 from ftjobs.statistics import score_interval
-from ftjobs.tasks.label_types import LabelType
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class CardContext:
         return bringing.data
 
     @property
-    def label_type(self) -> LabelType:
+    def label_type(self) -> str:
         """What the labels are."""
         return self.labelled.label_type
 

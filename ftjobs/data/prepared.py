@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ftjobs.tasks.label_types import LabelType
+from ftjobs.tasks import DEFAULT_LABEL_TYPE, Task, get_task
 
 SPLITS = ("train", "validation", "test")
 TEXTS = ("text", "text_pair")
@@ -111,7 +111,12 @@ class PreparedData:
     splits: dict[str, Rows]
     classes: list[str]
     """Names of the classes or labels in the order of their indices, or of the number; empty for jobs without labels."""
-    label_type: LabelType = "class"
+    label_type: str = DEFAULT_LABEL_TYPE
+
+    @property
+    def task(self) -> Task:
+        """The task of the labels."""
+        return get_task(self.label_type)
 
     @property
     def selection_split(self) -> str:
@@ -182,10 +187,10 @@ def write_summary(classes: list[str], summary: dict[str, Any], folder: Path) -> 
 def read(folder: Path) -> PreparedData:
     """Read what `write` wrote; texts only when they are asked for."""
     summary = read_summary(folder)
-    return read_splits(folder, summary["classes"], summary.get("label_type", "class"))
+    return read_splits(folder, summary["classes"], summary.get("label_type", DEFAULT_LABEL_TYPE))
 
 
-def read_splits(folder: Path, classes: list[str], label_type: LabelType = "class") -> PreparedData:
+def read_splits(folder: Path, classes: list[str], label_type: str = DEFAULT_LABEL_TYPE) -> PreparedData:
     """Read what `write_rows` wrote."""
     found = {name: folder / f"{name}.parquet" for name in SPLITS}
     return PreparedData({name: _read_rows(path) for name, path in found.items() if path.is_file()}, classes, label_type)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Hypothesis, Job
 from ftjobs.jobfile.fields.hypothesis import TOO_LARGE
 from ftjobs.jobfile.implicit_stages import derived
-from ftjobs.tasks.label_types import METRICS
+from ftjobs.tasks import all_tasks, get_task
 
 RESERVED = ("prepare", "report")
 #: Characters of pipeline and stage together. `<pipeline>-<stage>-<identity[:8]>-<highest index>` is the host name of a
@@ -81,16 +81,19 @@ def _stages(job: Job) -> Iterator[Problem]:
 
 
 def _fits_labels(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
-    """Settings that make no sense of labels of this type."""
+    """Yield settings that the stage's task does not have."""
     if not isinstance(stage, Classify):
         return
-    label_type = job.label_type(name)
-    for field, off in (("class_weights", None), ("label_smoothing", 0.0)):
-        if label_type != "class" and getattr(stage, field) != off:
-            yield ("stages", name, field), f"only has a meaning for single classes, not with label_type: {label_type}"
-    if stage.metric_for_best not in METRICS[label_type]:
-        problem = f"`{stage.metric_for_best}` is no metric of labels of label_type: {label_type}"
-        yield ("stages", name, "metric_for_best"), f"{problem}; they have {', '.join(METRICS[label_type])}"
+    task = job.task(name)
+    for field in sorted({setting for other in all_tasks() for setting in other.settings} - task.settings):
+        if getattr(stage, field) != Classify.model_fields[field].default:
+            owners = " or ".join(other.name for other in all_tasks() if field in other.settings)
+            problem = f"applies only to label_type: {owners}, not to label_type: {task.name}; remove the field"
+            yield ("stages", name, field), problem
+    known = [metric.key for metric in task.metrics]
+    if stage.metric_for_best not in known:
+        problem = f"`{stage.metric_for_best}` is not a metric of label_type: {task.name}"
+        yield ("stages", name, "metric_for_best"), f"{problem}; choose one of {', '.join(known)}"
 
 
 def _objective(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
@@ -124,7 +127,7 @@ def _hypotheses(job: Job) -> Iterator[Problem]:
         except ValueError as error:
             yield ("hypotheses", index), f"{text!r} {error}"
             continue
-        if hypothesis.by >= 1 and job.data.label_type != "float":
+        if hypothesis.by >= 1 and get_task(job.data.label_type).default_metric.is_share:
             yield ("hypotheses", index), f"{text!r} {TOO_LARGE}"
         for name in (hypothesis.better, hypothesis.worse):
             if name not in job.stages:

@@ -25,7 +25,7 @@ from transformers import (
 from ftjobs.errors import UserError
 from ftjobs.models import checkpoints
 from ftjobs.models.smoke_test import smoke_test
-from ftjobs.tasks.label_types import LabelType
+from ftjobs.tasks import DEFAULT_LABEL_TYPE, all_tasks, get_task
 
 transformers.logging.set_verbosity_error()  # its load report calls a new head a problem; ours says what is new
 transformers.logging.disable_progress_bar()
@@ -60,15 +60,20 @@ def load_pretraining(folder: Path, config: PreTrainedConfig) -> tuple[PreTrained
 
 
 def load_classifier(
-    folder: Path, classes: list[str], label_type: LabelType = "class"
+    folder: Path, classes: list[str], label_type: str = DEFAULT_LABEL_TYPE
 ) -> tuple[PreTrainedModel, list[str]]:
-    """An encoder with a head for `classes`, for several labels at once, or for one number, in fp32.
+    """Load an encoder with a classification head, in fp32.
 
-    A head that the checkpoint brings is kept if it was trained for labels of the same type, names and order, else
-    rebuilt: all of it, whatever shapes happen to fit.
+    The checkpoint's head is kept if it was trained for the same task with the same outputs in the same order.
+    Otherwise the whole head is initialized, even where shapes match.
+
+    Args:
+        folder: a checkpoint.
+        classes: names of the outputs.
+        label_type: the task.
 
     Returns:
-        The model, and the names of parameters that are newly initialised (from torch's global generator).
+        The model, and the names of newly initialized parameters (from torch's global generator).
 
     Raises:
         UserError: the family has no classification head, or the checkpoint holds no such encoder.
@@ -77,7 +82,7 @@ def load_classifier(
     kept = label_type_of(config) == label_type and checkpoints.class_names(config) == classes
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: index for index, name in enumerate(classes)}
-    config.problem_type = _PROBLEM_TYPES[label_type]
+    _set_label_type(config, label_type)
     model, new = _load(AutoModelForSequenceClassification, folder, config)
     if not kept and any(name.endswith(_HEADS) for name in config.architectures or []):
         fresh = AutoModelForSequenceClassification.from_config(config)
@@ -91,23 +96,27 @@ def load_classifier(
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
 
 
-_PROBLEM_TYPES: dict[LabelType, str] = {
-    "class": "single_label_classification",
-    "float": "regression",
-    "multi": "multi_label_classification",
-}
+def label_type_of(config: PreTrainedConfig) -> str | None:
+    """Return the task that a checkpoint's head was trained for, None for checkpoints of other architectures.
 
-
-def label_type_of(config: PreTrainedConfig) -> LabelType | None:
-    """What a checkpoint's head was trained for; None if it is no classifier's.
-
-    Without a problem type, transformers takes a single output for regression.
+    A configuration names its task in `label_type` only where several tasks share a problem type. Without a problem
+    type, a single output means regression, as in transformers.
     """
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
         return None
-    if config.problem_type is None:
-        return "float" if config.num_labels == 1 else "class"
-    return next((name for name, problem in _PROBLEM_TYPES.items() if problem == config.problem_type), None)
+    if (recorded := getattr(config, "label_type", None)) is not None:
+        return next((task.name for task in all_tasks() if task.name == recorded), None)
+    problem = config.problem_type or ("regression" if config.num_labels == 1 else "single_label_classification")
+    return next((task.name for task in all_tasks() if task.owns_problem_type and task.problem_type == problem), None)
+
+
+def _set_label_type(config: PreTrainedConfig, label_type: str) -> None:
+    task = get_task(label_type)
+    config.problem_type = task.problem_type
+    if not task.owns_problem_type:
+        config.label_type = task.name
+    elif hasattr(config, "label_type"):
+        del config.label_type
 
 
 def is_encoder(model: PreTrainedModel, name: str) -> bool:

@@ -6,7 +6,6 @@ that no later one fits into; so logits are computed for a multiple of 16 positio
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,27 +14,6 @@ from torch.nn import functional
 
 from ftjobs.data.examples.batching import Batch
 from ftjobs.training.speedups import last_layer
-
-
-def regression_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Summed squared error over the B examples of a batch: scalar."""
-    outputs = model(**batch.inputs).logits  # (B, 1)
-    total: torch.Tensor = functional.mse_loss(outputs[:, 0].float(), batch.labels.float(), reduction="sum")
-    return total
-
-
-def multilabel_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-    """Binary cross-entropy, the mean over labels summed over the B examples of a batch: scalar."""
-    logits = model(**batch.inputs).logits  # (B, C)
-    total: torch.Tensor = functional.binary_cross_entropy_with_logits(
-        logits.float(), batch.labels.float(), reduction="sum"
-    )
-    return total.div(logits.shape[1])
-
-
-#: What is minimized where labels are no classes, by type of label.
-LOSSES: dict[str, Callable[[nn.Module, Batch], torch.Tensor]] = {"float": regression_loss, "multi": multilabel_loss}
-
 
 _POSITIONS = 16
 _IGNORED = -100

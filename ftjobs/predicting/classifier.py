@@ -20,7 +20,7 @@ from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.errors import UserError
 from ftjobs.models import checkpoints, heads
 from ftjobs.system.device import training_device
-from ftjobs.tasks.label_types import LabelType
+from ftjobs.tasks import DEFAULT_LABEL_TYPE, Task, get_task
 from ftjobs.training import evaluation
 from ftjobs.training.speedups import last_layer
 
@@ -40,7 +40,7 @@ class Classifier:
     """Columns that held the texts in training; None if the checkpoint does not say."""
     label_columns: list[str] | None
     """Those that held the labels: one, or one for each label."""
-    label_type: LabelType = "class"
+    label_type: str = DEFAULT_LABEL_TYPE
     label_separator: str = ","
 
     @classmethod
@@ -54,7 +54,7 @@ class Classifier:
         folder = _fetched(address, work)
         config, tokenizer = checkpoints.load_config(folder), checkpoints.load_tokenizer(folder)
         classes = checkpoints.class_names(config)
-        label_type = heads.label_type_of(config) or "class"
+        label_type = heads.label_type_of(config) or DEFAULT_LABEL_TYPE
         model, new = heads.load_classifier(folder, classes, label_type)
         if new:
             raise UserError(
@@ -73,6 +73,11 @@ class Classifier:
             label_columns=_label_columns(facts),
             label_separator=(facts and facts.label_separator) or ",",
         )
+
+    @property
+    def task(self) -> Task:
+        """The task that the model was trained for."""
+        return get_task(self.label_type)
 
     def outputs(self, texts: list[str], pairs: list[str] | None = None) -> tuple[np.ndarray, int]:
         """Logits, or numbers, in fp32: float32 (N, C), and how many of the N texts were cut to `max_length`."""

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ftjobs.data.labels import class_names as label_names
-from ftjobs.data.readers.columns import TEXT, Asked, Needed, label_kind
+from ftjobs.data.readers.columns import Asked, Needed
 from ftjobs.errors import UserError
 from ftjobs.predicting.classifier import Classifier
 from ftjobs.predicting.reading import chunks
 from ftjobs.predicting.writing import writer
-from ftjobs.statistics import Interval, proportion_interval, score_interval
-from ftjobs.tasks import metrics as measure
+from ftjobs.statistics import Interval
+from ftjobs.tasks.cells import TextCell
 
 #: Of the bootstrap.
 _SEED = 0
@@ -88,12 +87,13 @@ def predict(classifier: Classifier, source: str, text: list[str] | None, out: Pa
     Raises:
         UserError: the input is not what the model takes, or `out` cannot be written.
     """
-    done = cut = 0
-    with writer(out, classifier.classes, classifier.label_type, classifier.label_separator) as write:
+    task, done, cut = classifier.task, 0, 0
+    with writer(out, classifier.classes, classifier.task, classifier.label_separator) as write:
         texts = _texts(classifier, text)
         for chunk in chunks(source, texts, classifier.label_separator):
             outputs, truncated = classifier.outputs(*(chunk[name] for name in texts))
-            write(done, *_predicted(classifier, outputs))
+            predictions = task.decode(task.predict(outputs), classifier.classes).to_pylist()
+            write(done, predictions, task.probabilities(outputs))
             done, cut = done + len(outputs), cut + truncated
     return done, cut
 
@@ -113,56 +113,28 @@ def evaluate(classifier: Classifier, source: str, text: list[str] | None, label:
     columns = label or classifier.label_columns
     if columns is None:
         raise UserError("the model does not say which column held the label; name it with --label")
-    several = classifier.label_type == "multi" and len(columns) > 1
+    several = classifier.task.several_columns and len(columns) > 1
     if len(columns) != (len(classifier.classes) if several else 1):
         given = " ".join(f"--label {column}" for column in columns)
         raise UserError(f"{given}: the model takes one column of labels" + _or_each(classifier))
     texts = _texts(classifier, text)
-    labelled = dict.fromkeys(columns, Asked(label_kind(classifier.label_type, several), "--label"))
+    labelled = dict.fromkeys(columns, Asked(classifier.task.cell_type(several), "--label"))
     outputs: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     cut = 0
     for chunk in chunks(source, texts | labelled, classifier.label_separator):
         found, truncated = classifier.outputs(*(chunk[name] for name in texts))
         outputs.append(found)
-        labels.append(_encoded(classifier, [chunk[name] for name in columns], f"{source}: column {columns[0]!r}"))
+        cells = [chunk[name] for name in columns]
+        labels.append(classifier.task.encode(cells, classifier.classes, f"{source}: column {columns[0]!r}"))
         cut += truncated
-    predicted, true = np.concatenate(outputs), np.concatenate(labels)
-    metrics = measure.of(classifier.label_type)(predicted, true)
-    return Evaluated(len(true), cut, metrics, _interval(classifier, predicted, true))
-
-
-def _predicted(classifier: Classifier, outputs: np.ndarray) -> tuple[list[Any], np.ndarray]:
-    """What is written for each row: the prediction, and probabilities (N, C), none of numbers."""
-    if classifier.label_type == "float":
-        return outputs[:, 0].astype(np.float64).tolist(), np.zeros((len(outputs), 0))
-    probabilities = measure.probabilities(outputs, classifier.label_type)
-    if classifier.label_type == "multi":
-        names = np.array(classifier.classes, dtype=object)
-        return [names[flags.astype(bool)].tolist() for flags in measure.chosen(outputs)], probabilities
-    return [classifier.classes[index] for index in outputs.argmax(axis=1)], probabilities
-
-
-def _encoded(classifier: Classifier, values: list[list[Any]], where: str) -> np.ndarray:
-    """The labels of some rows, given by column."""
-    if len(values) > 1:
-        return np.array(values, dtype=np.uint8).T
-    if classifier.label_type == "float":
-        return np.array(values[0], dtype=np.float64)
-    if classifier.label_type == "multi":
-        return label_names.encode_sets(values[0], classifier.classes, where)
-    return label_names.encode(values[0], classifier.classes, where)
-
-
-def _interval(classifier: Classifier, outputs: np.ndarray, labels: np.ndarray) -> Interval:
-    if classifier.label_type == "float":
-        return score_interval((outputs.reshape(1, -1).astype(np.float64) - labels) ** 2, seed=_SEED)
-    right = outputs.argmax(axis=1) == labels if labels.ndim == 1 else (measure.chosen(outputs) == labels).all(axis=1)
-    return proportion_interval(int(right.sum()), len(right))
+    logits, true = np.concatenate(outputs), np.concatenate(labels)
+    interval = classifier.task.interval(classifier.task.predict(logits)[None], true, seed=_SEED)
+    return Evaluated(len(true), cut, classifier.task.compute_metrics(logits, true), interval)
 
 
 def _or_each(classifier: Classifier) -> str:
-    return f", or one for each of its {len(classifier.classes)} labels" if classifier.label_type == "multi" else ""
+    return f", or one for each of its {len(classifier.classes)} labels" if classifier.task.several_columns else ""
 
 
 def _texts(classifier: Classifier, given: list[str] | None) -> Needed:
@@ -171,4 +143,4 @@ def _texts(classifier: Classifier, given: list[str] | None) -> Needed:
         raise UserError("the model does not say which columns held the texts; name them with --text, once or twice")
     if len(columns) > 2 or len(set(columns)) < len(columns):
         raise UserError(f"--text {' --text '.join(columns)}: a model takes one text column, or two different ones")
-    return dict.fromkeys(columns, Asked(TEXT, "--text"))
+    return dict.fromkeys(columns, Asked(TextCell(), "--text"))

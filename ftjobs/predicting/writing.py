@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ftjobs.errors import UserError
-from ftjobs.tasks.label_types import LabelType
+from ftjobs.tasks import Task
 
 #: Takes a chunk's first row number, predictions (names of classes, numbers or lists of names), probabilities (N, C).
 Write = Callable[[int, list[Any], np.ndarray], None]
@@ -23,7 +23,7 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 
 
 @contextmanager
-def writer(path: Path, classes: list[str], label_type: LabelType = "class", separator: str = ",") -> Iterator[Write]:
+def writer(path: Path, classes: list[str], task: Task, separator: str = ",") -> Iterator[Write]:
     """A file with a line for each row of the input: `row` (from 0), `prediction`, and `probability_<class>` for each.
 
     A model of numbers has no probabilities. Several labels are a list, in csv joined by `separator`.
@@ -37,7 +37,7 @@ def writer(path: Path, classes: list[str], label_type: LabelType = "class", sepa
         raise UserError(f"--out {path}: exists already; give a file that does not")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.unfinished"
-    names = ["row", "prediction", *(f"probability_{name}" for name in classes if label_type != "float")]
+    names = ["row", "prediction", *(f"probability_{name}" for name in classes if task.has_probabilities)]
     try:
         with ExitStack() as stack:
             match path.suffix.lower():
@@ -46,14 +46,10 @@ def writer(path: Path, classes: list[str], label_type: LabelType = "class", sepa
                 case ".jsonl":
                     yield _jsonl(temporary, names, stack)
                 case _:
-                    yield _parquet(temporary, names, _TYPES[label_type], stack)
+                    yield _parquet(temporary, names, task.decoded_type(), stack)
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-#: Of predictions in parquet.
-_TYPES = {"class": pa.string(), "float": pa.float64(), "multi": pa.list_(pa.string())}
 
 
 def _csv(path: Path, names: list[str], separator: str, stack: ExitStack) -> Write:

@@ -7,7 +7,6 @@ from typing import Any
 
 from ftjobs.reporting.text import phrases
 from ftjobs.reporting.text.phrases import percent, point_interval, points
-from ftjobs.tasks.label_types import LabelType
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class SquaredError(Accuracy):
         )
 
 
-_MEASURES: dict[LabelType, Accuracy] = {
+_MEASURES: dict[str, Accuracy] = {
     "class": Accuracy(),
     "multi": Accuracy(others=(("f1", "F1 micro, %"), ("f1_macro", "F1 macro, %"))),
     "float": SquaredError(
@@ -143,7 +142,7 @@ _MEASURES: dict[LabelType, Accuracy] = {
 }
 
 
-def measure_of(label_type: LabelType) -> Accuracy:
+def measure_of(label_type: str) -> Accuracy:
     """The measure that labels of a type are compared by."""
     return _MEASURES[label_type]
 

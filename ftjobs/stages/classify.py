@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,17 +18,13 @@ from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.data.prepared import PreparedData
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import checkpoints, heads
-from ftjobs.objectives.mlm import LOSSES
 from ftjobs.system.device import training_device
 from ftjobs.system.progress import LOG
-from ftjobs.tasks import metrics as measure
-from ftjobs.tasks.label_types import LOWEST
-from ftjobs.training import evaluation, features, layerwise, lora, memory, predictions
+from ftjobs.training import evaluation, features, layerwise, lora, memory
 from ftjobs.training.context import TrainingContext
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.loop import train
 from ftjobs.training.speedups import last_layer, sparse_embeddings
-from ftjobs.training.weighting import Weighting, of_classes
 
 
 def run(
@@ -61,8 +59,7 @@ def run(
         if settings.freeze_encoder and not settings.encoder_dropout:
             model.base_model.eval()
 
-    weights = of_classes(settings.class_weights, data.classes, texts["train"].labels)
-    weighting = Weighting(weights, settings.label_smoothing)
+    criterion = data.task.criterion(settings, data.classes, texts["train"].labels)
     used = texts["train"].tokens.input_ids
     head = [name for name, _ in model.named_parameters() if name in new or not heads.is_encoder(model, name)]
     with (
@@ -74,8 +71,8 @@ def run(
             examples["train"],
             settings,
             seed=seed,
-            loss=LOSSES.get(data.label_type, weighting.loss),
-            items=weighting.items,
+            loss=criterion.loss,
+            items=criterion.num_items,
             evaluate=lambda: judge.evaluate(examples),
             score=judge.score,
             training_mode=training_mode,
@@ -88,7 +85,7 @@ def run(
     # From the model that is published, whole, and not from what the loop saw of it.
     test_logits = evaluation.logits(model, texts["test"])
     heads.save(model.cpu(), tokenizer, output / "model", {})
-    predictions.write(data, test_logits, output / "predictions.parquet")
+    _write_predictions(data, test_logits, output / "predictions.parquet")
     metrics = {
         **judge.measure("test", test_logits),
         "best_epoch": trained.best_epoch,
@@ -101,8 +98,8 @@ def run(
     }
     if counted := adapted or (tuned and tuned.parameters(model)):
         metrics["parameters"] = counted
-    if weights is not None:
-        metrics["class_weights"] = dict(zip(data.classes, weights.tolist(), strict=True))
+    if (weights := criterion.class_weights) is not None:
+        metrics["class_weights"] = dict(zip(data.classes, weights, strict=True))
     trained.write(output, metrics, len(texts["train"]))
     return metrics
 
@@ -116,7 +113,7 @@ class Evaluator:
 
     def measure(self, split: str, outputs: np.ndarray) -> dict[str, float]:
         """Metrics of the logits (N, C) of a split."""
-        return measure.of(self.data.label_type)(outputs, np.asarray(self.data.splits[split].labels))
+        return self.data.task.compute_metrics(outputs, np.asarray(self.data.splits[split].labels))
 
     def evaluate(self, examples: Mapping[str, LabeledExamples | FeatureExamples]) -> dict[str, Any]:
         """Metrics of the model as it is now, by split."""
@@ -125,8 +122,7 @@ class Evaluator:
 
     def score(self, found: dict[str, Any]) -> float:
         """What `evaluate` found, as one number: the higher the better."""
-        value: float = found[self.data.selection_split][self.metric]
-        return -value if self.metric in LOWEST else value
+        return self.data.task.score(found[self.data.selection_split], self.metric)
 
 
 def _tokenized(data: PreparedData, tokenizer: PreTrainedTokenizerBase, limit: int) -> dict[str, LabeledExamples]:
@@ -155,3 +151,23 @@ def _freeze(
         LOG.info("the head of `%s` needs more than one vector per text: no features kept", model.config.model_type)
         return texts, False
     return features.of_splits(model, texts, session.checkpointer, settings.mixed_precision), True
+
+
+def _write_predictions(data: PreparedData, logits: np.ndarray, path: Path) -> None:
+    """Write one row per test example: `id`, `label`, `prediction`, and `probabilities` (float64, C) if it has any.
+
+    Args:
+        data: the data that the model was trained on.
+        logits: float32 (N, C), for the test rows.
+        path: of the parquet file.
+    """
+    rows, task = data.splits["test"], data.task
+    assert rows.labels is not None, "the job file's checks let no classify stage through without labels"
+    columns = {
+        "id": pa.array(rows.ids),
+        "label": task.decode(rows.labels, data.classes),
+        "prediction": task.decode(task.predict(logits), data.classes),
+    }
+    if task.has_probabilities:
+        columns["probabilities"] = pa.array(list(task.probabilities(logits)))
+    pq.write_table(pa.table(columns), path)

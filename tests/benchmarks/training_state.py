@@ -67,8 +67,8 @@ def one(name: str, every: float, steps: int) -> None:
     from ftjobs.jobfile.fields import Classify, Job
     from ftjobs.plan import plan, select
     from ftjobs.storage import open_storage
+    from ftjobs.tasks.classification import WeightedCrossEntropy
     from ftjobs.training.loop import train
-    from ftjobs.training.weighting import Weighting
     from tests.training.test_trainer_parity import random_tokens
 
     torch.manual_seed(0)
@@ -102,7 +102,7 @@ def one(name: str, every: float, steps: int) -> None:
             examples,
             Classify(epochs=1, per_device_batch_size=8),
             seed=1,
-            loss=Weighting().loss,
+            loss=WeightedCrossEntropy().loss,
             evaluate=lambda: {"accuracy": 1.0},
             score=lambda metrics: metrics["accuracy"],
             on_step=on_step,

@@ -20,7 +20,7 @@ from ftjobs.jobfile.fields import Job
 from ftjobs.plan import Report, plan
 from ftjobs.reporting.inputs import evidence
 from ftjobs.stages import report
-from ftjobs.tasks import metrics as measure
+from ftjobs.tasks import get_task
 
 #: Logits (N, C) of a stage and seed on the test rows, given their labels.
 Classifier = Callable[[np.random.Generator, np.ndarray], np.ndarray]
@@ -191,10 +191,10 @@ class Pipeline:
         names = np.array(self.classes)
         table = {
             "id": test.ids, "label": names[test.labels], "prediction": names[logits.argmax(axis=1)],
-            "probabilities": list(np.exp(measure.log_softmax(logits))),
+            "probabilities": list(get_task("class").probabilities(logits)),
         }  # fmt: skip
         pq.write_table(pa.table(table), folder / "predictions.parquet")
-        best = measure.classification(logits, test.labels)
+        best = get_task("class").compute_metrics(logits, test.labels)
         other = {**best, "accuracy": best["accuracy"] - 0.02}
         epochs = [
             {"epoch": epoch, "train_loss": 1 / epoch, **{name: found for name in self.data.splits if name != "train"}}

@@ -10,11 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.data.examples.masked_examples import MaskedExamples
 from ftjobs.models import heads
-from ftjobs.objectives.mlm import LOSSES, MaskedLM, rounded
-from ftjobs.tasks.label_types import LabelType
+from ftjobs.objectives.mlm import MaskedLM, rounded
 from tests.helpers.families import FAMILIES, WITH_TOKEN_TYPES, tiny_tokenizer
 from tests.training.test_trainer_parity import random_tokens
 
@@ -55,27 +53,3 @@ def test_nothing_to_predict_is_no_loss(make_encoder: Callable[..., Path]) -> Non
     loss = MaskedLM(model).loss(model, examples.batch(np.arange(2), 1))
     loss.backward()
     assert float(loss) == 0.0
-
-
-@pytest.mark.parametrize("label_type", ["float", "multi"])
-@pytest.mark.parametrize("family", ["bert", "distilbert", "modernbert"])
-def test_losses_are_those_of_transformers_problem_types(
-    make_encoder: Callable[..., Path], family: str, label_type: LabelType
-) -> None:
-    """Loss and gradients; ours is summed over examples, so that it can be divided by those of a whole step."""
-    classes = ["score"] if label_type == "float" else ["a", "b", "c"]
-    model, _ = heads.load_classifier(make_encoder(family), classes, label_type)
-    model.eval()
-    rng = np.random.default_rng(0)
-    labels = (rng.normal(2, 3, 5) if label_type == "float" else rng.random((5, 3)) < 0.4).astype(np.float32)
-    examples = LabeledExamples(random_tokens(5, model.config.vocab_size, family in WITH_TOKEN_TYPES), labels, 0)
-    batch = examples.batch(np.arange(5), 0)
-    expected = model(**batch.inputs, labels=batch.labels).loss
-    expected.backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    found = LOSSES[label_type](model, batch) / len(batch.labels)
-    found.backward()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(model.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ftjobs.reporting.measures import measure_of
-from ftjobs.tasks.label_types import METRICS
+from ftjobs.tasks import all_tasks
 
 MINUS = "\N{MINUS SIGN}"
 
 
 def test_what_strategies_are_compared_by_is_the_default_metric() -> None:
-    for label_type, metrics in METRICS.items():
-        measure = measure_of(label_type)
-        assert measure.key == metrics[0]
-        assert {name for name, _ in measure.others} == set(metrics[1:]) - {"loss"}
+    for task in all_tasks():
+        measure = measure_of(task.name)
+        assert measure.key == task.default_metric.key
+        assert {name for name, _ in measure.others} == {metric.key for metric in task.metrics[1:]} - {"loss"}
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,10 @@ from ftjobs.data.examples.batching import LabeledExamples, accumulation_windows,
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Classify, Lora, TrainingFields
 from ftjobs.models import heads
+from ftjobs.tasks.classification import Classification, WeightedCrossEntropy
 from ftjobs.training import layerwise, lora
 from ftjobs.training.loop import train
 from ftjobs.training.optimization import precision, schedule
-from ftjobs.training.weighting import Weighting, of_classes
 from tests.training.test_trainer_parity import NO_DROPOUT, SEED, random_tokens
 
 Steps = list[tuple[float, float]]
@@ -37,7 +37,7 @@ def train_classifier(folder: Path, fields: Classify, **options: Any) -> tuple[An
     tuned = layerwise.prepare(model, fields)
     tokens = random_tokens(52, model.config.vocab_size)
     examples = LabeledExamples(tokens, np.random.default_rng(1).integers(0, 2, size=len(tokens)), pad_token_id=0)
-    weighting = Weighting(of_classes(fields.class_weights, ["a", "b"], examples.labels), fields.label_smoothing)
+    criterion = Classification().criterion(fields, ["a", "b"], examples.labels)
     steps: Steps = []
     sign = 1 if fields.early_stopping is None else -1  # the last epoch is the best, or the first
     options = {"evaluate": dict, "score": lambda metrics: sign * len(steps), **options}
@@ -48,8 +48,8 @@ def train_classifier(folder: Path, fields: Classify, **options: Any) -> tuple[An
             examples,
             fields,
             seed=SEED,
-            loss=weighting.loss,
-            items=weighting.items,
+            loss=criterion.loss,
+            items=criterion.num_items,
             tuning=tuned,
             on_step=lambda step, loss, rate: steps.append((float(loss), rate)),
             **options,
@@ -111,7 +111,7 @@ def test_best_epoch_is_what_the_model_keeps(make_encoder: Callable[..., Path]) -
         examples,
         settings(epochs=3),
         seed=SEED,
-        loss=Weighting().loss,
+        loss=WeightedCrossEntropy().loss,
         evaluate=evaluate,
         score=lambda metrics: metrics["accuracy"],
     )
@@ -161,7 +161,7 @@ def test_evaluation_is_in_fp32_while_training_is_in_bf16(make_encoder: Callable[
         return {}
 
     fields = settings(mixed_precision="bf16")
-    train(model, examples, fields, seed=1, loss=Weighting().loss, evaluate=evaluate, score=lambda _: 0.0)
+    train(model, examples, fields, seed=1, loss=WeightedCrossEntropy().loss, evaluate=evaluate, score=lambda _: 0.0)
     assert set(kinds) == {torch.float32}
     assert set(training_kinds) == {torch.bfloat16}
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -16,10 +16,10 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt, Lora
 from ftjobs.models import checkpoints, heads
 from ftjobs.objectives.mlm import MaskedLM
+from ftjobs.tasks.classification import WeightedCrossEntropy
 from ftjobs.training import evaluation
 from ftjobs.training.loop import train
 from ftjobs.training.lora import adapters, target_modules
-from ftjobs.training.weighting import Weighting
 from tests.helpers.families import FAMILIES
 from tests.training.test_features import labelled
 from tests.training.test_loop import settings
@@ -94,7 +94,7 @@ def test_the_same_training_as_pefts_own_wrapper(make_encoder: Callable[..., Path
 
         def run(trained: Any, losses: list[float] = losses) -> None:
             train(
-                trained, examples, fields, seed=SEED, loss=Weighting().loss, evaluate=dict,
+                trained, examples, fields, seed=SEED, loss=WeightedCrossEntropy().loss, evaluate=dict,
                 score=lambda _: len(losses), on_step=lambda step, loss, rate: losses.append(float(loss)),
             )  # fmt: skip
 

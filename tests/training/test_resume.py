@@ -29,11 +29,11 @@ from ftjobs.models import heads
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from ftjobs.system import signals
+from ftjobs.tasks.classification import WeightedCrossEntropy
 from ftjobs.training import features, layerwise, lora, records, stepping
 from ftjobs.training.loop import train
 from ftjobs.training.processes import Processes
 from ftjobs.training.state import TrainerState, TrainingState
-from ftjobs.training.weighting import Weighting
 from tests.fakes.s3_server import BUCKET
 from tests.helpers.pipelines import files_of, job_fields, write_rows
 from tests.training.test_trainer_parity import SEED, random_tokens
@@ -86,7 +86,7 @@ def train_classifier(
             examples,
             settings,
             seed=SEED,
-            loss=Weighting().loss,
+            loss=WeightedCrossEntropy().loss,
             tuning=tuned,
             evaluate=evaluate,
             score=lambda metrics: metrics["accuracy"],

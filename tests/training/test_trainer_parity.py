@@ -18,9 +18,9 @@ from ftjobs.data.examples.tokenization import Tokens
 from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.models import heads
 from ftjobs.objectives.mlm import MaskedLM
+from ftjobs.tasks.classification import WeightedCrossEntropy
 from ftjobs.training import evaluation
 from ftjobs.training.loop import train
-from ftjobs.training.weighting import Weighting
 
 SEED = 3
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -112,7 +112,7 @@ def test_classify_like_trainer(make_encoder: Callable[..., Path], tmp_path: Path
         examples,
         settings,
         seed=SEED,
-        loss=Weighting().loss,
+        loss=WeightedCrossEntropy().loss,
         evaluate=dict,
         score=lambda metrics: len(steps),  # the last epoch is the best
         on_step=lambda step, loss, rate: steps.append((float(loss), rate)),

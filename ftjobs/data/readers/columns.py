@@ -11,17 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Features
 
-from ftjobs.data.labels import label_columns
 from ftjobs.jobfile.fields import Data
+from ftjobs.tasks import DEFAULT_LABEL_TYPE, get_task
+from ftjobs.tasks.cells import CategoryCell, CellType, TextCell, arrow_type_name
 
 MAX_PROBLEMS = 5
 """Problems reported of one file before reading stops: enough to see a pattern."""
 
-#: What a column is read as, besides those of `labelcolumns`: texts; classes or groups.
-TEXT, CLASS = "text", "class"
-#: Kinds of columns (`type_name`) that each takes.
-_TAKEN = {TEXT: ("strings", "nothing"), CLASS: ("strings", "integers", "booleans", "nothing")}
-_ALLOWED = {TEXT: "strings", CLASS: "strings, whole numbers or booleans", **label_columns.ALLOWED}
 #: What is in memory at a time of rows that are read one after the other.
 _ROWS, _BYTES = 1_000, 2**23
 
@@ -29,42 +25,27 @@ _ROWS, _BYTES = 1_000, 2**23
 class Asked(NamedTuple):
     """What is asked of a column."""
 
-    kind: str
-    """What it is read as: `TEXT`, `CLASS`, or one of `labelcolumns`."""
+    cell: CellType
+    """How its cells are read."""
     by: str
     """What names the column, for errors: a field of the job file, or an option."""
 
 
 Needed = dict[str, Asked]
 """Columns by name."""
-TEXT_FIELD = Asked(TEXT, "data.text")
+TEXT_FIELD = Asked(TextCell(), "data.text")
 
 
 def wanted(data: Data) -> Needed:
     """Columns the job reads, in order."""
     columns = dict.fromkeys(data.text_columns, TEXT_FIELD)
-    kind = label_kind(data.label_type, isinstance(data.label, list))
+    cell = get_task(data.label_type).cell_type(isinstance(data.label, list))
+    field = ["data.label", *([f"label_type: {data.label_type}"] if data.label_type != DEFAULT_LABEL_TYPE else [])]
     for label in data.label_columns:
-        columns.setdefault(label, Asked(kind, f"data.label{_DETAIL[kind]}"))
+        columns.setdefault(label, Asked(cell, ", ".join([*field, *filter(None, [cell.layout])])))
     if data.split.group_by not in (None, "connected"):
-        columns.setdefault(data.split.group_by, Asked(CLASS, "data.split.group_by"))
+        columns.setdefault(data.split.group_by, Asked(CategoryCell(), "data.split.group_by"))
     return columns
-
-
-#: What else of the job file says what a label's column should hold.
-_DETAIL = {
-    CLASS: "",
-    label_columns.NUMBER: ", label_type: float",
-    label_columns.FLAG: ", label_type: multi, in columns of 0 and 1",
-    label_columns.NAMES: ", label_type: multi",
-}
-
-
-def label_kind(label_type: str, several: bool) -> str:
-    """What the column of a label is read as; `several`: where each label has a column."""
-    if label_type == "multi":
-        return label_columns.FLAG if several else label_columns.NAMES
-    return label_columns.NUMBER if label_type == "float" else CLASS
 
 
 def missing(where: str, present: Sequence[str], needed: Needed) -> list[str]:
@@ -83,7 +64,7 @@ class Values:
     """Types and values of the needed columns, looked at a table at a time.
 
     Texts are strings; labels and groups are strings, whole numbers or booleans; none is missing or blank, unless gaps
-    are allowed. Labels that are no classes become what `labelcolumns.typed` makes of them.
+    are allowed. Other labels are parsed by their `CellType`.
     """
 
     def __init__(self, where: str, needed: Needed, separator: str = ",", gaps: bool = False) -> None:
@@ -99,16 +80,12 @@ class Values:
         Returns them, None if they or any before them are not as they should be.
         """
         for name, asked in self._needed.items():
-            called = type_name(table[name].type)
-            if asked.kind in _TAKEN:
-                accepted = called in _TAKEN[asked.kind]
-            else:
-                accepted = label_columns.is_accepted(table[name].type, called, asked.kind)
-            if not accepted:
+            called = arrow_type_name(table[name].type)
+            if not asked.cell.accepts(table[name].type):
                 self._wrong.setdefault(name, called)
                 continue
-            if asked.kind not in _TAKEN:
-                table = self._typed(table, name, asked.kind, place)
+            if asked.cell.is_parsed:
+                table = self._parsed(table, name, asked.cell, place)
                 continue
             if self._gaps:
                 continue
@@ -120,10 +97,10 @@ class Values:
         self._rows += len(table)
         return None if self._wrong or self._blank or self._unfit else table
 
-    def _typed(self, table: pa.Table, name: str, kind: str, place: Callable[[int], str]) -> pa.Table:
-        column, rows = label_columns.typed(table[name], kind, self._separator)
+    def _parsed(self, table: pa.Table, name: str, cell: CellType, place: Callable[[int], str]) -> pa.Table:
+        column, rows = cell.parse(table[name], self._separator)
         if rows:
-            first = f"{place(rows[0])} {label_columns.unfit(table[name][rows[0]].as_py(), kind)}"
+            first = f"{place(rows[0])} {cell.problem(table[name][rows[0]].as_py())}"
             before, first = self._unfit.get(name, (0, first))
             self._unfit[name] = (before + len(rows), first)
         return table.set_column(table.schema.get_field_index(name), name, column)
@@ -137,7 +114,7 @@ class Values:
         if name in self._wrong:
             return (
                 f"{self._where}: column {name!r} holds {self._wrong[name]}, but {asked.by} takes "
-                f"{_ALLOWED[asked.kind]}; convert the column"
+                f"{asked.cell.expected}; convert the column"
             )
         if name in self._unfit:
             count, first = self._unfit[name]
@@ -216,19 +193,6 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def type_name(kind: pa.DataType) -> str:
-    """An Arrow type in a user's words: strings, integers, booleans, nothing (all missing), or Arrow's own name."""
-    if pa.types.is_string(kind):
-        return "strings"
-    if pa.types.is_integer(kind):
-        return "integers"
-    if pa.types.is_boolean(kind):
-        return "booleans"
-    if pa.types.is_null(kind):
-        return "nothing"
-    return f"{kind} values"
-
-
 def conform(table: pa.Table, features: Features) -> pa.Table:
     """The same rows without metadata: every kind of string as `string`, whole numbers as `int64`, and class labels as
     the names of their classes (unlabelled, -1, as missing)."""
@@ -238,7 +202,7 @@ def conform(table: pa.Table, features: Features) -> pa.Table:
         if isinstance(feature, ClassLabel) and feature.names:
             column = _class_names(column, [str(class_name) for class_name in feature.names])
         elif isinstance(inner := getattr(feature, "feature", None), ClassLabel) and inner.names:
-            column = label_columns.named(column, [str(class_name) for class_name in inner.names])
+            column = _named_lists(column, [str(class_name) for class_name in inner.names])
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
@@ -252,3 +216,12 @@ def conform(table: pa.Table, features: Features) -> pa.Table:
 def _class_names(codes: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
     known = pc.and_(pc.greater_equal(codes, 0), pc.less(codes, len(names)))
     return pc.take(pa.array(names, pa.string()), pc.if_else(known, codes, None))
+
+
+def _named_lists(column: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
+    """Lists of class numbers, as hub data sets store them, as lists of class names; unknown numbers as missing."""
+    lists = [
+        None if codes is None else [names[code] if 0 <= code < len(names) else None for code in codes]
+        for codes in column.to_pylist()
+    ]
+    return pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])

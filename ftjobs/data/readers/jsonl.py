@@ -6,12 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftjobs.data.labels.label_columns import JSON_KINDS, NAMES, NUMBER
-from ftjobs.data.readers.columns import CLASS, MAX_PROBLEMS, TEXT, Asked, Chunk, Needed, Tables, missing, shown
+from ftjobs.data.readers.columns import MAX_PROBLEMS, Asked, Chunk, Needed, Tables, missing, shown
 from ftjobs.errors import UserError
-
-#: Kinds of values that are taken.
-_ALLOWED = {TEXT: ("a string",), CLASS: ("a string", "a whole number", "a boolean"), **JSON_KINDS}
 
 Kinds = dict[str, tuple[int, object]]
 """Kinds of values a column has, each with the line and the value that showed it first."""
@@ -44,7 +40,7 @@ def read_jsonl(path: Path, lines: Iterator[str], needed: Needed) -> Tables:
         values = [record.get(name) for name in needed]
         for kind, value in zip(kinds.values(), values, strict=True):
             kind.setdefault(_kind(value), (number, value))
-        values = [_uniform(value, asked.kind) for value, asked in zip(values, needed.values(), strict=True)]
+        values = [asked.cell.uniform_json(value) for value, asked in zip(values, needed.values(), strict=True)]
         rows += 1
         if chunk.add(number, values, len(line)):
             if not problems and not _wrong_kinds(path, needed, kinds):  # else no table can be made of them
@@ -84,29 +80,19 @@ def _kind(value: object) -> str:
 _IN_LISTS = {"a string", "a whole number"}
 
 
-def _uniform(value: object, kind: str) -> object:
-    """Numbers all of one type, and names in lists too, so that a table can be made of them."""
-    if kind == NUMBER and _kind(value) == "a whole number":
-        return float(value)  # type: ignore[arg-type]
-    if kind == NAMES and isinstance(value, list):
-        return [str(item) for item in value]
-    return value
-
-
 def _wrong_kinds(path: Path, needed: Needed, kinds: dict[str, Kinds]) -> list[str]:
     return [text for name, asked in needed.items() for text in _wrong_kinds_of(path, name, asked, kinds[name])]
 
 
 def _wrong_kinds_of(path: Path, name: str, asked: Asked, kinds: Kinds) -> list[str]:
-    allowed = _ALLOWED[asked.kind]
+    allowed = asked.cell.json_types
     problems = [
         f"{path}, line {number}: column {name!r} is {shown(value)}, {kind}; {asked.by} takes {' or '.join(allowed)}"
         for kind, (number, value) in kinds.items()
         if kind not in (*allowed, "missing")
     ]
     used = {kind: first for kind, first in kinds.items() if kind != "missing"}
-    if asked.kind == NUMBER:
-        used = {"a number" if kind.endswith("number") else kind: first for kind, first in used.items()}
+    used = {asked.cell.json_type_name(kind): first for kind, first in used.items()}
     if not problems and len(used) > 1:
         examples = " and ".join(f"{kind} ({shown(value)} in line {line})" for kind, (line, value) in used.items())
         problems.append(f"{path}: column {name!r} mixes {examples}; write all values of {asked.by} alike")

@@ -20,6 +20,8 @@ from ftjobs.data.readers.files import read_file
 from ftjobs.errors import UserError
 from ftjobs.jobfile import local_files
 from ftjobs.jobfile.fields import Data
+from ftjobs.tasks import get_task
+from ftjobs.tasks.cells import arrow_type_name
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +60,9 @@ def read(data: Data) -> Source:
     else:
         _refuse_url("data.source", data.source)
         tables, origin = hub.load(data, needed)
-    if isinstance(data.label, str) and data.label_type == "class":
+    if isinstance(data.label, str) and (fewest := get_task(data.label_type).min_classes):
         classes = pc.unique(tables["train"][data.label]).to_pylist()
-        if len(classes) < 2:
+        if len(classes) < fewest:
             raise UserError(
                 f"data.label: column {data.label!r} is {classes[0]!r} in all {len(tables['train'])} training rows of "
                 f"{data.source!r}; a classifier needs two classes or more: check data.label and the data"
@@ -99,8 +101,8 @@ def _rows_of(path: Path, data: Data, needed: columns.Needed) -> Iterator[pa.Tabl
 def _disagreements(path: Path, schema: pa.Schema, first_path: Path, first: pa.Schema) -> list[str]:
     """Files of one split become one table: a column has one type in all of them."""
     return [
-        f"{path}: column {name!r} holds {columns.type_name(schema.field(name).type)}, but in {first_path} "
-        f"{columns.type_name(first.field(name).type)}; write it alike in all files"
+        f"{path}: column {name!r} holds {arrow_type_name(schema.field(name).type)}, but in {first_path} "
+        f"{arrow_type_name(first.field(name).type)}; write it alike in all files"
         for name in schema.names
         if schema.field(name).type != first.field(name).type
     ]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from ftjobs.jobfile.fields.base import NonEmpty
 from ftjobs.jobfile.fields.data import Data
 from ftjobs.jobfile.fields.training import TrainingFields
+from ftjobs.tasks import metric_names
+
+if TYPE_CHECKING:
+    MetricName = str
+else:
+    MetricName = Literal[metric_names()]
 
 ClassWeights = Annotated[dict[NonEmpty, Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=1)]
 _UNFREEZE = r"^(all|gradual|last-[1-9][0-9]{0,2})$"
@@ -34,7 +40,7 @@ class Classify(TrainingFields):
     """Train only the head: the encoder keeps every weight that came from its checkpoint."""
     encoder_dropout: bool = False
     """With a frozen encoder: leave its dropout on and run it every epoch. Slow and noisy; for comparison only."""
-    metric_for_best: Literal["accuracy", "f1", "f1_macro", "pearson", "spearman", "mse", "loss"] = "accuracy"
+    metric_for_best: MetricName = "accuracy"
     """The best epoch is the first with the highest accuracy or F1, or the lowest loss. Labels that are numbers
     (`label_type: float`) have `mse`, which is their default and the lowest is best, `pearson` and `spearman`, the
     correlations; `multi` has `accuracy` (every label of a row right), `f1` (micro) and `f1_macro`."""

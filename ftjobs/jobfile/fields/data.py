@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from ftjobs.jobfile.fields.base import Fields, Fraction, NonEmpty, Seed
-from ftjobs.tasks.label_types import LabelType
+from ftjobs.tasks import DEFAULT_LABEL_TYPE, all_tasks, get_task, task_names
+
+if TYPE_CHECKING:
+    LabelType = str
+else:
+    LabelType = Literal[task_names()]
+
+_LABEL_TYPES = "{} These are transformers' problem types.".format(
+    " ".join(f"`{task.name}`: {task.description}" for task in all_tasks())
+)
 
 
 class Split(Fields):
@@ -43,16 +52,11 @@ class Data(Fields):
     text: Annotated[list[NonEmpty], Field(min_length=1, max_length=2)] | NonEmpty
     """One text column, or two for tasks on pairs of texts."""
     label: Annotated[list[NonEmpty], Field(min_length=2)] | NonEmpty | None = None
-    """Column of the label: strings or whole numbers, or what `label_type` says. Jobs that only adapt need none."""
-    label_type: LabelType = "class"
-    """`class`: one of several classes. `float`: a finite number, learnt by regression with mean squared error. `multi`:
-    any number of several labels at once, each learnt by binary cross-entropy and predicted from a probability of 0.5 on
-    (binary relevance: Tsoumakas and Katakis 2007, "Multi-label classification: an overview", section 3.1); `label` is
-    then a list of columns that hold 0 or 1, named after the labels, or one column with the names of a row's labels, as
-    a list or joined by `label_separator`. These are transformers' problem types."""
+    """Column of the label: strings or whole numbers, or as `label_type` specifies. Jobs that only adapt need none."""
+    label_type: Annotated[LabelType, Field(description=_LABEL_TYPES)] = DEFAULT_LABEL_TYPE
     label_separator: NonEmpty = ","
-    """What stands between the names of a row's labels where one column holds them as text (`label_type: multi`). White
-    space around a name does not count, and an empty cell is a row without labels."""
+    """Separator between the names of a row's labels in a column of text (`label_type: multi`). White space around a
+    name is ignored, and an empty cell is a row without labels."""
     split: Split = Split()
     """How rows are divided."""
 
@@ -63,20 +67,23 @@ class Data(Fields):
 
     @property
     def label_columns(self) -> list[str]:
-        """The label columns as a list: none, one, or for `multi` maybe several."""
+        """The label columns as a list: none, one, or several where the task accepts one column per label."""
         if self.label is None:
             return []
         return [self.label] if isinstance(self.label, str) else list(self.label)
 
     @model_validator(mode="after")
     def _labels_fit_their_type(self) -> Data:
-        if self.label is None and self.label_type != "class":
+        task = get_task(self.label_type)
+        if self.label is None and self.label_type != DEFAULT_LABEL_TYPE:
             raise ValueError(f"label_type: {self.label_type} needs `label`, the column of the labels")
-        if isinstance(self.label, list) and self.label_type != "multi":
-            raise ValueError(f"several label columns need label_type: multi, not {self.label_type}")
-        joined = self.label_type == "multi" and isinstance(self.label, str)
+        if isinstance(self.label, list) and not task.several_columns:
+            accepting = " or ".join(other.name for other in all_tasks() if other.several_columns)
+            raise ValueError(f"several label columns need label_type: {accepting}, not {self.label_type}")
+        joined = task.has_separator and isinstance(self.label, str)
         if self.label_separator != "," and not joined:
-            raise ValueError("label_separator only has a meaning with label_type: multi and a single label column")
+            accepting = " or ".join(other.name for other in all_tasks() if other.has_separator)
+            raise ValueError(f"label_separator applies only to label_type: {accepting} and a single label column")
         return self
 
     def same_as(self, other: Data) -> bool:

@@ -13,7 +13,7 @@ from ftjobs.jobfile.fields.corpus import Corpus
 from ftjobs.jobfile.fields.data import Data
 from ftjobs.jobfile.fields.encoder import Encoder
 from ftjobs.jobfile.fields.tracking import Tracking
-from ftjobs.tasks.label_types import LabelType, default_metric
+from ftjobs.tasks import Task, get_task
 
 Stage = Annotated[Adapt | Classify, Field(discriminator="kind")]
 
@@ -54,14 +54,14 @@ class Job(Fields):
         """
         fields = self._merged(name)
         if self.stages[name].kind == "classify":
-            metric = default_metric(self.label_type(name))
+            metric = self.task(name).default_metric.key
             if metric != Classify.model_fields["metric_for_best"].default:
                 fields = {"metric_for_best": metric, **fields}
         return type(self.stages[name]).model_validate(fields)
 
-    def label_type(self, name: str) -> LabelType:
-        """What the labels are that a stage learns."""
-        return (self.own_data(name) or self.data).label_type
+    def task(self, name: str) -> Task:
+        """Return the task of a `classify` stage, from the `label_type` of its data."""
+        return get_task((self.own_data(name) or self.data).label_type)
 
     def stage_encoder(self, name: str) -> str | None:
         """The stage whose encoder a stage starts from, None for the job's encoder."""

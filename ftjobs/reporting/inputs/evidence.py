@@ -16,7 +16,6 @@ from ftjobs.data.prepared import PreparedData
 from ftjobs.plan import Report
 from ftjobs.reporting.inputs.runs import Intermediate, Run, Stage, Strategy, read_predictions, read_run
 from ftjobs.reporting.measures import Accuracy, measure_of
-from ftjobs.tasks.label_types import LabelType
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Evidence:
         return list(self.report.job["seeds"])
 
     @property
-    def label_type(self) -> LabelType:
+    def label_type(self) -> str:
         """What the job's labels are."""
         return self.data.label_type
 

@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ftjobs.data.labels.class_names import encode_sets
 from ftjobs.data.prepared import PreparedData
 from ftjobs.errors import CorruptArtifact
 from ftjobs.reporting.measures import Accuracy, measure_of
-from ftjobs.tasks.label_types import LabelType
+from ftjobs.tasks import DEFAULT_LABEL_TYPE, get_task
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class Strategy(Stage):
     labels: np.ndarray
     """int64 (N,): index of the true class; or float64 (N,), or uint8 (N, C)."""
     classes: list[str]
-    label_type: LabelType = "class"
+    label_type: str = DEFAULT_LABEL_TYPE
 
     @cached_property
     def right(self) -> np.ndarray:
@@ -103,7 +101,7 @@ class Strategy(Stage):
     def scores(self) -> np.ndarray:
         """float (S, N) or bool: what strategies are compared by, whose mean is higher the better: right or wrong, and
         of numbers the squared error with a minus sign."""
-        return -((self.predictions - self.labels) ** 2) if self.label_type == "float" else self.right
+        return get_task(self.label_type).scores(self.predictions, self.labels)
 
     @property
     def measure(self) -> Accuracy:
@@ -142,7 +140,7 @@ class Intermediate(Stage):
     """As a `Strategy` has them, per seed and row of its own test split."""
 
     @property
-    def label_type(self) -> LabelType:
+    def label_type(self) -> str:
         """What its labels are."""
         return self.data.label_type
 
@@ -175,12 +173,7 @@ def read_predictions(stage: str, run: Run, data: PreparedData) -> np.ndarray:
             f"{stage} seed {run.seed}: predictions.parquet is not about the test rows that `prepare` published; "
             "run `ftjobs verify`, and the stage again"
         )
-    if data.label_type == "float":
-        return np.asarray(table["prediction"].to_numpy(), dtype=np.float64)
-    if data.label_type == "multi":
-        return encode_sets(table["prediction"].to_pylist(), data.classes)
-    found = pc.index_in(table["prediction"], value_set=pa.array(data.classes, pa.string()))
-    return np.asarray(found.to_numpy(), dtype=np.int32)
+    return data.task.encode_column(table["prediction"], data.classes)
 
 
 def _probabilities(table: pa.Table, classes: int) -> np.ndarray:

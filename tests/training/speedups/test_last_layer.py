@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ftjobs.models import heads
+from ftjobs.tasks.classification import WeightedCrossEntropy
 from ftjobs.training.speedups import last_layer
-from ftjobs.training.weighting import Weighting
 from tests.helpers.families import FAMILIES
 from tests.training.test_features import labelled
 
@@ -24,13 +24,13 @@ def test_same_logits_and_gradients_as_of_the_whole_layer(make_encoder: Callable[
     model, _ = heads.load_classifier(make_encoder(family), ["no", "yes"])
     model.eval()  # no dropout: its masks would differ
     batch = labelled(family, 6, model.config.vocab_size).batch(np.arange(6), 1)
-    expected = Weighting().loss(model, batch)
+    expected = WeightedCrossEntropy().loss(model, batch)
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
 
     assert last_layer.keep_first_token(model) is (family in BUILT_LIKE_BERT)
-    found = Weighting().loss(model, batch)
+    found = WeightedCrossEntropy().loss(model, batch)
     found.backward()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert {name for name, p in model.named_parameters() if p.grad is not None} == set(gradients)

@@ -12,10 +12,10 @@ import torch
 
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import heads
+from ftjobs.tasks.classification import WeightedCrossEntropy
 from ftjobs.training import evaluation, layerwise
 from ftjobs.training.loop import train
 from ftjobs.training.speedups.sparse_embeddings import UsedRows, in_place_embedding_gradients, train_used_rows_only
-from ftjobs.training.weighting import Weighting
 from tests.helpers.families import FAMILIES
 from tests.training.test_features import labelled
 
@@ -61,7 +61,7 @@ def test_the_same_weights_and_figures_as_training_all_rows(
             return {}
 
         train(
-            model, examples, settings, seed=1, loss=Weighting().loss, evaluate=evaluate,
+            model, examples, settings, seed=1, loss=WeightedCrossEntropy().loss, evaluate=evaluate,
             score=lambda _: float(len(seen)), tuning=tuned,
         )  # fmt: skip
         return seen

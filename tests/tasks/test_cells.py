@@ -1,4 +1,4 @@
-"""Labels that are numbers, or several at once: read alike from every format, and refused with the place."""
+"""Label cells of every file format are read alike; unreadable cells are reported with their place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def data(source: str, label: Any, label_type: str, **more: Any) -> Data:
     return Data(source=source, text="q", label=label, label_type=label_type, split=split, **more)  # type: ignore[arg-type]
 
 
-def brought(settings: Data) -> tuple[prepared.PreparedData, dict[str, Any]]:
+def prepare_data(settings: Data) -> tuple[prepared.PreparedData, dict[str, Any]]:
     found, summary = labelled.bring(settings, Path("out"))
     prepared.write_summary(found.classes, summary, Path("out"))
     assert prepared.read(Path("out")).label_type == settings.label_type
@@ -57,9 +57,9 @@ def write(name: str, columns: dict[str, list[Any]], joined: str = ",") -> str:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
-def test_numbers(name: str) -> None:
+def test_numbers_are_read_as_float64_from_every_format(name: str) -> None:
     values = [float(value) for value in NUMBERS] if name == "a.parquet" else NUMBERS
-    found, summary = brought(data(write(name, {"q": TEXTS, "score": values}), "score", "float"))
+    found, summary = prepare_data(data(write(name, {"q": TEXTS, "score": values}), "score", "float"))
     assert found.classes == ["score"]
     labels = in_order(found)
     assert labels.dtype == np.float64
@@ -72,8 +72,10 @@ def test_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
-def test_names_in_one_column(name: str) -> None:
-    found, summary = brought(data(write(name, {"q": TEXTS, "tags": SETS}, " ; "), "tags", "multi", label_separator=";"))
+def test_joined_names_become_label_sets(name: str) -> None:
+    found, summary = prepare_data(
+        data(write(name, {"q": TEXTS, "tags": SETS}, " ; "), "tags", "multi", label_separator=";")
+    )
     assert set(found.classes) <= {"x", "y", "z"}
     labels = in_order(found)
     assert labels.dtype == np.uint8
@@ -84,14 +86,14 @@ def test_names_in_one_column(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 @pytest.mark.parametrize("spelled", [(0, 1), (False, True), (0.0, 1.0), ("0", "1")])
-def test_a_column_for_each_label(name: str, spelled: tuple[Any, Any]) -> None:
+def test_flag_columns_keep_the_order_of_the_job_file(name: str, spelled: tuple[Any, Any]) -> None:
     columns = {tag: [spelled[tag in names] for names in SETS] for tag in ("z", "x")}
-    found, _ = brought(data(write(name, {"q": TEXTS, **columns}), ["z", "x"], "multi"))
+    found, _ = prepare_data(data(write(name, {"q": TEXTS, **columns}), ["z", "x"], "multi"))
     assert found.classes == ["z", "x"]  # in the order of the job file
     assert in_order(found).tolist() == [[int("z" in names), int("x" in names)] for names in SETS]
 
 
-def test_class_numbers_of_a_hub_data_set_are_names() -> None:
+def test_class_numbers_of_hub_lists_become_names() -> None:
     import datasets
 
     features = datasets.Features(
@@ -118,9 +120,9 @@ def test_class_numbers_of_a_hub_data_set_are_names() -> None:
         ("a.parquet", [["x"], ["y"], [], [], []], "but data.label, label_type: float takes numbers"),
     ],
 )
-def test_what_is_no_number_is_refused_with_its_place(name: str, values: list[Any], message: str) -> None:
+def test_unreadable_number_is_reported_with_place_and_value(name: str, values: list[Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        brought(data(write(name, {"q": TEXTS, "score": values}), "score", "float"))
+        prepare_data(data(write(name, {"q": TEXTS, "score": values}), "score", "float"))
     assert message in str(caught.value)
     assert "'score'" in str(caught.value)
 
@@ -133,27 +135,27 @@ def test_what_is_no_number_is_refused_with_its_place(name: str, values: list[Any
         ("a.parquet", [0, 1, 1, 0, 3], "row 5 is neither 0 nor 1: 3"),
     ],
 )
-def test_what_is_no_flag_is_refused_with_its_place(name: str, values: list[Any], message: str) -> None:
+def test_unreadable_flag_is_reported_with_place_and_value(name: str, values: list[Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        brought(data(write(name, {"q": TEXTS, "x": values, "y": ["0", "1"] * 2 + ["0"]}), ["x", "y"], "multi"))
+        prepare_data(data(write(name, {"q": TEXTS, "x": values, "y": ["0", "1"] * 2 + ["0"]}), ["x", "y"], "multi"))
     assert message in str(caught.value)
 
 
-def test_a_column_that_is_not_there() -> None:
+def test_missing_label_column_is_reported() -> None:
     with pytest.raises(UserError, match=r"no column 'score' \(data.label, label_type: float\).*set data.label to one"):
-        brought(data(write("a.csv", {"q": TEXTS, "z": [1] * 5}), "score", "float"))
+        prepare_data(data(write("a.csv", {"q": TEXTS, "z": [1] * 5}), "score", "float"))
 
 
-def test_what_is_no_list_of_names_is_refused() -> None:
+def test_unreadable_list_of_names_is_reported() -> None:
     with pytest.raises(UserError, match=r"line 2: column 'tags' is \[1.5\], a list of other things than names"):
-        brought(data(write("a.jsonl", {"q": TEXTS, "tags": [["x"], [1.5], [], [], []]}), "tags", "multi"))
+        prepare_data(data(write("a.jsonl", {"q": TEXTS, "tags": [["x"], [1.5], [], [], []]}), "tags", "multi"))
     with pytest.raises(UserError, match="the training split has only the label 'x'"):
-        brought(data(write("b.jsonl", {"q": TEXTS, "tags": [["x"]] * 5}), "tags", "multi"))
+        prepare_data(data(write("b.jsonl", {"q": TEXTS, "tags": [["x"]] * 5}), "tags", "multi"))
 
 
-def test_numbers_that_are_all_the_same_teach_nothing() -> None:
+def test_constant_numbers_are_rejected() -> None:
     with pytest.raises(UserError, match="column 'score' is 2 in all 4 training rows, so there is nothing to learn"):
-        brought(data(write("a.csv", {"q": TEXTS, "score": [2] * 5}), "score", "float"))
+        prepare_data(data(write("a.csv", {"q": TEXTS, "score": [2] * 5}), "score", "float"))
 
 
 @pytest.mark.parametrize(
@@ -162,10 +164,10 @@ def test_numbers_that_are_all_the_same_teach_nothing() -> None:
         ({"label_type": "float"}, "label_type: float needs `label`"),
         ({"label": ["a", "b"]}, "several label columns need label_type: multi, not class"),
         ({"label": ["a"], "label_type": "multi"}, "at least 2"),
-        ({"label": "a", "label_separator": ";"}, "label_separator only has a meaning with label_type: multi"),
+        ({"label": "a", "label_separator": ";"}, "label_separator applies only to label_type: multi"),
         ({"label": ["a", "b"], "label_type": "multi", "label_separator": ";"}, "a single label column"),
     ],
 )
-def test_fields_that_clash(fields: dict[str, Any], message: str) -> None:
+def test_label_fields_that_contradict_label_type_are_rejected(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Data(source="a.csv", text="q", **fields)

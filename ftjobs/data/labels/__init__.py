@@ -1,1 +1,0 @@
-"""Label columns: validation, class names, encoding."""

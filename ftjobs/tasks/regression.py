@@ -1,0 +1,144 @@
+"""`label_type: float`: a finite number."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ftjobs.errors import UserError
+from ftjobs.tasks.base import Criterion, LossSettings, Metric, Task
+from ftjobs.tasks.cells import CellType, NumberCell
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+
+    from ftjobs.statistics import Interval
+
+
+class SquaredErrorLoss(Criterion):
+    """Squared error."""
+
+    def loss_from_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        from torch.nn import functional
+
+        return functional.mse_loss(logits[:, 0].float(), labels.float(), reduction="sum")
+
+
+class Regression(Task):
+    """Regression: one output, squared error."""
+
+    name = "float"
+    description = "a finite number, learned by regression with mean squared error."
+    problem_type = "regression"
+    owns_problem_type = True
+    metrics = (
+        Metric("mse", "mean squared error", minimize=True, is_share=False),
+        Metric("pearson", "Pearson correlation", is_share=False),
+        Metric("spearman", "Spearman correlation", is_share=False),
+        Metric("loss", "loss", minimize=True, is_share=False),
+    )
+    has_probabilities = False
+
+    def compute_metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Return the mean squared error, and the correlations of Pearson and Spearman.
+
+        Correlations are 0 if all predictions or all labels are equal, or predictions are not finite.
+        """
+        predictions = self.predict(logits)
+        error = float(((predictions - labels) ** 2).mean())
+        return {
+            "mse": error,
+            "pearson": _correlation("pearsonr", predictions, labels),
+            "spearman": _correlation("spearmanr", predictions, labels),
+            "loss": error,
+        }
+
+    def cell_type(self, several: bool) -> CellType:
+        return NumberCell()
+
+    def label_names(self, columns: Iterable[Iterable[Any]], column: str) -> list[str]:
+        """Return the name of the label column."""
+        import numpy as np
+
+        training = np.fromiter(next(iter(columns)), dtype=np.float64)
+        if len(training) and np.ptp(training) == 0:
+            raise UserError(
+                f"data.label: column {column!r} is {training[0]:g} in all {len(training)} training rows, so there is "
+                "nothing to learn; check data.label and the data"
+            )
+        return [column]
+
+    def encode(self, columns: Sequence[Sequence[Any]], names: Sequence[str], where: str = "data.label") -> np.ndarray:
+        """Return the numbers: float64 (N,)."""
+        import numpy as np
+
+        return np.array(columns[0], dtype=np.float64)
+
+    def encode_column(self, decoded: pa.ChunkedArray, names: Sequence[str]) -> np.ndarray:
+        import numpy as np
+
+        return np.asarray(decoded.to_numpy(), dtype=np.float64)
+
+    def decode(self, encoded: np.ndarray, names: Sequence[str]) -> pa.Array:
+        import pyarrow as pa
+
+        return pa.array(encoded)
+
+    def decoded_type(self) -> pa.DataType:
+        import pyarrow as pa
+
+        return pa.float64()
+
+    def summarize(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+        """Return mean, standard deviation, minimum, median and maximum."""
+        import numpy as np
+
+        low, median, high = np.percentile(labels, [0, 50, 100]).tolist()
+        return {"mean": float(labels.mean()), "sd": float(labels.std()), "min": low, "median": median, "max": high}
+
+    def describe_summary(self, summary: dict[str, Any]) -> str:
+        if not summary:
+            return super().describe_summary(summary)
+        return (
+            f"labels from {summary['min']:g} to {summary['max']:g}, mean {summary['mean']:.4g}, "
+            f"s.d. {summary['sd']:.4g}"
+        )
+
+    def criterion(self, settings: LossSettings, names: Sequence[str], labels: np.ndarray) -> Criterion:
+        return SquaredErrorLoss()
+
+    def predict(self, logits: np.ndarray) -> np.ndarray:
+        """Return the output: float64 (N,)."""
+        import numpy as np
+
+        return logits.reshape(-1).astype(np.float64)
+
+    def scores(self, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return the negative squared errors."""
+        errors: np.ndarray = (predictions - labels) ** 2
+        return -errors
+
+    def interval(self, predictions: np.ndarray, labels: np.ndarray, seed: int = 0) -> Interval:
+        from ftjobs.statistics import Interval, score_interval
+
+        drawn = score_interval((predictions - labels) ** 2, seed=seed)
+        return Interval(max(drawn.low, 0.0), drawn.high)
+
+
+def _correlation(name: str, predictions: np.ndarray, labels: np.ndarray) -> float:
+    import numpy as np
+    from scipy import stats
+
+    is_constant = len(labels) < 2 or not np.isfinite(predictions).all() or np.ptp(predictions) == 0
+    if is_constant or np.ptp(labels) == 0:
+        return 0.0
+    with warnings.catch_warnings():  # scipy warns if the values are nearly equal
+        warnings.simplefilter("ignore")
+        coefficient = float(getattr(stats, name)(predictions, labels).statistic)
+    return coefficient if np.isfinite(coefficient) else 0.0
+
+
+TASK = Regression()
