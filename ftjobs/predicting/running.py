@@ -65,7 +65,7 @@ def predict_texts(classifier: Classifier, texts: Sequence[str] | Sequence[tuple[
     if not rows:
         return []
     outputs, _ = classifier.outputs(*(list(column) for column in zip(*rows, strict=True)))
-    labels, probabilities = _predicted(classifier, outputs)
+    labels, probabilities = _decoded(classifier, outputs)
     return [
         Prediction(label, dict(zip(classifier.classes, row, strict=True)) if row else {})
         for label, row in zip(labels, probabilities.tolist(), strict=True)
@@ -87,13 +87,12 @@ def predict(classifier: Classifier, source: str, text: list[str] | None, out: Pa
     Raises:
         UserError: the input is not what the model takes, or `out` cannot be written.
     """
-    task, done, cut = classifier.task, 0, 0
+    done = cut = 0
     with writer(out, classifier.classes, classifier.task, classifier.label_separator) as write:
         texts = _texts(classifier, text)
         for chunk in chunks(source, texts, classifier.label_separator):
             outputs, truncated = classifier.outputs(*(chunk[name] for name in texts))
-            predictions = task.decode(task.predict(outputs), classifier.classes).to_pylist()
-            write(done, predictions, task.probabilities(outputs))
+            write(done, *_decoded(classifier, outputs))
             done, cut = done + len(outputs), cut + truncated
     return done, cut
 
@@ -131,6 +130,12 @@ def evaluate(classifier: Classifier, source: str, text: list[str] | None, label:
     logits, true = np.concatenate(outputs), np.concatenate(labels)
     interval = classifier.task.interval(classifier.task.predict(logits)[None], true, seed=_SEED)
     return Evaluated(len(true), cut, classifier.task.compute_metrics(logits, true), interval)
+
+
+def _decoded(classifier: Classifier, logits: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """Return predictions (N) as class names, numbers or lists of names, and probabilities (N, C)."""
+    task = classifier.task
+    return task.decode(task.predict(logits), classifier.classes).to_pylist(), task.probabilities(logits)
 
 
 def _or_each(classifier: Classifier) -> str:
