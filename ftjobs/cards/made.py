@@ -13,7 +13,7 @@ from ftjobs.cards import basecard
 from ftjobs.data import prepared
 from ftjobs.data.corpora import curated
 from ftjobs.jobfile.fields import Adapt, Data
-from ftjobs.plan import OwnCorpus, OwnData, Prepare, StageRun
+from ftjobs.plan import CorpusStage, DataStage, Prepare, StageRun
 from ftjobs.statistics import score_interval
 
 
@@ -85,7 +85,7 @@ class CardContext:
     def labelled(self) -> Data:
         """The settings of the data, which say where its labels stand."""
         bringing = (self.run if self.run.kind == "prepare" else self.run.data).settings
-        assert isinstance(bringing, Prepare | OwnData), "nothing else brings data"
+        assert isinstance(bringing, Prepare | DataStage), "nothing else brings data"
         return bringing.data
 
     @property
@@ -104,7 +104,7 @@ class CardContext:
     def decontaminated(self) -> bool:
         """Whether the corpus was searched for test texts."""
         settings = self.run.inputs["corpus"].settings
-        assert isinstance(settings, OwnCorpus), "nothing else brings a corpus"
+        assert isinstance(settings, CorpusStage), "nothing else brings a corpus"
         return settings.corpus.decontaminate
 
     @property

@@ -26,7 +26,7 @@ from ftjobs.artifacts import FileEntry, Manifest
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.models.checkpoints import CARD
 from ftjobs.storage import Storage
-from ftjobs.system.hub_errors import causes, may_pass, reason
+from ftjobs.system.hub_errors import causes, is_temporary, reason
 from ftjobs.system.progress import LOG
 
 _MODEL = "model/"
@@ -150,7 +150,7 @@ def _explained(repo: str, revision: str, error: Exception) -> Exception:
         return FtjobsError(f"{repo}: somebody else has committed to {revision} meanwhile; push again")
     if "xet-write-token" in str(error) and "404" in str(error):
         return UserError(f"{repo}: this hub has no xet storage; set HF_HUB_DISABLE_XET=1 to upload in the older way")
-    if any(may_pass(one) for one in chain):
+    if any(is_temporary(one) for one in chain):
         return FtjobsError(f"{repo}: the hub cannot be reached ({reason(error)}); try again")
     if status is not None or isinstance(error, ValueError):
         return UserError(f"{repo}: the hub refuses it ({reason(error)})")

@@ -1,38 +1,38 @@
-"""The commands. Results go to stdout, progress and logs to stderr; an error is one line per problem and an exit code.
+"""The `ftjobs` command line. Results go to stdout, progress and logs to stderr, an error is one line and an exit code.
 
-Whatever is slow to import is imported inside the command that needs it, so that help, plan and status are instant.
+Commands import slow modules inside the function that needs them, so that help, plan and status are instant.
 """
 
 from __future__ import annotations
 
 import sys
 
-from ftjobs.cli import cluster, health, hub, pipeline, predict, store  # noqa: F401 (each adds its commands to the app)
+from ftjobs.cli import artifact_commands, cluster, job_commands, model_commands, setup_commands  # noqa: F401
 from ftjobs.cli.app import app
-from ftjobs.cli.termination import leave_message
-from ftjobs.errors import FtjobsError
+from ftjobs.cli.output import write_termination_message
+from ftjobs.errors import ExitCode, FtjobsError
 from ftjobs.system import signals
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Entry point: run a command and turn an error into its line and exit code."""
+    """Run a command. Turn an error into lines on stderr and an exit code."""
     try:
-        with signals.honoured():
+        with signals.errors_as_stopped():
             app()
     except FtjobsError as error:
-        _say(*error.problems)
+        _print_errors(*error.problems)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of our output has gone, as in `ftjobs ls | head`
+    except BrokenPipeError:  # the reader of stdout has ended, as in `ftjobs ls | head`
         sys.stdout = None
-        sys.exit(0)
+        sys.exit(ExitCode.DONE)
     except OSError as error:
-        _say(f"{error.filename or 'this machine'}: {error.strerror or error}")
-        sys.exit(1)
+        _print_errors(f"{error.filename or 'this machine'}: {error.strerror or error}")
+        sys.exit(ExitCode.FAILED)
 
 
-def _say(*problems: str) -> None:
+def _print_errors(*problems: str) -> None:
     message = "\n".join(f"error: {problem}" for problem in problems)
     print(message, file=sys.stderr)
-    leave_message(message)
+    write_termination_message(message)

@@ -1,12 +1,14 @@
-"""The Typer application, what several commands take, and what every command on a job starts from."""
+"""The Typer application, options shared by several commands, and the steps that commands begin with."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from ftjobs.errors import UserError
 
@@ -15,66 +17,124 @@ if TYPE_CHECKING:
     from ftjobs.plan import StageRun
     from ftjobs.storage import Storage
 
-app = typer.Typer(
-    help="Does adapting a language model to our domain pay, and which model do we ship?",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,  # it prints local variables, which may hold secrets
+#: Commands in the order of use, as `ftjobs --help` lists them.
+COMMANDS = (
+    *("run", "plan", "status", "report", "ls", "pull", "predict", "evaluate", "push"),
+    *("stage", "render", "submit", "conduct", "verify", "gc", "doctor", "schema"),
 )
 
-Job = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (YAML).", show_default=False)]
+
+class _OrderedGroup(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in COMMANDS if name in self.commands]
+
+
+app = typer.Typer(
+    cls=_OrderedGroup,
+    help="Compare ways to adapt a language model to your domain, and find the best classifier.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # importing rich takes longer than everything else that --help does
+    pretty_exceptions_enable=False,  # it prints local variables, which may contain secrets
+)
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+Job = Annotated[Path, typer.Argument(metavar="JOB", help="Job file (YAML).", show_default=False)]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="A.B=VALUE", help="Override a field of the job file; may be repeated."),
+    typer.Option("--set", metavar="A.B=VALUE", help="Override a field of the job file. Can be repeated."),
 ]
 Store = Annotated[
     str,
-    typer.Option("--store", envvar="FTJOBS_STORE", metavar="FOLDER|s3://…", help="Where artifacts are published."),
+    typer.Option("--store", envvar="FTJOBS_STORE", metavar="FOLDER|s3://…", help="Store of the artifacts."),
 ]
 SeedIndex = Annotated[
     int | None,
-    typer.Option("--seed-index", metavar="N", help="Which seed, by its position in the job file, counted from 0."),
+    typer.Option("--seed-index", metavar="N", help="Position of the seed in the job file, counted from 0."),
 ]
-OneJob = Annotated[Path | None, typer.Argument(metavar="[JOB]", help="Only this job's pipeline.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Which seed, where the job has several.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+OptionalJob = Annotated[
+    Path | None, typer.Argument(metavar="[JOB]", help="Job file; only its pipeline is considered.", show_default=False)
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Seed of the stage; required if the job has several.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 StageName = Annotated[str, typer.Argument(metavar="STAGE", help="Name of the stage.", show_default=False)]
 
 
+def command(example: str) -> Callable[[_Function], _Function]:
+    """Register a function as a command whose help ends with an example."""
+    return app.command(epilog=f"\b\nExample:\n  {example}")
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=lambda v: _print_version(v))
+    ] = False,
+) -> None:
+    pass
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        from importlib.metadata import version
+
+        print(f"ftjobs {version('ftjobs')}")
+        raise typer.Exit
+
+
 def open_job(job: Path, overrides: list[str] | None, store: str) -> tuple[list[StageRun], Storage]:
-    """What every command on a job starts from: its stages with their identities, and the store."""
+    """Read a job file and open the store; returns the planned stages and the store."""
     from ftjobs.jobfile.read import read
     from ftjobs.plan import plan as plan_stages
     from ftjobs.storage import open_storage
 
     if os.path.isdir(job):
-        raise UserError(f"{job}: is a folder; give the job file in it")
+        raise UserError(f"{job}: is a folder; give the path of a job file")
     storage = open_storage(store)
     return plan_stages(read(job, overrides or [])), storage
 
 
-def artifact_of(
-    what: list[str], form: str, seed: int | None, overrides: list[str] | None, store: str
+def find_artifact(
+    address: list[str], usage: str, seed: int | None, overrides: list[str] | None, store: str
 ) -> tuple[Storage, Manifest]:
-    """The store and the artifact that `JOB STAGE` or `ARTIFACT-URI` names; `form` is how they can be written."""
+    """Find the artifact that `JOB STAGE` or `ARTIFACT-URI` names; returns the store and the manifest.
+
+    Args:
+        address: the words on the command line.
+        usage: error message for any other number of words.
+        seed: of the stage, if the job has several.
+        overrides: values of `--set`.
+        store: value of `--store`.
+    """
     from ftjobs import artifacts
     from ftjobs.plan import select
 
-    if len(what) == 1:
-        return artifacts.at(what[0])
-    if len(what) != 2:
-        raise UserError(form)
-    runs, storage = open_job(Path(what[0]), overrides, store)
-    return storage, artifacts.require(storage, select(runs, what[1], seed))
+    if len(address) == 1:
+        return artifacts.at(address[0])
+    if len(address) != 2:
+        raise UserError(usage)
+    runs, storage = open_job(Path(address[0]), overrides, store)
+    return storage, artifacts.require(storage, select(runs, address[1], seed))
 
 
-def part_of_store(
-    job: Path | None, overrides: list[str] | None, store: str
-) -> tuple[str | None, set[str] | None, Storage]:
-    """The store, and if there is a job its pipeline and the keys of its artifacts."""
+class StoreScope(NamedTuple):
+    """The part of a store that a command works on."""
+
+    storage: Storage
+    pipeline: str | None
+    """Only this pipeline; None for all."""
+    keys: set[str] | None
+    """Keys of the artifacts of one job; None for all."""
+
+
+def open_scope(job: Path | None, overrides: list[str] | None, store: str) -> StoreScope:
+    """Open a store, limited to the artifacts of a job if one is given."""
     from ftjobs.storage import open_storage
 
     if job is None:
-        return None, None, open_storage(store)
+        return StoreScope(open_storage(store), None, None)
     runs, storage = open_job(job, overrides, store)
-    return runs[0].pipeline, {run.key for run in runs}, storage
+    return StoreScope(storage, runs[0].pipeline, {run.key for run in runs})

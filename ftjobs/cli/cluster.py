@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ftjobs.cli.app import Job, Set, Store, app, open_job
+from ftjobs.cli.app import Job, Set, Store, command, open_job
 
 if TYPE_CHECKING:
     from ftjobs.kubernetes.options import Options
@@ -47,7 +47,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Let the cluster check e
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until the report is published, or the pipeline has failed.")]
 
 
-@app.command()
+@command("ftjobs render job.yaml --image ftjobs:0.1.0 --store s3://bucket/runs | kubectl apply --filename -")
 def render(
     job: Job,
     image: Image,
@@ -72,7 +72,7 @@ def render(
     print(rendering.as_yaml(rendering.render(read_job, options, engine), read_job), end="")
 
 
-@app.command()
+@command("ftjobs submit job.yaml --image ftjobs:0.1.0 --store s3://bucket/runs --gpus 1 --wait")
 def submit(
     job: Job,
     image: Image,
@@ -111,7 +111,7 @@ def submit(
         print(f"the report is published in {store}", file=sys.stderr)
 
 
-@app.command()
+@command("ftjobs conduct job.yaml --store s3://bucket/runs")
 def conduct(
     job: Job,
     nodes: Nodes = 1,

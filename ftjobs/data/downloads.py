@@ -16,7 +16,7 @@ from pathlib import Path
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile import local_files
 from ftjobs.jobfile.fields import Data, Encoder
-from ftjobs.plan import OwnData, Prepare
+from ftjobs.plan import DataStage, Prepare
 from ftjobs.storage import Storage, open_storage
 from ftjobs.system.progress import LOG
 
@@ -25,15 +25,17 @@ _TRIES = 3
 _NOTHING_THERE = "correct the address (an object, a prefix, or a pattern)"
 
 
-def local_copies(settings: Prepare | OwnData, work: Path) -> Prepare | OwnData:
+def local_copies(settings: Prepare | DataStage, work: Path) -> Prepare | DataStage:
     """The settings with every `s3://` address replaced by a local copy of what lies there.
 
     Raises:
         UserError: nothing lies there, or it may not be read.
         FtjobsError: the store does not answer.
     """
-    if isinstance(settings, OwnData):
-        return OwnData(stage=settings.stage, data=_copied(settings.data, f"stages.{settings.stage}.data.source", work))
+    if isinstance(settings, DataStage):
+        return DataStage(
+            stage=settings.stage, data=_copied(settings.data, f"stages.{settings.stage}.data.source", work)
+        )
     data, encoder = _copied(settings.data, "data.source", work), settings.encoder
     if encoder.model is not None:
         encoder = Encoder(model=local_copy(encoder.model, "encoder.model", work), revision=encoder.revision)

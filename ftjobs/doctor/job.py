@@ -12,7 +12,7 @@ from ftjobs.doctor.finding import Finding
 from ftjobs.errors import UserError
 from ftjobs.jobfile import local_files
 from ftjobs.jobfile.fields import CorpusSource, Data, Job
-from ftjobs.jobfile.implicit_stages import derived
+from ftjobs.jobfile.implicit_stages import implicit_stages
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
 from ftjobs.system.hub_errors import reason, refusal
@@ -35,10 +35,10 @@ def _on_the_hub(job: Job) -> Iterator[Finding]:
     model = job.encoder.model
     if model is not None and _is_hub_id(model):
         yield _known("encoder", "model", model, job.encoder.revision)
-    for data in (job.data, *(one.settings for one in derived(job) if isinstance(one.settings, Data))):
+    for data in (job.data, *(one.settings for one in implicit_stages(job) if isinstance(one.settings, Data))):
         if isinstance(data.source, str) and _is_hub_id(data.source):
             yield _known("data", "dataset", data.source, data.revision)
-    for corpus in (one.settings for one in derived(job) if isinstance(one.settings, CorpusSource)):
+    for corpus in (one.settings for one in implicit_stages(job) if isinstance(one.settings, CorpusSource)):
         yield from (_known("corpus", "dataset", one, corpus.revision) for one in corpus.sources if _is_hub_id(one))
 
 

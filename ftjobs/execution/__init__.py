@@ -1,1 +1,1 @@
-"""Run stages: launcher, worker processes, heartbeats, peers, checkpointing, status."""
+"""Run stages and publish them: runner, launcher, process pool, heartbeats, peers, checkpointing, status."""

@@ -1,7 +1,7 @@
-"""One stage on several processes: accelerate's launcher starts workers, and the first one's output counts.
+"""Run one stage on several processes with accelerate's launcher; the output of the worker of rank 0 counts.
 
-This process has fetched the inputs and the newest training state before, and publishes afterwards. So a worker has
-folders, and only the first touches storage, to save training state.
+This process fetches the inputs and the latest training state before, and publishes afterwards. Workers only see local
+folders, except that rank 0 saves training state to storage. The workers' side is `ftjobs.execution.worker`.
 """
 
 from __future__ import annotations
@@ -22,71 +22,71 @@ from ftjobs.execution.checkpointing import Superseded
 from ftjobs.execution.topology import Topology
 from ftjobs.plan import StageRun
 
-SECONDS_BETWEEN_LOOKS = 0.5
-_SECONDS_TO_END = 60.0
+POLL_INTERVAL_SECONDS = 0.5
+_STOP_TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Task:
-    """What every worker is told."""
+class WorkerTask:
+    """Input of every worker."""
 
     run: StageRun
     store: str
     inputs: dict[str, Path]
     output: Path
     work: Path
-    newest: Path | None
-    """Folder of the training state to go on from."""
+    state: Path | None
+    """Folder of the training state to resume from."""
 
     @property
     def result(self) -> Path:
-        """Where the first worker leaves the stage's metrics, or a worker its error."""
+        """JSON file with the metrics of the stage, written by rank 0, or the error of any worker."""
         return self.work / "result.json"
 
     @property
     def progress(self) -> Path:
-        """Where the first worker says how far it is."""
+        """JSON file with `[step, total]`, written by rank 0."""
         return self.work / "progress.json"
 
 
-def run_together(task: Task, machines: Topology, look: Callable[[], None]) -> dict[str, Any]:
-    """Run a stage on this machine's share of the processes; returns its metrics, none on machines other than the first.
+def run_workers(task: WorkerTask, topology: Topology, monitor: Callable[[], None]) -> dict[str, Any]:
+    """Run this node's workers to their end and return the metrics of the stage, `{}` on nodes other than rank 0.
 
     Args:
-        task: what they are told.
-        machines: how many there are of them.
-        look: called all the while; what it raises ends them.
+        task: input of the workers.
+        topology: processes and nodes of the stage.
+        monitor: called twice a second; an exception that it raises stops the workers.
 
     Raises:
         Superseded: another attempt has published the artifact meanwhile.
-        OtherMachineLost: the processes of another machine have ended, or did not come.
-        UserError, FtjobsError: of a worker.
-        Stopped: SIGTERM; the workers have ended, training state is saved.
+        PeerLost: the workers of another node have ended or never started.
+        UserError, FtjobsError: a worker failed.
+        Stopped: SIGTERM; the workers have ended and training state is saved.
     """
-    path = task.work / "task"
-    path.write_bytes(pickle.dumps(task))  # our own, in a folder that only we can write to
-    launcher = subprocess.Popen(_command(machines, path), env=_environment())
+    task_file = task.work / "task"
+    task_file.write_bytes(pickle.dumps(task))  # safe to unpickle: only this process can write to the folder
+    launcher = subprocess.Popen(_command(topology, task_file), env=_environment())
     try:
         while launcher.poll() is None:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-            if not task.result.exists():  # then it is done, whatever becomes of others
-                look()
+            time.sleep(POLL_INTERVAL_SECONDS)
+            if not task.result.exists():  # with a result, the state of peers no longer matters
+                monitor()
     finally:
         if launcher.poll() is None:
-            _end(launcher)
-    return _result(task, machines, launcher.returncode)
+            _stop(launcher)
+    return _read_result(task, topology, launcher.returncode)
 
 
-def _command(machines: Topology, task: Path) -> list[str]:
-    several = ["--num_machines", str(machines.machines), "--machine_rank", str(machines.rank)]
-    if machines.machines > 1:
-        several += ["--main_process_ip", str(machines.address), "--main_process_port", str(machines.port)]
-        several += ["--same_network", "--rdzv_backend", "static"]
+def _command(topology: Topology, task_file: Path) -> list[str]:
+    nodes = ["--num_machines", str(topology.nodes), "--machine_rank", str(topology.rank)]
+    if topology.nodes > 1:
+        nodes += ["--main_process_ip", str(topology.address), "--main_process_port", str(topology.port)]
+        nodes += ["--same_network", "--rdzv_backend", "static"]
     else:
-        several += ["--main_process_port", "0"]  # any free one
-    counts = ["--multi_gpu", "--num_processes", str(machines.processes), "--mixed_precision", "no"]
-    command = [sys.executable, "-m", "ftjobs.execution.launcher", *counts, *several]
-    return [*command, "--dynamo_backend", "no", "--module", "ftjobs.execution.worker", str(task)]
+        nodes += ["--main_process_port", "0"]  # any free port
+    processes = ["--multi_gpu", "--num_processes", str(topology.processes), "--mixed_precision", "no"]
+    command = [sys.executable, "-m", "ftjobs.execution.launcher", *processes, *nodes]
+    return [*command, "--dynamo_backend", "no", "--module", "ftjobs.execution.worker", str(task_file)]
 
 
 def _environment() -> dict[str, str]:
@@ -96,41 +96,41 @@ def _environment() -> dict[str, str]:
     return os.environ | cpu | {"ACCELERATE_CONFIG_FILE": os.devnull}
 
 
-def _end(launcher: subprocess.Popen[bytes]) -> None:
+def _stop(launcher: subprocess.Popen[bytes]) -> None:
     launcher.terminate()
     try:
-        launcher.wait(_SECONDS_TO_END)
+        launcher.wait(_STOP_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         launcher.kill()
         launcher.wait()
 
 
-def _result(task: Task, machines: Topology, returncode: int) -> dict[str, Any]:
+def _read_result(task: WorkerTask, topology: Topology, returncode: int) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(task.result.read_text())
+        result: dict[str, Any] = json.loads(task.result.read_text())
     except FileNotFoundError:
-        found = {}
-    if "metrics" in found:
-        metrics: dict[str, Any] = found["metrics"]
+        result = {}
+    if "metrics" in result:
+        metrics: dict[str, Any] = result["metrics"]
         return metrics
-    if found.get("superseded"):
+    if result.get("superseded"):
         raise Superseded
     if returncode == PeerLost.exit_code:
         raise PeerLost(
-            found.get("problems")
-            or f"{task.run.title}: the processes of another machine have ended, or did not come; all machines begin "
-            "again from the newest state"
+            result.get("problems")
+            or f"{task.run.title}: the processes of another node have ended or never started; all nodes restart from "
+            "the latest training state"
         )
-    if "problems" in found:
-        kind = UserError if found["exit_code"] == UserError.exit_code else FtjobsError
-        raise kind(found["problems"])
-    if returncode == 0 and not machines.is_main:
+    if "problems" in result:
+        kind = UserError if result["exit_code"] == UserError.exit_code else FtjobsError
+        raise kind(result["problems"])
+    if returncode == 0 and not topology.is_main:
         return {}
     raise FtjobsError(f"{task.run.title}: a worker ended without a result (exit code {returncode})")
 
 
 def main() -> None:
-    """Entry point of accelerate's launcher. How workers end stands in their result, so there is no traceback of it."""
+    """Run accelerate's launcher, without the tracebacks that it prints: workers report errors in their result file."""
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -141,7 +141,7 @@ def main() -> None:
     except ChildFailedError as error:
         codes = {failure.exitcode for failure in error.failures.values()}
         sys.exit(PeerLost.exit_code if codes == {PeerLost.exit_code} else 1)
-    except DistError:  # the launchers did not find together
+    except DistError:  # rendezvous failed
         sys.exit(PeerLost.exit_code)
     except SignalException:
         sys.exit(1)

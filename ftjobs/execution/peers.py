@@ -1,9 +1,9 @@
-"""What a machine knows of the others that run a stage with it: their signs of life in storage.
+"""Detect failed peers through their heartbeats in storage.
 
-A process whose machine vanished without a word leaves the others waiting for it, for hours where they wait for an
-evaluation; and one that begins anew finds them in the middle of what it knows nothing of. So each machine looks at the
-signs of the others, and ends where one is lost, to begin again together. Nobody's clock is compared with another's: a
-machine is there as long as its signs change.
+When a node disappears, the other nodes of its stage would wait for it in a collective operation, for hours in an
+evaluation; when it restarts, it finds them in the middle of an epoch. Each node therefore reads the heartbeats of its
+peers and ends with `PeerLost` (exit code 75) when one is lost, so that all restart together from the latest training
+state. Clocks of different nodes are never compared: a peer is alive as long as its heartbeats change.
 """
 
 from __future__ import annotations
@@ -12,96 +12,99 @@ import time
 
 from ftjobs import artifacts
 from ftjobs.errors import FtjobsError, PeerLost
-from ftjobs.execution.heartbeat import attempt_seconds
+from ftjobs.execution.heartbeat import elapsed_seconds
 from ftjobs.execution.topology import Topology
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
 from ftjobs.system.progress import LOG
 
-#: A machine that is new in a cluster may have to be started first.
-SECONDS_TO_COME = 600.0
-#: A store may be out of a machine's reach for a while, which is no reason to lose what was computed.
-SECONDS_OF_SILENCE = 300.0
-SECONDS_BETWEEN_LOOKS = 5.0
+#: Time for a peer to start. A cluster may have to provision its node first.
+START_TIMEOUT_SECONDS = 600.0
+#: Time without a new heartbeat after which a peer is lost. Long, because a peer may be unable to reach the store for a
+#: while without any harm to training.
+HEARTBEAT_TIMEOUT_SECONDS = 300.0
+POLL_INTERVAL_SECONDS = 5.0
 
 
 class Peers:
-    """Those that a machine depends on: the first on all others, which have the first in common."""
+    """The peers that a node watches: rank 0 watches all others, which watch rank 0."""
 
-    def __init__(self, storage: Storage, run: StageRun, machines: Topology) -> None:
+    def __init__(self, storage: Storage, run: StageRun, topology: Topology) -> None:
         self.storage, self.run = storage, run
-        ranks = range(1, machines.machines) if machines.is_main else range(1)
-        self._machines = [_Machine(storage, run, rank) for rank in ranks]
-        self._looked_at = time.monotonic()
+        ranks = range(1, topology.nodes) if topology.is_main else range(1)
+        self._peers = [_Peer(storage, run, rank) for rank in ranks]
+        self._checked_at = time.monotonic()
 
-    def look(self) -> None:
-        """Ask storage for their newest signs, every few seconds at most.
-
-        Raises:
-            OtherMachineLost: one that was there has ended, has begun anew, or was silent for too long.
-        """
-        if time.monotonic() - self._looked_at >= SECONDS_BETWEEN_LOOKS:
-            for machine in self._machines:
-                machine.look()
-            self._looked_at = time.monotonic()
-
-    def wait_until_there(self) -> None:
-        """Return when all give signs of life.
+    def check(self) -> None:
+        """Read the heartbeats of all peers, at most once every few seconds.
 
         Raises:
-            OtherMachineLost: one did not come.
+            PeerLost: a peer that was alive has ended, has restarted, or has sent no heartbeat for too long.
         """
-        if self._machines:
-            LOG.info("%s: waiting for %s", self.run.title, ", ".join(machine.name for machine in self._machines))
-        end = time.monotonic() + SECONDS_TO_COME
-        while missing := [machine for machine in self._machines if not machine.is_there]:
-            if time.monotonic() > end:
-                raise PeerLost(f"{self.run.title}: {missing[0].name} did not come within {SECONDS_TO_COME:.0f} s")
-            time.sleep(min(1.0, SECONDS_BETWEEN_LOOKS))
-            self.look()
+        if time.monotonic() - self._checked_at >= POLL_INTERVAL_SECONDS:
+            for peer in self._peers:
+                peer.check()
+            self._checked_at = time.monotonic()
+
+    def wait_until_alive(self) -> None:
+        """Wait for a heartbeat of every peer.
+
+        Raises:
+            PeerLost: a peer did not start in time.
+        """
+        if self._peers:
+            LOG.info("%s: waiting for %s", self.run.title, ", ".join(peer.name for peer in self._peers))
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while missing := [peer for peer in self._peers if not peer.is_alive]:
+            if time.monotonic() > deadline:
+                raise PeerLost(
+                    f"{self.run.title}: {missing[0].name} did not start within {START_TIMEOUT_SECONDS:.0f} s"
+                )
+            time.sleep(min(1.0, POLL_INTERVAL_SECONDS))
+            self.check()
 
     def wait_until_published(self) -> None:
-        """Return when the first machine has published: until then its next attempt would need this one again.
+        """Wait until rank 0 has published. If it fails before, its next attempt needs this node again.
 
         Raises:
-            OtherMachineLost: it will not.
+            PeerLost: rank 0 was lost without publishing.
         """
         while artifacts.find(self.storage, self.run) is None:
-            self.look()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            self.check()
+            time.sleep(POLL_INTERVAL_SECONDS)
 
 
-class _Machine:
-    """One of them. What an earlier attempt has left may lie there still, so the first that is read says nothing."""
+class _Peer:
+    """One peer. Its first heartbeat read may be left over from an earlier attempt, so only a changed one counts."""
 
     def __init__(self, storage: Storage, run: StageRun, rank: int) -> None:
-        self.name = f"machine {rank}"
-        self.is_there = False
+        self.name = f"node {rank}"
+        self.is_alive = False
         self._storage, self._run, self._rank = storage, run, rank
-        self._newest: float | None = None
-        self._heard_at = time.monotonic()
-        self._newest = self._read()
+        self._elapsed: float | None = None
+        self._changed_at = time.monotonic()
+        self._elapsed = self._read()
 
-    def look(self) -> None:
-        found, before = self._read(), self._newest
-        if found == before:
-            if self.is_there and time.monotonic() - self._heard_at > SECONDS_OF_SILENCE:
-                raise self._lost(f"gives no sign of life for {SECONDS_OF_SILENCE:.0f} s")
+    def check(self) -> None:
+        elapsed, previous = self._read(), self._elapsed
+        if elapsed == previous:
+            if self.is_alive and time.monotonic() - self._changed_at > HEARTBEAT_TIMEOUT_SECONDS:
+                raise self._lost(f"sent no heartbeat for {HEARTBEAT_TIMEOUT_SECONDS:.0f} s")
             return
-        if self.is_there and found is None:
+        if self.is_alive and elapsed is None:
             raise self._lost("has ended")
-        if self.is_there and before is not None and found is not None and found < before:
-            raise self._lost("has begun anew")
-        self.is_there = found is not None
-        self._newest, self._heard_at = found, time.monotonic()
+        if self.is_alive and previous is not None and elapsed is not None and elapsed < previous:
+            raise self._lost("has restarted")
+        self.is_alive = elapsed is not None
+        self._elapsed, self._changed_at = elapsed, time.monotonic()
 
     def _read(self) -> float | None:
-        """Seconds that its attempt runs for; a store that is down tells nothing of a machine."""
+        """Seconds that the peer's attempt has run. A store that does not answer counts as an unchanged heartbeat."""
         try:
-            return attempt_seconds(self._storage, self._run, self._rank)
+            return elapsed_seconds(self._storage, self._run, self._rank)
         except FtjobsError:
-            self._heard_at = time.monotonic()
-            return self._newest
+            self._changed_at = time.monotonic()
+            return self._elapsed
 
-    def _lost(self, how: str) -> PeerLost:
-        return PeerLost(f"{self._run.title}: {self.name} {how}; all machines begin again from the newest state")
+    def _lost(self, reason: str) -> PeerLost:
+        return PeerLost(f"{self._run.title}: {self.name} {reason}; all nodes restart from the latest training state")

@@ -1,4 +1,4 @@
-"""Runs a stage: fetches its inputs from storage, runs it in a work folder, publishes what it wrote."""
+"""Run a stage: fetch its inputs from storage, run it in a work folder, publish its output."""
 
 from __future__ import annotations
 
@@ -20,32 +20,31 @@ from ftjobs.data.downloads import files_at, local_copies
 from ftjobs.errors import PeerLost
 from ftjobs.execution.checkpointing import StorageCheckpointer, Superseded
 from ftjobs.execution.heartbeat import Heartbeat
-from ftjobs.execution.launcher import Task, run_together
+from ftjobs.execution.launcher import WorkerTask, run_workers
 from ftjobs.execution.peers import Peers
-from ftjobs.execution.status import summary
-from ftjobs.execution.topology import ALONE, Topology
+from ftjobs.execution.status import summarize
+from ftjobs.execution.topology import SINGLE_PROCESS, Topology
 from ftjobs.jobfile.fields import TrainingFields
-from ftjobs.plan import OwnCorpus, OwnData, Prepare, Report, StageRun
+from ftjobs.plan import CorpusStage, DataStage, Prepare, Report, StageRun
 from ftjobs.storage import Storage
 from ftjobs.system import signals
 from ftjobs.system.progress import LOG
 from ftjobs.tracking import NotTracked, tracker
 
-#: Libraries whose versions can change a result, or how a checkpoint loads.
+#: Libraries whose version may change a result or the way a checkpoint loads.
 _LIBRARIES = ("ftjobs", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 
-#: What some kinds do not read of what they are given, and need not fetch: models, which the report has no use for, and
-#: the passages of corpora.
+#: Kind -> prefixes of input files that the stage does not read and that are not fetched: models and corpora.
 _UNREAD = {"report": ("model/", "corpus/train", "corpus/held-out"), "corpus": ("model/",)}
 
 
 def run_all(runs: list[StageRun], storage: Storage) -> list[Manifest]:
-    """Run the stages in order, skipping those that are published; returns the manifest of each."""
+    """Run the stages one after another, skipping those that are published; returns the manifest of each."""
     manifests = []
     for position, run in enumerate(runs, start=1):
         manifest = artifacts.find(storage, run)
         if manifest is not None:
-            LOG.info("[%d/%d] %s: published already, %s", position, len(runs), run.title, run.identity[:12])
+            LOG.info("[%d/%d] %s: already published, %s", position, len(runs), run.title, run.identity[:12])
         else:
             LOG.info("[%d/%d] %s: running", position, len(runs), run.title)
             manifest = run_stage(run, storage)
@@ -53,68 +52,55 @@ def run_all(runs: list[StageRun], storage: Storage) -> list[Manifest]:
     return manifests
 
 
-def run_stage(run: StageRun, storage: Storage, machines: Topology = ALONE, interactive: bool = True) -> Manifest:
-    """Run one stage and publish it; a published one is left as it is.
+def run_stage(
+    run: StageRun, storage: Storage, topology: Topology = SINGLE_PROCESS, interactive: bool = True
+) -> Manifest:
+    """Run one stage and publish it, on the node of rank 0. Returns at once if the stage is published.
 
     Args:
         run: the stage.
-        storage: where it reads and publishes.
-        machines: the processes that run it.
-        attended: as `Heartbeat` has it.
+        storage: store of inputs and output.
+        topology: processes and nodes that run the stage.
+        interactive: see `Heartbeat`.
 
     Raises:
-        InputsNotPublished: a stage that it reads has not published.
+        InputsNotPublished: a stage that it reads is not published.
+        PeerLost: another node of the stage was lost.
         UserError, FtjobsError: the stage failed; nothing was published.
     """
     published = artifacts.find(storage, run)
     if published is not None:
         return published
-    needed = {role: artifacts.require(storage, read) for role, read in run.inputs.items()}
-    storage.check_writable()
-    signals.on_stop(storage.hurry)  # a store that is down must not keep a process that was asked to end
     started = time.perf_counter()
-    with (
-        tempfile.TemporaryDirectory(prefix="ftjobs-") as folder,
-        Heartbeat(storage, run, interactive, machines) as life,
-        _attempt(run, storage, Path(folder), machines, life) as attempt,
-        signals.honoured(),
-    ):
+    with _attempt(run, storage, topology, interactive) as attempt:
         try:
-            output, metrics = _produce(run, storage, needed, attempt)
-            _add_total_time(output, time.perf_counter() - started)
+            output, metrics = _produce(run, storage, attempt)
+            _add_stage_seconds(output, time.perf_counter() - started)
             attempt.tracked.conclude(output, metrics)
             manifest = artifacts.publish(storage, run, output, metrics, environment(run))
         except Superseded:
-            LOG.info("%s: another attempt has published it meanwhile", run.title)
+            LOG.info("%s: published by another attempt meanwhile", run.title)
             manifest = artifacts.require(storage, run)
         if attempt.checkpointer:
             attempt.checkpointer.clear()
-    LOG.info("%s: published in %.1f s, %s", run.title, time.perf_counter() - started, summary(manifest))
+    LOG.info("%s: published in %.1f s, %s", run.title, time.perf_counter() - started, summarize(manifest))
     return manifest
 
 
-def assist(run: StageRun, storage: Storage, machines: Topology) -> None:
-    """Run this machine's share of a stage that the first machine publishes; returns when it has.
+def assist(run: StageRun, storage: Storage, topology: Topology) -> None:
+    """Run this node's share of a stage, on nodes of rank 1 and above; returns once rank 0 has published.
 
     Raises:
-        InputsNotPublished: a stage that it reads has not published.
-        OtherMachineLost: the first machine ended without publishing.
+        InputsNotPublished: a stage that it reads is not published.
+        PeerLost: rank 0 was lost without publishing.
         UserError, FtjobsError: the stage failed.
     """
     if artifacts.find(storage, run) is not None:
         return
-    needed = {role: artifacts.require(storage, read) for role, read in run.inputs.items()}
-    storage.check_writable()
-    signals.on_stop(storage.hurry)
-    with (
-        tempfile.TemporaryDirectory(prefix="ftjobs-") as folder,
-        Heartbeat(storage, run, machines=machines) as life,
-        _attempt(run, storage, Path(folder), machines, life) as attempt,
-        signals.honoured(),
-    ):
+    with _attempt(run, storage, topology) as attempt:
         try:
-            _produce(run, storage, needed, attempt)
-            attempt.others.wait_until_published()
+            _produce(run, storage, attempt)
+            attempt.peers.wait_until_published()
         except (PeerLost, Superseded):
             if artifacts.find(storage, run) is None:
                 raise
@@ -122,68 +108,62 @@ def assist(run: StageRun, storage: Storage, machines: Topology) -> None:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What goes along with an attempt at a stage."""
+    """One attempt at a stage: its work folder and the services that accompany it."""
 
+    inputs: dict[str, Manifest]
+    """Role -> manifest of the input."""
     work: Path
-    """A folder of its own."""
-    life: Heartbeat
-    checkpointer: StorageCheckpointer | None
-    """None for stages that do not train, and so have no state to keep."""
-    machines: Topology
-    others: Peers
+    topology: Topology
+    heartbeat: Heartbeat
+    peers: Peers
     tracked: NotTracked
+    checkpointer: StorageCheckpointer | None
+    """None for stages that do not train."""
 
 
 @contextmanager
-def _attempt(run: StageRun, storage: Storage, work: Path, machines: Topology, life: Heartbeat) -> Iterator[_Attempt]:
-    checkpointer = None
-    if isinstance(run.settings, TrainingFields):
-        checkpointer = StorageCheckpointer(
-            storage, run, run.settings.save_every, work, life if machines.is_main else None
-        )
-    following = tracker(run, storage, work) if machines.alone else nullcontext(NotTracked())  # or the worker does
-    with closing(checkpointer) if checkpointer else nullcontext(), following as tracked:
-        yield _Attempt(work, life, checkpointer, machines, Peers(storage, run, machines), tracked)
+def _attempt(run: StageRun, storage: Storage, topology: Topology, interactive: bool = True) -> Iterator[_Attempt]:
+    """Begin an attempt: check the inputs and the store, then send heartbeats until the block ends."""
+    inputs = {role: artifacts.require(storage, read) for role, read in run.inputs.items()}
+    storage.check_writable()
+    signals.on_stop(storage.hurry)  # after SIGTERM, a store that does not answer must not delay the exit
+    with (
+        tempfile.TemporaryDirectory(prefix="ftjobs-") as folder,
+        Heartbeat(storage, run, interactive, topology) as heartbeat,
+    ):
+        work, checkpointer = Path(folder), None
+        if isinstance(run.settings, TrainingFields):
+            checkpointer = StorageCheckpointer(
+                storage, run, run.settings.save_every, work, heartbeat if topology.is_main else None
+            )
+        # With several processes, the worker of rank 0 logs to the tracker instead.
+        tracking = tracker(run, storage, work) if topology.is_single_process else nullcontext(NotTracked())
+        peers = Peers(storage, run, topology)
+        with (
+            closing(checkpointer) if checkpointer else nullcontext(),
+            tracking as tracked,
+            signals.errors_as_stopped(),
+        ):
+            yield _Attempt(inputs, work, topology, heartbeat, peers, tracked, checkpointer)
 
 
-def _produce(
-    run: StageRun, storage: Storage, needed: dict[str, Manifest], attempt: _Attempt
-) -> tuple[Path, dict[str, Any]]:
-    """Fetch the inputs and run the stage on them; returns the folder it filled and its metrics."""
-    work, checkpointer = attempt.work, attempt.checkpointer
-    unread = _UNREAD.get(run.kind, ())
-    fetched = {
-        key: artifacts.fetch(storage, manifest, work, without=unread) for key, manifest in _unique(needed).items()
-    }
-    inputs = {role: fetched[manifest.key] for role, manifest in needed.items()}
-    output = work / "output"
+def _produce(run: StageRun, storage: Storage, attempt: _Attempt) -> tuple[Path, dict[str, Any]]:
+    """Fetch the inputs and run the stage on them; returns its output folder and metrics."""
+    inputs = _fetch_inputs(run, storage, attempt)
+    output = attempt.work / "output"
     output.mkdir()
     stage = stages.load(run.kind)
     if isinstance(run.settings, Report):
-        return output, stage(run.settings, run.seed, inputs, output, needed)
-    if isinstance(run.settings, OwnCorpus):
-        return output, stage(run.settings, run.seed, inputs, output, partial(files_at, work=work))
-    if checkpointer is None:
-        settings = local_copies(run.settings, work) if isinstance(run.settings, Prepare | OwnData) else run.settings
+        return output, stage(run.settings, run.seed, inputs, output, attempt.inputs)
+    if isinstance(run.settings, CorpusStage):
+        return output, stage(run.settings, run.seed, inputs, output, partial(files_at, work=attempt.work))
+    if attempt.checkpointer is None:
+        settings = run.settings
+        if isinstance(settings, Prepare | DataStage):
+            settings = local_copies(settings, attempt.work)
         metrics = stage(settings, run.seed, inputs, output)
-    elif not attempt.machines.alone:
-        attempt.others.wait_until_there()  # before the newest state is looked for: all are to go on from the same
-        task = Task(run, storage.uri(""), inputs, output, work, checkpointer.latest())
-
-        def look() -> None:
-            attempt.life.follow(task.progress)
-            attempt.others.look()
-
-        metrics = run_together(task, attempt.machines, look)
     else:
-        from ftjobs.training.context import TrainingContext
-
-        def tell(found: dict[str, Any], step: int) -> None:
-            attempt.life.hear(found)
-            attempt.tracked.log(found, step)
-
-        checkpointer.companion = attempt.tracked
-        metrics = stage(run.settings, run.seed, inputs, output, TrainingContext(checkpointer, tell))
+        metrics = _train(run, storage, attempt, attempt.checkpointer, inputs, output)
     if (output / "model").is_dir():
         from ftjobs import cards
 
@@ -191,19 +171,56 @@ def _produce(
     return output, metrics
 
 
+def _fetch_inputs(run: StageRun, storage: Storage, attempt: _Attempt) -> dict[str, Path]:
+    """Fetch every input once, although several roles may name it; returns role -> folder."""
+    manifests = {manifest.key: manifest for manifest in attempt.inputs.values()}
+    unread = _UNREAD.get(run.kind, ())
+    folders = {
+        key: artifacts.fetch(storage, manifest, attempt.work, without=unread) for key, manifest in manifests.items()
+    }
+    return {role: folders[manifest.key] for role, manifest in attempt.inputs.items()}
+
+
+def _train(
+    run: StageRun,
+    storage: Storage,
+    attempt: _Attempt,
+    checkpointer: StorageCheckpointer,
+    inputs: dict[str, Path],
+    output: Path,
+) -> dict[str, Any]:
+    """Run a stage that trains, in this process or through the launcher; returns its metrics."""
+    if attempt.topology.is_single_process:
+        from ftjobs.training.context import TrainingContext
+
+        def log(metrics: dict[str, Any], step: int) -> None:
+            attempt.heartbeat.record_metrics(metrics)
+            attempt.tracked.log(metrics, step)
+
+        checkpointer.companion = attempt.tracked
+        metrics: dict[str, Any] = stages.load(run.kind)(
+            run.settings, run.seed, inputs, output, TrainingContext(checkpointer, log)
+        )
+        return metrics
+    attempt.peers.wait_until_alive()  # before looking for training state: all nodes must resume from the same one
+    task = WorkerTask(run, storage.uri(""), inputs, output, attempt.work, checkpointer.latest())
+
+    def monitor() -> None:
+        attempt.heartbeat.read_progress(task.progress)
+        attempt.peers.check()
+
+    return run_workers(task, attempt.topology, monitor)
+
+
 def environment(run: StageRun) -> dict[str, str]:
-    """Versions of what its result may depend on."""
-    low_rank = isinstance(run.settings, TrainingFields) and run.settings.lora is not None
-    libraries = (*_LIBRARIES, "peft") if low_rank else _LIBRARIES
+    """Return the versions of Python and of the libraries that the result of a stage may depend on."""
+    uses_lora = isinstance(run.settings, TrainingFields) and run.settings.lora is not None
+    libraries = (*_LIBRARIES, "peft") if uses_lora else _LIBRARIES
     return {"python": platform.python_version(), **{library: version(library) for library in libraries}}
 
 
-def _unique(manifests: dict[str, Manifest]) -> dict[str, Manifest]:
-    return {manifest.key: manifest for manifest in manifests.values()}
-
-
-def _add_total_time(output: Path, seconds: float) -> None:
-    """Complete `timing.json` with the whole time of the stage: loading, training, evaluating, writing."""
+def _add_stage_seconds(output: Path, seconds: float) -> None:
+    """Add the duration of the whole stage to `timing.json`: loading, training, evaluating and writing."""
     path = output / "timing.json"
     if path.exists():
         path.write_text(json.dumps({**json.loads(path.read_text()), "stage_seconds": seconds}, indent=1) + "\n")

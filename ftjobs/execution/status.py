@@ -1,125 +1,151 @@
-"""How far a pipeline is, read from storage alone, and how much work is left."""
+"""State of a pipeline's stages, read from storage alone, and the work that remains."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
 from ftjobs.errors import one_line
-from ftjobs.execution.heartbeat import signs
+from ftjobs.execution.heartbeat import FailedAttempt, RunningAttempt, latest_attempt
 from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify, Corpus, Data
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
 
-#: A machine that has not given a sign of life for this long has probably vanished; six signs are missing.
-_SECONDS_TO_SILENCE = 60.0
+#: A stage without a heartbeat for this long, six intervals, is reported as stale: its node may have disappeared.
+STALE_AFTER_SECONDS = 60.0
 
 
-def states(runs: list[StageRun], storage: Storage) -> list[dict[str, Any]]:
-    """Per stage and seed: how it is, and what it waits for or what came of it.
+@dataclass(frozen=True)
+class StageStatus:
+    """State of one stage with one seed."""
 
-    `state` is `published`, with its `result` in words and its `accuracy` or `perplexity`; `running`, with what its
-    last sign of life says (`life.signs`); `failed`, with its `error`; `ready`, where all it reads is published; or
-    `waiting`.
-    """
+    stage: str
+    seed: int | None
+    """None for stages that run once for all seeds."""
+    state: Literal["published", "running", "failed", "ready", "waiting"]
+    """`ready`: all inputs are published; `waiting`: some are not."""
+    waits_for: list[str]
+    """Titles of the inputs that are not published, if `waiting`."""
+    identity: str
+    """First 12 characters."""
+    result: str | None = None
+    """Summary of a published result."""
+    accuracy: float | None = None
+    perplexity: float | None = None
+    running: RunningAttempt | None = None
+    failed: FailedAttempt | None = None
+
+    @property
+    def title(self) -> str:
+        """The stage with its seed: `head seed 42`."""
+        return self.stage if self.seed is None else f"{self.stage} seed {self.seed}"
+
+    @property
+    def description(self) -> str:
+        """Result, progress, missing inputs or error, in one line; empty for a stage that is ready."""
+        if self.state == "published":
+            return self.result or ""
+        if self.running:
+            steps = f"step {self.running.step:,} of {self.running.total:,}, " if self.running.total else ""
+            return f"{steps}last heartbeat {self.running.age:.0f} s ago"
+        if self.failed:
+            return one_line(self.failed.error.partition("\n")[0])
+        return f"for {', '.join(self.waits_for)}" if self.waits_for else ""
+
+    @property
+    def is_stale(self) -> bool:
+        """True if the stage runs and has sent no heartbeat for a minute."""
+        return self.running is not None and self.running.age > STALE_AFTER_SECONDS
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Estimated time that the remaining training steps take; None if unknown."""
+        running = self.running
+        if running is None or not running.rate or not running.total or self.is_stale:
+            return None
+        return max(0.0, (running.total - running.step) / running.rate - running.age)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `ftjobs status --json` prints, with the fields of the attempt at its top level."""
+        fields = {name: value for name, value in asdict(self).items() if name not in ("running", "failed")}
+        attempt = self.running or self.failed
+        return {**fields, **(asdict(attempt) if attempt else {})}
+
+
+def stage_statuses(runs: list[StageRun], storage: Storage) -> list[StageStatus]:
+    """Return the state of every stage and seed, in the order of `runs`."""
     manifests = {run.key: artifacts.find(storage, run) for run in runs}
-    found = []
+    statuses = []
     for run in runs:
         missing = sorted({read.title for read in run.inputs.values() if manifests[read.key] is None})
-        manifest = manifests[run.key]
-        sign = {"state": "none"} if manifest else signs(storage, run)
-        state = "published" if manifest else sign.pop("state")
-        if state == "none":
-            state = "waiting" if missing else "ready"
-        found.append(
-            {
-                "stage": run.stage,
-                "seed": run.seed if run.has_seed else None,
-                "state": state,
-                "waits_for": missing if state == "waiting" else [],
-                "identity": run.identity[:12],
-                "result": summary(manifest) if manifest else None,
-                "accuracy": manifest.metrics.get("accuracy") if manifest else None,
-                "perplexity": manifest.metrics.get("best", {}).get("perplexity") if manifest else None,
-                **({} if manifest else {key: value for key, value in sign.items() if key != "state"}),
-            }
-        )
-    return found
+        manifest, seed, identity = manifests[run.key], run.seed if run.has_seed else None, run.identity[:12]
+        if manifest is not None:
+            status = StageStatus(
+                *(run.stage, seed, "published", [], identity),
+                result=summarize(manifest),
+                accuracy=manifest.metrics.get("accuracy"),
+                perplexity=manifest.metrics.get("best", {}).get("perplexity"),
+            )
+        elif isinstance(attempt := latest_attempt(storage, run), RunningAttempt):
+            status = StageStatus(run.stage, seed, "running", [], identity, running=attempt)
+        elif attempt is not None:
+            status = StageStatus(run.stage, seed, "failed", [], identity, failed=attempt)
+        else:
+            status = StageStatus(run.stage, seed, "waiting" if missing else "ready", missing, identity)
+        statuses.append(status)
+    return statuses
 
 
-def describe(row: dict[str, Any]) -> str:
-    """One of the `states` in words: its result, how far it is, what it waits for, or why it failed."""
-    match row["state"]:
-        case "published":
-            return str(row["result"])
-        case "running":
-            steps = f"step {row['step']:,} of {row['total']:,}, " if row["total"] else ""
-            return f"{steps}last sign of life {row['age']:.0f} s ago"
-        case "failed":
-            return one_line(row["error"].partition("\n")[0])
-        case "waiting":
-            return f"for {', '.join(row['waits_for'])}"
-    return "-"
+def estimate_work(run: StageRun, prepared: Manifest | None) -> str:
+    """Describe the work of a stage: optimizer steps once its data is `prepared`, epochs before that.
 
-
-def is_silent(row: dict[str, Any]) -> bool:
-    """Whether a running stage has not been heard of for a minute: its machine may have vanished."""
-    age: float = row["age"]
-    return age > _SECONDS_TO_SILENCE
-
-
-def remaining(row: dict[str, Any]) -> float | None:
-    """Seconds that a running stage's training steps still take at its rate; None if that is not known."""
-    if not row["rate"] or not row["total"] or is_silent(row):
-        return None
-    left: float = (row["total"] - row["step"]) / row["rate"] - row["age"]
-    return max(0.0, left)
-
-
-def work(run: StageRun, prepared: Manifest | None) -> str:
-    """How much a stage has to do: optimizer steps once the data that it works on is `prepared`, epochs before that."""
+    Args:
+        run: the stage.
+        prepared: manifest of the stage that prepares its data or corpus; None if it is not published.
+    """
     settings = run.settings
     if not isinstance(settings, Adapt | Classify):
         return "-"
     epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
     if prepared is None:
         return epochs
-    if isinstance(settings, Adapt) and isinstance(settings.corpus, Corpus):  # only the encoder tells how many examples
+    if isinstance(settings, Adapt) and isinstance(settings.corpus, Corpus):  # packing needs the tokenizer
         return f"{epochs} of {prepared.metrics['train']:,} passages"
     rows: dict[str, int] = prepared.metrics["rows"]
     examples = rows["train"]
     if isinstance(settings, Adapt):
         columns = Data.model_validate(prepared.settings["data"]).text_columns
         examples = len(columns) * (rows["train"] if settings.corpus == "train" else sum(rows.values()))
-        if settings.objective in ("mlm+nsp", "mlm+sop"):  # how many pairs they make, only their sentences say
+        if settings.objective in ("mlm+nsp", "mlm+sop"):  # the number of pairs depends on the sentences
             return f"{epochs} on {examples:,} texts"
     per_step = settings.per_device_batch_size * settings.gradient_accumulation_steps
     return f"{settings.epochs * -(-examples // per_step):,} steps on {examples:,} texts"
 
 
-def summary(manifest: Manifest) -> str:
-    """What came out of a stage, in a few words."""
+def summarize(manifest: Manifest) -> str:
+    """Summarize the result of a published stage in a few words."""
     metrics = manifest.metrics
     if manifest.kind == "classify" and "mse" in metrics:
         return (
-            f"mean squared error {_figure(metrics['mse'], '.4g')}, Pearson {_figure(metrics['pearson'], '.4f')} in "
+            f"mean squared error {_format(metrics['mse'], '.4g')}, Pearson {_format(metrics['pearson'], '.4f')} in "
             f"epoch {metrics['best_epoch']}"
         )
     if manifest.kind == "classify":
-        return f"accuracy {_figure(metrics['accuracy'], '.4f')} in epoch {metrics['best_epoch']}"
+        return f"accuracy {_format(metrics['accuracy'], '.4f')} in epoch {metrics['best_epoch']}"
     if manifest.kind == "adapt":
         before, best = metrics["before"]["perplexity"], metrics["best"]["perplexity"]
-        said = [f"perplexity {_figure(before, '.1f')} -> {_figure(best, '.1f')}"]
+        changes = [f"perplexity {_format(before, '.1f')} -> {_format(best, '.1f')}"]
         for name in (name for name in OBJECTIVE_FIGURES if name in metrics["before"]):
-            before, best = (_figure(metrics[when][name], ".4f") for when in ("before", "best"))
-            said.append(f"{name.replace('_', ' ')} {before} -> {best}")
-        return ", ".join(said)
+            before, best = (_format(metrics[when][name], ".4f") for when in ("before", "best"))
+            changes.append(f"{name.replace('_', ' ')} {before} -> {best}")
+        return ", ".join(changes)
     if manifest.kind == "corpus":
         dropped = sum(metrics[name] for name in ("empty", "contaminated", "exact_duplicates", "near_duplicates"))
         return f"{metrics['train']:,} passages, {metrics['held_out']:,} held out, {dropped:,} dropped"
     return f"{manifest.size:,} bytes"
 
 
-def _figure(value: float | None, form: str) -> str:
-    return "not finite" if value is None else format(value, form)  # JSON has null for what is not finite
+def _format(value: float | None, form: str) -> str:
+    return "not finite" if value is None else format(value, form)  # JSON stores values that are not finite as null

@@ -1,4 +1,4 @@
-"""What each of several processes does for one stage: run it, on its share of every step. See `launching`."""
+"""A worker process of a stage that runs on several processes, started by `ftjobs.execution.launcher`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from contextlib import closing
 from pathlib import Path
 
 from ftjobs import stages
-from ftjobs.errors import FtjobsError, PeerLost
+from ftjobs.errors import ExitCode, FtjobsError, PeerLost
 from ftjobs.execution.checkpointing import StorageCheckpointer, Superseded
-from ftjobs.execution.launcher import SECONDS_BETWEEN_LOOKS, Task
+from ftjobs.execution.launcher import POLL_INTERVAL_SECONDS, WorkerTask
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.storage import open_storage
 from ftjobs.system import signals
@@ -23,32 +23,27 @@ from ftjobs.system.progress import log_to_stderr
 from ftjobs.tracking import nowhere, tracker
 
 
-class _SharedProgress:
-    """How far training is, for the process that started the workers."""
+class _WorkerCheckpointer:
+    """Resumes from the training state of the task, the same for all workers; only rank 0 saves and reports progress."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._told = path, 0.0
-
-    def at(self, step: int, total: int) -> None:
-        if time.monotonic() - self._told >= SECONDS_BETWEEN_LOOKS:
-            self._told = time.monotonic()
-            self.path.write_text(json.dumps([step, total]))
-
-
-class _WorkersKeeper:
-    """Goes on from the state that all workers were handed; only the first worker saves."""
-
-    def __init__(self, task: Task, checkpointer: StorageCheckpointer | None) -> None:
+    def __init__(self, task: WorkerTask, checkpointer: StorageCheckpointer | None) -> None:
+        """
+        Args:
+            task: input of the worker.
+            checkpointer: on rank 0; None elsewhere.
+        """
         self.task, self.checkpointer = task, checkpointer
-        self._progress = _SharedProgress(task.progress)
+        self._progress_written_at = 0.0
 
     def latest(self) -> Path | None:
-        return self.task.newest
+        return self.task.state
 
     def should_save(self, step: int, total: int) -> bool:
         if self.checkpointer is None:
             return False
-        self._progress.at(step, total)
+        if time.monotonic() - self._progress_written_at >= POLL_INTERVAL_SECONDS:
+            self._progress_written_at = time.monotonic()
+            self.task.progress.write_text(json.dumps([step, total]))
         return self.checkpointer.should_save(step, total)
 
     def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
@@ -63,8 +58,8 @@ class _WorkersKeeper:
             self.checkpointer.cache_file(name, write)
 
 
-def work(task: Task, rank: int) -> None:
-    """Run the stage as the worker of a rank; the first leaves its output where the task says, others nowhere."""
+def run_stage(task: WorkerTask, rank: int) -> None:
+    """Run the stage as the worker of a rank. Rank 0 writes output and result; the output of other ranks is dropped."""
     settings = task.run.settings
     assert isinstance(settings, TrainingFields), "only stages that train run on several processes"
     stage = stages.load(task.run.kind)
@@ -72,54 +67,54 @@ def work(task: Task, rank: int) -> None:
 
     if rank:
         with tempfile.TemporaryDirectory(dir=task.work) as unused:
-            checkpointer = _WorkersKeeper(task, None)
+            checkpointer = _WorkerCheckpointer(task, None)
             stage(settings, task.run.seed, task.inputs, Path(unused), TrainingContext(checkpointer, nowhere))
         return
     log_to_stderr()
     storage = open_storage(task.store)
     signals.on_stop(storage.hurry)
     with (
-        closing(StorageCheckpointer(storage, task.run, settings.save_every, task.work)) as saving,
+        closing(StorageCheckpointer(storage, task.run, settings.save_every, task.work)) as storage_checkpointer,
         tracker(task.run, storage, task.work) as tracked,
     ):
-        saving.companion = tracked
-        tracked.begin(task.newest)
-        session = TrainingContext(_WorkersKeeper(task, saving), tracked.log)
-        metrics = stage(settings, task.run.seed, task.inputs, task.output, session)
+        storage_checkpointer.companion = tracked
+        tracked.begin(task.state)
+        context = TrainingContext(_WorkerCheckpointer(task, storage_checkpointer), tracked.log)
+        metrics = stage(settings, task.run.seed, task.inputs, task.output, context)
         tracked.conclude(task.output, metrics)
     task.result.write_text(json.dumps({"metrics": metrics}))
 
 
 def main() -> None:
-    """Entry point of a worker, started by the launcher."""
+    """Run the task whose file is the only argument, as the rank that torchrun's variables name."""
     signals.install()
     rank = int(os.environ["RANK"])
-    task: Task = pickle.loads(Path(sys.argv[1]).read_bytes())
+    task: WorkerTask = pickle.loads(Path(sys.argv[1]).read_bytes())
     try:
-        with signals.honoured():
-            work(task, rank)
+        with signals.errors_as_stopped():
+            run_stage(task, rank)
     except Superseded:
         task.result.write_text(json.dumps({"superseded": True}))
-        os._exit(1)
+        os._exit(ExitCode.FAILED)
     except FtjobsError as error:
         if rank == 0 or not task.result.exists():
             task.result.write_text(json.dumps({"problems": error.problems, "exit_code": error.exit_code}))
-        os._exit(error.exit_code)  # not sys.exit: another worker may wait for this one's gradients
+        os._exit(error.exit_code)  # not sys.exit: another worker may be waiting for this one's gradients
     except signals.Stopped:
-        # Asked to end, perhaps, was another machine, and with it all workers.
-        os._exit(PeerLost.exit_code if _several_machines() else signals.EXIT_CODE)
+        # With several nodes, another node may have been stopped, and with it all workers.
+        os._exit(PeerLost.exit_code if _has_several_nodes() else ExitCode.TERMINATED)
     except RuntimeError as error:
-        if not (_several_machines() and _is_of_lost_connection(error)):
+        if not (_has_several_nodes() and _is_lost_connection(error)):
             raise
         os._exit(PeerLost.exit_code)
 
 
-def _several_machines() -> bool:
+def _has_several_nodes() -> bool:
     return int(os.environ["GROUP_WORLD_SIZE"]) > 1
 
 
-def _is_of_lost_connection(error: RuntimeError) -> bool:
-    """Whether another process is gone. What gloo raises has no type of its own, but names gloo's source file."""
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Return True if a collective operation failed. Errors of gloo have no type, but name gloo's source file."""
     from torch.distributed import DistError
 
     return isinstance(error, DistError) or "gloo/transport" in str(error)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Hypothesis, Job
 from ftjobs.jobfile.fields.hypothesis import TOO_LARGE
-from ftjobs.jobfile.implicit_stages import derived
+from ftjobs.jobfile.implicit_stages import implicit_stages
 from ftjobs.tasks import all_tasks, get_task
 
 RESERVED = ("prepare", "report")
@@ -51,11 +51,11 @@ def _columns(where: tuple[str, ...], data: Data, classifying: Sequence[str]) -> 
 
 
 def _derived(job: Job) -> Iterator[Problem]:
-    for one in derived(job):
+    for one in implicit_stages(job):
         if isinstance(one.settings, Data):
-            yield from _columns(one.field, one.settings, one.users)
+            yield from _columns(one.field, one.settings, one.readers)
         if one.name in job.stages:
-            reason = f"`{one.name}` is the name of the stage that brings the {one.kind} of `{one.users[0]}`"
+            reason = f"`{one.name}` is the name of the stage that brings the {one.kind} of `{one.readers[0]}`"
             yield ("stages", one.name), f"{reason}; choose another name"
         if (total := len(job.name) + len(one.name)) > MAX_NAMES:
             reason = f"`{job.name}` and `{one.name}`, the stage that brings it, have {total} characters together"
@@ -119,7 +119,7 @@ def _cycles(job: Job) -> Iterator[Problem]:
 
 
 def _hypotheses(job: Job) -> Iterator[Problem]:
-    own = {name for one in derived(job) if one.kind == "data" for name in one.users}
+    own = {name for one in implicit_stages(job) if one.kind == "data" for name in one.readers}
     classifiers = [name for name, stage in job.stages.items() if isinstance(stage, Classify) and name not in own]
     for index, text in enumerate(job.hypotheses):
         try:

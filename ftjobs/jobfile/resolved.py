@@ -10,7 +10,7 @@ from typing import Any
 from ftjobs.jobfile import local_files
 from ftjobs.jobfile.data_mappings import data_mappings, each_source
 from ftjobs.jobfile.fields import Job
-from ftjobs.jobfile.implicit_stages import users
+from ftjobs.jobfile.implicit_stages import provided_by
 
 
 def resolved(job: Job) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def resolved(job: Job) -> dict[str, Any]:
         name: job.stage(name).model_dump(mode="json", exclude={"save_every"}, exclude_none=True) for name in job.stages
     }
     found = {**fields, "stages": stages, "hypotheses": hypotheses}
-    bringing = {name: one.name for name, one in users(job).items()}
+    bringing = {name: one.name for name, one in provided_by(job).items()}
     taken: dict[str, str] = {}
     for path, mapping in data_mappings(found):
         folder = bringing.get(path[1], "") if len(path) > 1 else ""

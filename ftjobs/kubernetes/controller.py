@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
 from ftjobs.errors import CorruptArtifact, FtjobsError, UserError
-from ftjobs.execution.heartbeat import signs
+from ftjobs.execution.heartbeat import FailedAttempt, latest_attempt
 from ftjobs.kubernetes.cluster import Cluster, Listing
 from ftjobs.kubernetes.reconcile import ACTIVE, Decision, State, View, decide
 from ftjobs.kubernetes.stage_jobs import StageJob
@@ -128,13 +128,17 @@ class Controller:
         errors = {}
         for run in runs:
             try:
-                error = self._corrupt.get(run.key) or signs(self.storage, run).get("error")
+                error = self._corrupt.get(run.key) or self._stored_error(run)
             except FtjobsError as unreadable:
                 LOG.debug("%s: %s", run.title, unreadable)
                 continue
             if error:
-                errors[run.key] = str(error).splitlines()[0]
+                errors[run.key] = error.splitlines()[0]
         return errors
+
+    def _stored_error(self, run: StageRun) -> str | None:
+        attempt = latest_attempt(self.storage, run)
+        return attempt.error if isinstance(attempt, FailedAttempt) else None
 
     def _say(self, decision: Decision) -> None:
         """One line when a stage is released, or is otherwise than it was."""

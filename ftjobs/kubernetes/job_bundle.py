@@ -19,7 +19,7 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile import local_files, yaml_text
 from ftjobs.jobfile.data_mappings import data_mappings, each_source
 from ftjobs.jobfile.fields import Job
-from ftjobs.jobfile.implicit_stages import users
+from ftjobs.jobfile.implicit_stages import provided_by
 from ftjobs.kubernetes.stage_jobs import StageJob
 
 #: Where pods find the job file, and the unpacked data files.
@@ -42,7 +42,7 @@ class JobBundle:
                 f"encoder.model: {job.encoder.model} is a folder on this machine, which pods do not see; upload it "
                 "and give its s3:// address, or give a hub id"
             )
-        self._job, self._derived = job, users(job)
+        self._job, self._derived = job, provided_by(job)
         self._data: dict[str, Any] = job.model_dump(mode="json", exclude_unset=True)
         self._paths: dict[str, Path] = {}
         self._addresses: dict[str, str] = {}
@@ -77,7 +77,7 @@ class JobBundle:
             if name is not None and name not in names:
                 names.add(name)
                 read = self._derived.get(name)
-                wanted += [self._job.stage_encoder(name), read.users[0] if read else None]
+                wanted += [self._job.stage_encoder(name), read.readers[0] if read else None]
         kinds = {self._job.stages[name].kind for name in names}
         data = {key: value for key, value in self._data.items() if key != "hypotheses"}
         if "defaults" in data:

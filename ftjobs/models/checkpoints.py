@@ -23,7 +23,7 @@ from transformers import (
 
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import GENERATOR
-from ftjobs.system.hub_errors import causes, may_pass, reason, refusal
+from ftjobs.system.hub_errors import causes, is_temporary, reason, refusal
 
 WEIGHTS = "model.safetensors"
 CARD = "README.md"
@@ -55,7 +55,7 @@ def download(model: str, revision: str) -> tuple[Path, str]:
     except Exception as error:
         if said := refusal(error, model, "model"):
             raise UserError(f"{where}: {said}") from error
-        if not any(may_pass(cause) for cause in causes(error)):
+        if not any(is_temporary(cause) for cause in causes(error)):
             raise
         raise FtjobsError(
             f"{where}: the hub cannot be reached ({reason(error)}); try again, or set encoder.model to a folder"

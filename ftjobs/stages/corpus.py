@@ -10,12 +10,12 @@ from ftjobs.data import prepared
 from ftjobs.data.corpora import curation
 from ftjobs.data.corpora.contamination import HeldTexts
 from ftjobs.data.corpora.passages import Fetch, Passages
-from ftjobs.plan import OwnCorpus
+from ftjobs.plan import CorpusStage
 from ftjobs.system.progress import LOG
 
 
 def run(
-    settings: OwnCorpus, seed: int, inputs: dict[str, Path], output: Path, fetch: Fetch | None = None
+    settings: CorpusStage, seed: int, inputs: dict[str, Path], output: Path, fetch: Fetch | None = None
 ) -> dict[str, Any]:
     """Publish a corpus, without the texts of the test and validation splits of `inputs["prepare"]`.
 

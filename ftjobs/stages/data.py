@@ -7,10 +7,10 @@ from typing import Any
 
 from ftjobs.data import labelled, prepared
 from ftjobs.errors import UserError
-from ftjobs.plan import OwnData
+from ftjobs.plan import DataStage
 
 
-def run(settings: OwnData, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
+def run(settings: DataStage, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
     """Publish the data. It reads nothing, so it runs beside `prepare`; lengths in tokens are for encoders to say.
 
     Writes `data/` as `prepare` does.

@@ -1,1 +1,1 @@
-"""What the process runs on: signals, progress display, devices, errors of the hub."""
+"""Signals, progress bars and logs, compute devices, and errors of the Hugging Face Hub."""

@@ -1,4 +1,4 @@
-"""How long work shows that it goes on: bars on a terminal, a line now and then in a log file. All on stderr."""
+"""Progress bars on a terminal, periodic log lines elsewhere; both on stderr."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LOG = logging.getLogger("ftjobs")
-#: Call with the units done since the last call, and a short note such as the current loss.
+#: Called with the units done since the last call and a short note, such as the current loss.
 Advance = Callable[[int, str], None]
-_SECONDS_BETWEEN_LINES = 10.0
+_LOG_INTERVAL_SECONDS = 10.0
 
 
 @contextmanager
 def track(title: str, total: int, *, in_bytes: bool = False) -> Iterator[Advance]:
-    """Show the progress of a piece of work of `total` units, or bytes, while the block runs."""
+    """Show the progress of a task while the block runs.
+
+    Args:
+        title: of the task.
+        total: amount of work, in units such as steps.
+        in_bytes: units are bytes, displayed as MB.
+    """
     if sys.stderr.isatty():
         with _bar(title, total, in_bytes) as advance:
             yield advance
@@ -58,7 +64,7 @@ def _lines(title: str, total: int, in_bytes: bool) -> Advance:
     def advance(units: int, note: str) -> None:
         nonlocal done, last
         done += units
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+        if time.monotonic() - last >= _LOG_INTERVAL_SECONDS:
             last = time.monotonic()
             amount = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if in_bytes else f"{done} of {total}"
             LOG.info("%s: %s%s", title, amount, f", {note}" if note else "")
@@ -67,7 +73,7 @@ def _lines(title: str, total: int, in_bytes: bool) -> Advance:
 
 
 def log_to_stderr(console: Console | None = None, *, verbose: bool = False) -> None:
-    """Send the package's log to stderr: plain lines, above any bar, and above what else is drawn on `console`."""
+    """Send the log of the package to stderr. On a terminal, lines appear above bars and live displays of `console`."""
     handler: logging.Handler
     if sys.stderr.isatty():
         from rich.console import Console

@@ -1,7 +1,7 @@
-"""SIGTERM: how Kubernetes, a spot market and `docker stop` ask a process to end.
+"""SIGTERM, sent by Kubernetes, spot markets and `docker stop` to end a process.
 
-The first one raises `Stopped` where the program is, or at the end of a section that must not be cut, such as an
-optimizer step. The second ends the process at once.
+The first SIGTERM raises `Stopped` wherever the program is, or at the end of a section that must not be interrupted,
+such as an optimizer step. The second one ends the process at once.
 """
 
 from __future__ import annotations
@@ -13,48 +13,50 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-EXIT_CODE = 143  # 128 + SIGTERM, as shells say it
-_SOON = 0.01
+from ftjobs.errors import ExitCode
+
+_RETRY_SECONDS = 0.01
 
 
 class Stopped(BaseException):
-    """The process was asked to end. No Exception, so that no handler of errors keeps it from ending."""
+    """The process has received SIGTERM. Not an Exception, so that no error handler swallows it."""
 
 
 class _Request:
-    """Whether the process was asked to end, and whether it may do so right now."""
+    """State of the handler."""
 
     pending = False
     deferred = 0
+    """Depth of nested `deferred` blocks."""
     callback: Callable[[], None] | None = None
 
 
 def install() -> None:
-    """Handle SIGTERM from now on. As PID 1 a process without a handler would ignore it."""
+    """Handle SIGTERM from now on. A process without a handler that runs as PID 1 would ignore it."""
     signal.signal(signal.SIGTERM, _handle)
-    signal.signal(signal.SIGALRM, _again)
-    sys.unraisablehook = _swallowed
+    signal.signal(signal.SIGALRM, _raise_unless_deferred)
+    sys.unraisablehook = _retry_unraisable
 
 
 def on_stop(callback: Callable[[], None]) -> None:
-    """Have `callback` called, in place of an earlier one, when the process is asked to end."""
+    """Call `callback` on SIGTERM. Replaces an earlier callback."""
     _Request.callback = callback
 
 
 def requested() -> bool:
-    """Whether the process was asked to end."""
+    """Return True once SIGTERM has been received."""
     return _Request.pending
 
 
 def check() -> None:
-    """Raise `Stopped` if the process was asked to end."""
+    """Raise `Stopped` if SIGTERM has been received."""
     if _Request.pending:
         raise Stopped
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """A section that SIGTERM does not cut; `Stopped` is raised at its end."""
+    """Protect a block from SIGTERM; `Stopped` is raised at its end."""
     _Request.deferred += 1
     try:
         yield
@@ -65,11 +67,11 @@ def deferred() -> Iterator[None]:
 
 
 @contextmanager
-def honoured() -> Iterator[None]:
-    """Whatever the block raises once the process was asked to end is raised as `Stopped`.
+def errors_as_stopped() -> Iterator[None]:
+    """Raise `Stopped` in place of any exception that the block raises after SIGTERM.
 
-    It may be `Stopped` in disguise: an extension module interrupted while it is imported says that its initialization
-    failed, and a reader of files interrupted by C code that the file cannot be read.
+    C code may turn `Stopped` into an error of another type: an extension module interrupted during import reports a
+    failed initialization, and a file reader an unreadable file.
     """
     try:
         yield
@@ -81,21 +83,21 @@ def honoured() -> Iterator[None]:
 
 def _handle(number: int, frame: FrameType | None) -> None:
     if _Request.pending:
-        os._exit(EXIT_CODE)
+        os._exit(ExitCode.TERMINATED)
     _Request.pending = True
     if _Request.callback:
         _Request.callback()
-    _again(number, frame)
+    _raise_unless_deferred(number, frame)
 
 
-def _again(number: int, frame: FrameType | None) -> None:
+def _raise_unless_deferred(number: int, frame: FrameType | None) -> None:
     if not _Request.deferred:
         raise Stopped
 
 
-def _swallowed(unraisable: sys.UnraisableHookArgs) -> None:
-    """Where the program was, nothing can be raised: Python ran a destructor, say. Soon it will be elsewhere."""
+def _retry_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Raise `Stopped` again a moment later if Python has dropped it, as it does in destructors."""
     if isinstance(unraisable.exc_value, Stopped):
-        signal.setitimer(signal.ITIMER_REAL, _SOON)
+        signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
     else:
         sys.__unraisablehook__(unraisable)

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ftjobs.errors import ExitCode
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
-from ftjobs.system.signals import EXIT_CODE, Stopped
+from ftjobs.system.signals import Stopped
 from ftjobs.tracking.journal import Log, nowhere
 
 __all__ = ["Log", "NotTracked", "nowhere", "tracker"]
@@ -61,6 +62,6 @@ def tracker(run: StageRun, storage: Storage, work: Path) -> Iterator[NotTracked]
         tracked.leave(1)
         raise
     except BaseException as stop:
-        tracked.leave(EXIT_CODE if isinstance(stop, Stopped) else 1, _SECONDS_TO_STOP)
+        tracked.leave(ExitCode.TERMINATED if isinstance(stop, Stopped) else 1, _SECONDS_TO_STOP)
         raise
     tracked.leave(0, _SECONDS_TO_STOP)  # where there was nothing to conclude: another attempt was faster

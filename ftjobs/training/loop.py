@@ -81,7 +81,7 @@ def train(
             checkpointer.save(stepper.capture(at, best).write, at.step, total, wait=wait)
 
     try:
-        with signals.honoured(), _at_full_speed(model), track(title, total) as advance:
+        with signals.errors_as_stopped(), _at_full_speed(model), track(title, total) as advance:
             advance(at.step, "")
             while at.epoch <= settings.epochs and not at.has_waited(settings.early_stopping):
                 (training_mode or model.train)()

@@ -24,7 +24,7 @@ from ftjobs.execution.checkpointing import StorageCheckpointer
 from ftjobs.execution.status import states, work
 from ftjobs.jobfile.fields import CorpusSource
 from ftjobs.jobfile.read import read
-from ftjobs.plan import OwnCorpus, plan, select
+from ftjobs.plan import CorpusStage, plan, select
 from ftjobs.stages import corpus as stage
 from ftjobs.storage import open_storage
 from tests.fakes.s3_server import BUCKET, S3Server
@@ -302,7 +302,7 @@ def test_too_little_is_refused(tmp_path: Path, settings: dict[str, Any], problem
     (tmp_path / "a.txt").write_text("one two\nONE two\nthree\nfour five\n?!\nthree\n")
     given = CorpusSource(source=str(tmp_path / "a.txt"), decontaminate=False, **settings)
     with pytest.raises(UserError, match=problem):
-        stage.run(OwnCorpus(stage="a", corpus=given), 0, {}, tmp_path)
+        stage.run(CorpusStage(stage="a", corpus=given), 0, {}, tmp_path)
 
 
 def test_what_is_held_out_is_drawn_by_the_seed_and_as_many_as_asked(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_what_is_held_out_is_drawn_by_the_seed_and_as_many_as_asked(tmp_path: Pa
 
     def held_out(name: str, **settings: Any) -> list[str]:
         given = CorpusSource(source=str(tmp_path / "a.txt"), decontaminate=False, **settings)
-        stage.run(OwnCorpus(stage="a", corpus=given), 0, {}, tmp_path / name)
+        stage.run(CorpusStage(stage="a", corpus=given), 0, {}, tmp_path / name)
         return list(curated.read(tmp_path / name / "corpus")[1])
 
     assert len(held_out("a")) == 2

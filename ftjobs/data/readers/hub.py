@@ -15,7 +15,7 @@ from ftjobs.data.memory_mapped import TableFile
 from ftjobs.data.readers.columns import TEXT_FIELD, Needed, Values, conform, in_batches, missing, row_after
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Data
-from ftjobs.system.hub_errors import causes, may_pass, reason, refusal
+from ftjobs.system.hub_errors import causes, is_temporary, reason, refusal
 
 PARQUET_EXPORT = "refs/convert/parquet"
 """Branch to which the hub converts data sets, among them those that come as a Python script."""
@@ -192,7 +192,7 @@ def _explained(data: Data, revision: str, error: BaseException) -> FtjobsError:
     here = f"data.source: {data.source!r} at revision {revision!r}"
     if said := refusal(error, str(data.source), "dataset"):
         return UserError(f"{here}: {said}")
-    if any(may_pass(link) for link in causes(error)):
+    if any(is_temporary(link) for link in causes(error)):
         return FtjobsError(f"{here}: the hub cannot be reached ({reason(error)}); check the network and try again")
     if "Dataset scripts are no longer supported" in str(error):
         return DatasetScriptError(
