@@ -23,7 +23,7 @@ from ftjobs.jobfile.fields import (
     Vocabulary,
 )
 from ftjobs.jobfile.read import read
-from ftjobs.plan import STAGE_VERSIONS, StageRun, plan, select
+from ftjobs.plan import STAGE_VERSIONS, StageRun, plan, select, select_index
 
 REFERENCE = Path(__file__).parents[1] / "jobs" / "medical-questions.yaml"
 STAGES = ["adapt", "head", "behavioural", "adapted-head", "adapted-behavioural"]
@@ -543,3 +543,19 @@ class TestSelect:
         )
         assert self.refused(runs("seeds=[1, 2]"), "head", 3) == "stage `head` has no seed 3; its seeds are: 1, 2"
         assert self.refused(runs("seeds=[1, 2]"), "head") == ("stage `head` has the seeds 1, 2; choose one with --seed")
+
+
+class TestSelectIndex:
+    def test_is_the_position_of_the_seed_in_the_file(self):
+        found = runs("seeds=[7, 3, 5]")
+        assert [select_index(found, "head", index).seed for index in range(3)] == [7, 3, 5]
+        assert select_index(found, "report", 0) == select(found, "report")
+
+    @pytest.mark.parametrize(("stage", "index"), [("head", 3), ("head", -1), ("prepare", 1)])
+    def test_out_of_range(self, stage, index):
+        with pytest.raises(UserError, match=f"--seed-index {index}: stage `{stage}` "):
+            select_index(runs("seeds=[7, 3, 5]"), stage, index)
+
+    def test_unknown_stage(self):
+        with pytest.raises(UserError, match="no stage `tail`"):
+            select_index(runs(), "tail", 0)

@@ -11,8 +11,8 @@ import pytest
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
 from ftjobs.storage import Storage, open_storage
-from tests.cli.test_cli import FILES, METRICS, ftjobs, here, runs  # noqa: F401 (fixtures)
 from tests.fakes.s3_server import BUCKET
+from tests.helpers.commands import FILES, METRICS, plan_job
 
 WEIGHTS = bytes(range(256)) * 4096  # 1 MB
 _SHA256 = "has another sha256 than its manifest says"
@@ -84,11 +84,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"s3://{BUCKET}/{tmp_path.name}"
 
 
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("job_folder")
 @pytest.mark.parametrize("case", CASES)
-def test_whoever_reads_it_names_the_file_and_stops(ftjobs, store, tmp_path, case):  # noqa: F811
+def test_whoever_reads_it_names_the_file_and_stops(ftjobs, store, tmp_path, case):
     storage = open_storage(store)
-    for run in runs():
+    for run in plan_job():
         if run.stage in ("prepare", "adapt"):
             output = tmp_path / "outputs" / run.title
             for name, text in FILES[run.kind].items():

@@ -17,7 +17,7 @@ from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
-from tests.cli.test_cli import JOB
+from tests.helpers.commands import JOB
 from tests.fakes.hub import Hub
 
 CARD = '---\nlicense: mit\n---\n\n```python\nmodel = "."  # this folder\nprint(model)\n```\n'

@@ -24,9 +24,9 @@ from ftjobs import __version__, artifacts
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
-from tests.execution.test_kill import whole_states
 from tests.fakes.s3_server import BUCKET, S3Server, environment
 from tests.helpers.containers import Engine, check_tools, local_folders, way_to
+from tests.helpers.interruptions import saved_steps
 from tests.helpers.pipelines import job_fields, write_rows
 
 pytestmark = pytest.mark.container
@@ -240,13 +240,13 @@ def test_a_pipeline_stage_by_stage(
 
     started = time.monotonic()
     engine.start("adapt", IMAGE, "stage", "/job/job.yaml", "adapt", options=stage_options)
-    until(lambda: whole_states(storage, runs))
+    until(lambda: saved_steps(storage, runs))
     seconds = time.monotonic() - started
     engine.podman("stop", "--time=30", "adapt")
     code, logs = engine.wait("adapt")
     assert code == 143, logs
     assert not artifacts.find(storage, select(runs, "adapt", None))
-    (step,) = whole_states(storage, runs).values()
+    (step,) = saved_steps(storage, runs).values()
     assert f"resuming after step {step} of" in stage("adapt")
     for name in LATER_STAGES:
         stage(name)

@@ -1,15 +1,11 @@
-"""A machine may vanish at any moment: kill -9 again and again, and the pipeline still ends in the same bytes."""
+"""A pipeline that is killed (SIGKILL) at any moment, again and again, still ends in the same bytes."""
 
 from __future__ import annotations
 
 import json
 import math
-import multiprocessing
-import os
 import random
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -27,29 +23,12 @@ from ftjobs.storage import Storage, open_storage
 from tests.fakes import fault_proxy
 from tests.fakes.fault_proxy import Answer, Proxy, Request
 from tests.fakes.s3_server import BUCKET, S3Server, environment
+from tests.helpers.interruptions import preloaded_forkserver, published_models, run_command, saved_steps, start_run
 from tests.helpers.pipelines import job_fields, write_rows
 
 
-def start(job: Path, store: str, log: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with log.open("ab") as output:
-        command = [sys.executable, "-m", "ftjobs", "run", str(job), "--store", store]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=output, env=environment)
-
-
-def whole_states(storage: Storage, runs: list[StageRun]) -> dict[str, int]:
-    """The newest step that a whole training state holds, per stage."""
-    found: dict[str, int] = {}
-    for run in runs:
-        for key in (stored[0] for stored in storage.list(f"{run.key}/state")):
-            match = re.search(r"/state/(\d+)-[0-9a-f]+/whole\.json$", key)
-            if match:
-                found[run.title] = max(found.get(run.title, 0), int(match[1]))
-    return found
-
-
 class Reader(threading.Thread):
-    """Reads whatever is published, over and over, as another pod would, and notes everything that is not whole."""
+    """Fetches all published artifacts again and again, as another pod would, and records every failure."""
 
     def __init__(self, storage: Storage, folder: Path) -> None:
         super().__init__(daemon=True)
@@ -60,7 +39,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         last = False
         while not last:
-            last = self.ended.wait(0.2)  # once more after the end, which may have published something
+            last = self.ended.wait(0.2)  # one more round for what was published last
             try:
                 for manifest in artifacts.listing(self.storage):
                     artifacts.fetch(self.storage, manifest, self.folder / f"{time.monotonic_ns()}")
@@ -70,7 +49,7 @@ class Reader(threading.Thread):
 
 
 def job_at(folder: Path, encoder: Path, stages: list[str]) -> tuple[Path, list[StageRun]]:
-    """A job of these stages, which train for some seconds and save their state every few steps."""
+    """Write a job of these stages, which train for some seconds and save their state every few steps."""
     write_rows(folder / "rows.csv")
     fields = job_fields(encoder, hypotheses=[])
     fields["stages"] = {name: fields["stages"][name] for name in stages}
@@ -83,35 +62,27 @@ def job_at(folder: Path, encoder: Path, stages: list[str]) -> tuple[Path, list[S
 
 
 def check_nothing_redone(requests: list[Request], runs: list[StageRun], before: dict[str, int]) -> None:
-    """Whoever begins anew stores states of steps that a whole state held already: states come every few steps."""
+    """Assert that no state was stored for a step before the saved one, as an attempt that starts over would."""
     for run in runs:
         stored = re.compile(rf"/{re.escape(run.key)}/state/(\d+)-[0-9a-f]+/")
-        steps = [int(found[1]) for one in requests if one.method == "PUT" and (found := stored.search(one.path))]
+        puts = [request.path for request in requests if request.method == "PUT"]
+        steps = [int(match[1]) for path in puts if (match := stored.search(path))]
         assert min(steps, default=math.inf) > before.get(run.title, 0), run.title
 
 
 def check_resumed(log: Path, before: dict[str, int]) -> int:
-    """What went on went on from the last whole state: no step before it is done again. Returns how many did."""
-    found = re.findall(r"\] (.+): running\n(?:.*\n)*?.*resuming after step (\d+) of", log.read_text())
-    for title, step in found:
+    """Assert that stages resumed from the last saved step; returns the number of resumed stages."""
+    resumed = re.findall(r"\] (.+): running\n(?:.*\n)*?.*resuming after step (\d+) of", log.read_text())
+    for title, step in resumed:
         assert int(step) == before[title]
-    return len(found)
-
-
-def published_models(storage: Storage, runs: list[StageRun], folder: Path) -> dict[str, bytes]:
-    found = {}
-    for run in runs:
-        path = artifacts.fetch(storage, artifacts.require(storage, run), folder)
-        if run.kind != "report":
-            found[run.title] = (path / "model/model.safetensors").read_bytes()
-    return found
+    return len(resumed)
 
 
 @pytest.mark.parametrize("kind", ["folder", pytest.param("s3", marks=pytest.mark.slow)])
-def test_two_at_once_end_well_and_publish_once(
+def test_concurrent_runs_succeed_and_publish_once(
     make_encoder: Callable[..., Path], tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    """One commits, the other notices: while it trains, when it publishes, or before it begins."""
+    """The second attempt finds the artifact published: before it begins, while it trains, or when it publishes."""
     if kind == "s3":
         request.getfixturevalue("s3")
     store = f"s3://{BUCKET}/{tmp_path.name}" if kind == "s3" else str(tmp_path / "store")
@@ -124,70 +95,56 @@ def test_two_at_once_end_well_and_publish_once(
     }
     job = tmp_path / "job.yaml"
     job.write_text(json.dumps(fields))
-    logs = [tmp_path / "one.log", tmp_path / "two.log"]
-    processes = [start(job, store, log) for log in logs]
+    logs = [tmp_path / "first.log", tmp_path / "second.log"]
+    processes = [start_run(job, store, log) for log in logs]
     assert [process.wait() for process in processes] == [0, 0], [log.read_text() for log in logs]
     runs, storage = plan(read(job)), open_storage(store)
     assert sum(stored[0].endswith("/manifest.json") for stored in storage.list("toy")) == len(runs)
     whole = open_storage(str(tmp_path / "whole"))
-    assert start(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
+    assert start_run(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
     assert published_models(storage, runs, tmp_path) == published_models(whole, runs, tmp_path)
     left = {stored[0].split("/")[4] for stored in storage.list("toy")}
     assert left <= {"manifest.json", "attempts"}, left
 
 
 @pytest.mark.slow
-def test_kills_from_the_very_start_change_nothing(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
-    """On a folder, with processes that start from nothing: also in the imports, and between two stages."""
+def test_kills_during_startup_change_no_bytes(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """On a local store, with cold processes: kills hit imports and the time between two stages too."""
     job, runs = job_at(tmp_path, make_encoder("bert", "mlm"), ["adapt", "adapted-head"])
     whole, killed = open_storage(str(tmp_path / "whole")), open_storage(str(tmp_path / "killed"))
-    assert start(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
+    assert start_run(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
     moments = random.Random(11)
     for number in range(6):
-        before, log = whole_states(killed, runs), tmp_path / f"attempt-{number}.log"
-        process = start(job, str(tmp_path / "killed"), log)
+        before, log = saved_steps(killed, runs), tmp_path / f"attempt-{number}.log"
+        process = start_run(job, str(tmp_path / "killed"), log)
         time.sleep(moments.uniform(0.0, 12.0))
         process.kill()
         process.wait()
         check_resumed(log, before)
-    assert start(job, str(tmp_path / "killed"), tmp_path / "last.log").wait() == 0
+    assert start_run(job, str(tmp_path / "killed"), tmp_path / "last.log").wait() == 0
     assert published_models(killed, runs, tmp_path) == published_models(whole, runs, tmp_path)
-    assert not whole_states(killed, runs)
+    assert not saved_steps(killed, runs)
 
 
-# ---------------------------------------------------------------- 30 kills, aimed
-
-
-def attempt(environment: dict[str, str], log: str, *arguments: str) -> None:
-    """`ftjobs ARGUMENTS` in a process that has imported everything already."""
-    from ftjobs.__main__ import main
-
-    os.environ.update(environment)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    sys.argv = ["ftjobs", *arguments]
-    main()
+# ---------------------------------------------------------------- 30 kills at chosen moments
 
 
 class Killer:
-    """Starts attempts behind a proxy, and kills each at the moment aimed at."""
+    """Starts attempts behind a proxy and kills each at a chosen moment."""
 
     def __init__(self, proxy: Proxy, job: Path, store: str, moments: random.Random) -> None:
         self.proxy, self.moments, self.job, self.store = proxy, moments, job, store
-        self.forks = multiprocessing.get_context("forkserver")
-        stages = [f"ftjobs.stages.{kind}" for kind in ("prepare", "adapt", "classify", "report")]
-        self.forks.set_forkserver_preload(["ftjobs.cli", "ftjobs.execution.runner", "ftjobs.storage.s3", *stages])
+        self.forks = preloaded_forkserver()
         self.process: Any = None
 
     def start(self, log: Path) -> None:
         arguments = (str(log), "run", str(self.job), "--store", self.store)
-        self.process = self.forks.Process(target=attempt, args=({**environment(self.proxy.url)}, *arguments))
+        self.process = self.forks.Process(target=run_command, args=({**environment(self.proxy.url)}, *arguments))
         log.touch()
         self.process.start()
 
     def kill(self, kind: str, aim: str, log: Path) -> None:
-        """Start an attempt and kill it in its `work`, in its `upload`, or at its commit, carried out or not."""
+        """Start an attempt and kill it during `work`, `upload` or `saving`, before its `commit`, or once `committed`."""
         met, dead = threading.Event(), threading.Event()
         part = {"work": "/attempts/", "upload": "/attempts/", "saving": "/state/"}.get(aim, "/manifest.json")
         number = 1 if part == "/manifest.json" or aim == "work" else self.moments.randint(1, 5)
@@ -205,15 +162,15 @@ class Killer:
                 return forward(request)
             if carried_out:
                 forward(request)
-            met.set()  # at work longer than was thought: it ends here, before it publishes
+            met.set()  # aiming at work, but it took longer: killed before it publishes
             dead.wait(60)
             return None
 
         self.proxy.fault = fault
         self.start(log)
         if aim == "work":
-            sign = self.moments.choice([b": running", SIGNS[kind], SIGNS[kind]])
-            until(lambda: sign in log.read_bytes() or met.is_set(), self.process, 20.0)
+            line = self.moments.choice([b": running", LOG_LINES[kind], LOG_LINES[kind]])
+            until(lambda: line in log.read_bytes() or met.is_set(), self.process, 20.0)
             met.wait(self.moments.uniform(0.0, 0.8))
         else:
             until(met.is_set, self.process, 120.0)
@@ -230,12 +187,12 @@ def until(condition: Callable[[], Any], process: Any, seconds: float) -> None:
         time.sleep(0.01)
 
 
-#: Lines of the log that say how far a stage is.
-SIGNS = {"prepare": b"train: ", "adapt": b"adapting on", "classify": b"newly initialised"}
+#: Kind -> a log line during its work.
+LOG_LINES = {"prepare": b"train: ", "adapt": b"adapting on", "classify": b"newly initialised"}
 
 
 def aims(moments: random.Random) -> Iterator[tuple[str, str]]:
-    """Thirty moments, in the order of the pipeline: the stage, and what it is doing."""
+    """Thirty moments in the order of the pipeline: kind of the stage and its activity."""
     for kind, work, uploads in (("prepare", 4, 1), ("adapt", 5, 2), ("classify", 3, 1), ("classify", 2, 1)):
         saving = ["saving"] * (kind != "prepare")
         publishing = ["upload"] * uploads + ["commit"]
@@ -244,14 +201,14 @@ def aims(moments: random.Random) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_thirty_kills_change_nothing(
+def test_thirty_kills_change_no_bytes(
     s3: S3Server, make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In prepare, in adapt, in classify, in the middle of uploads, at the commit just before and just after it."""
+    """Kills in prepare, adapt and classify, during uploads, and just before and after the commit."""
     job, runs = job_at(tmp_path, make_encoder("bert", "mlm"), ["adapt", "behavioural", "adapted-head"])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     whole, killed = open_storage(str(tmp_path / "whole")), open_storage(f"s3://{BUCKET}/{tmp_path.name}")
-    assert start(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
+    assert start_run(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
     moments = random.Random(11)
     planned = list(aims(moments))
     reader = Reader(killed, tmp_path / "reader")
@@ -263,7 +220,7 @@ def test_thirty_kills_change_nothing(
         for number, (kind, aim) in enumerate(planned):
             unpublished = next(run for run in runs if artifacts.find(killed, run) is None)
             assert unpublished.kind == kind
-            before, log = whole_states(killed, runs), tmp_path / f"attempt-{number}.log"
+            before, log = saved_steps(killed, runs), tmp_path / f"attempt-{number}.log"
             proxy.seen = []
             killer.kill(kind, aim, log)
             check_nothing_redone(proxy.seen, runs, before)
@@ -271,7 +228,7 @@ def test_thirty_kills_change_nothing(
             hit[{"upload": "upload", "commit": "commit", "committed": "commit"}.get(aim, kind)] += 1
             assert (artifacts.find(killed, unpublished) is not None) == (aim == "committed")
         proxy.fault = fault_proxy.none
-        before, log = whole_states(killed, runs), tmp_path / "last.log"
+        before, log = saved_steps(killed, runs), tmp_path / "last.log"
         proxy.seen = []
         killer.start(log)
         killer.process.join()
@@ -285,13 +242,13 @@ def test_thirty_kills_change_nothing(
     assert reader.wrong == []
     assert len(reader.seen) == len(runs)
     assert published_models(killed, runs, tmp_path) == published_models(whole, runs, tmp_path)
-    # Killed uploads leave attempts, and a kill right after the commit leaves training state: `gc` knows them.
-    assert whole_states(killed, runs)
-    removed = [artifacts.remove(killed, found) for found in artifacts.dead(killed, timedelta(seconds=-60))]
+    # Killed uploads leave attempts, and a kill right after the commit leaves training state; `gc` removes both.
+    assert saved_steps(killed, runs)
+    removed = [artifacts.remove(killed, garbage) for garbage in artifacts.dead(killed, timedelta(seconds=-60))]
     assert all(removed)
-    assert not whole_states(killed, runs)
+    assert not saved_steps(killed, runs)
     assert [artifacts.verify(killed, run.key) for run in runs] == [[] for _ in runs]
     manifests = [artifacts.require(killed, run) for run in runs]
-    named = {f"{one.folder}/{file.path}" for one in manifests for file in one.files}
+    named = {f"{manifest.folder}/{file.path}" for manifest in manifests for file in manifest.files}
     stored = {entry.key for entry in killed.list("")}
-    assert stored == named | {f"{one.key}/manifest.json" for one in manifests}
+    assert stored == named | {f"{manifest.key}/manifest.json" for manifest in manifests}

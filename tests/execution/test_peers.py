@@ -1,4 +1,4 @@
-"""What a machine makes of the signs of life of those that run a stage with it."""
+"""Failed peers are detected through their heartbeats in storage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftjobs.errors import FtjobsError, PeerLost
 from ftjobs.execution import heartbeat, peers, runner
 from ftjobs.execution.heartbeat import Heartbeat
 from ftjobs.execution.peers import Peers
-from ftjobs.execution.topology import ALONE, Topology
+from ftjobs.execution.topology import SINGLE_PROCESS, Topology
 from ftjobs.jobfile.read import read
 from ftjobs.plan import StageRun, plan
 from ftjobs.storage import Storage, open_storage
@@ -22,13 +22,13 @@ from ftjobs.storage import Storage, open_storage
 JOB = Path(__file__).parents[2] / "jobs/quickstart.yaml"
 
 
-def machine(rank: int, of: int = 2) -> Topology:
-    return Topology(processes=of, machines=of, rank=rank, address="here")
+def node(rank: int, nodes: int = 2) -> Topology:
+    return Topology(processes=nodes, nodes=nodes, rank=rank, address="here")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "SECONDS_BETWEEN_LOOKS", 0.0)
+def no_polling_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "POLL_INTERVAL_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -42,18 +42,18 @@ def run() -> StageRun:
 
 
 @pytest.fixture
-def sign(storage: Storage, run: StageRun, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Have the machine of a rank give a sign, so many seconds after its attempt began."""
+def beat(storage: Storage, run: StageRun, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`beat(rank, seconds)` writes a heartbeat of a node whose attempt began that many seconds ago."""
 
-    def give(rank: int, seconds: float) -> None:
+    def write(rank: int, seconds: float) -> None:
         with monkeypatch.context() as patch:
             now = [0.0]
             patch.setattr(heartbeat.time, "monotonic", lambda: now[0])
-            alive = Heartbeat(storage, run, machines=machine(rank, of=3))
+            heart = Heartbeat(storage, run, topology=node(rank, nodes=3))
             now[0] = seconds
-            alive._sign()
+            heart._beat()
 
-    return give
+    return write
 
 
 def end(storage: Storage, run: StageRun, rank: int) -> None:
@@ -66,14 +66,14 @@ def publish(storage: Storage, run: StageRun, folder: Path) -> None:
     artifacts.publish(storage, run, folder, {}, {})
 
 
-def test_they_wait_for_each_other(storage: Storage, run: StageRun) -> None:
-    def come(rank: int) -> None:
-        with Heartbeat(storage, run, machines=machine(rank, of=3)):
-            Peers(storage, run, machine(rank, of=3)).wait_until_there()
+def test_peers_wait_for_each_other(storage: Storage, run: StageRun) -> None:
+    def start(rank: int) -> None:
+        with Heartbeat(storage, run, topology=node(rank, nodes=3)):
+            Peers(storage, run, node(rank, nodes=3)).wait_until_alive()
             together.wait()
 
     together = threading.Barrier(3, timeout=20.0)
-    threads = [threading.Thread(target=come, args=(rank,)) for rank in range(3)]
+    threads = [threading.Thread(target=start, args=(rank,)) for rank in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -82,68 +82,68 @@ def test_they_wait_for_each_other(storage: Storage, run: StageRun) -> None:
     assert list(storage.list("")) == []
 
 
-def test_one_that_does_not_come(
-    storage: Storage, run: StageRun, sign: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def test_peer_that_does_not_start_is_lost(
+    storage: Storage, run: StageRun, beat: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, "SECONDS_TO_COME", 0.0)
-    sign(1, 5000.0)  # of an attempt that was killed
-    others = Peers(storage, run, machine(0))
-    with pytest.raises(PeerLost, match="prepare: machine 1 did not come within 0 s"):
-        others.wait_until_there()
+    monkeypatch.setattr(peers, "START_TIMEOUT_SECONDS", 0.0)
+    beat(1, 5000.0)  # left by a killed attempt
+    watched = Peers(storage, run, node(0))
+    with pytest.raises(PeerLost, match="prepare: node 1 did not start"):
+        watched.wait_until_alive()
 
 
-def test_what_a_killed_attempt_has_left_is_no_sign(storage: Storage, run: StageRun, sign: Callable[..., None]) -> None:
-    sign(1, 5000.0)
-    others = Peers(storage, run, machine(0))
-    others.look()
-    sign(1, 0.0)  # the next attempt
-    others.look()
-    others.wait_until_there()
+def test_heartbeat_of_killed_attempt_is_ignored(storage: Storage, run: StageRun, beat: Callable[..., None]) -> None:
+    beat(1, 5000.0)
+    watched = Peers(storage, run, node(0))
+    watched.check()
+    beat(1, 0.0)  # the next attempt
+    watched.check()
+    watched.wait_until_alive()
 
 
-def test_one_that_has_ended(storage: Storage, run: StageRun, sign: Callable[..., None]) -> None:
-    others = Peers(storage, run, machine(0))
-    others.look()  # not there yet, which is nothing to end for
-    sign(1, 10.0)
-    others.look()
+def test_peer_that_has_ended_is_lost(storage: Storage, run: StageRun, beat: Callable[..., None]) -> None:
+    watched = Peers(storage, run, node(0))
+    watched.check()  # not started yet, which is no failure
+    beat(1, 10.0)
+    watched.check()
     end(storage, run, 1)
-    with pytest.raises(PeerLost, match="machine 1 has ended; all machines begin again"):
-        others.look()
+    with pytest.raises(PeerLost, match="node 1 has ended"):
+        watched.check()
 
 
-def test_one_that_begins_anew(storage: Storage, run: StageRun, sign: Callable[..., None]) -> None:
-    others = Peers(storage, run, machine(0))
+def test_peer_that_restarts_is_lost(storage: Storage, run: StageRun, beat: Callable[..., None]) -> None:
+    watched = Peers(storage, run, node(0))
     for seconds in (10.0, 20.0):
-        sign(1, seconds)
-        others.look()
-    sign(1, 1.0)
-    with pytest.raises(PeerLost, match="machine 1 has begun anew"):
-        others.look()
+        beat(1, seconds)
+        watched.check()
+    beat(1, 1.0)
+    with pytest.raises(PeerLost, match="node 1 has restarted"):
+        watched.check()
 
 
-def test_one_that_is_silent(
-    storage: Storage, run: StageRun, sign: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def test_peer_without_heartbeat_is_lost_after_timeout(
+    storage: Storage, run: StageRun, beat: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(peers.time, "monotonic", lambda: now[0])
-    others = Peers(storage, run, machine(0))
-    sign(1, 10.0)
-    others.look()
+    watched = Peers(storage, run, node(0))
+    beat(1, 10.0)
+    watched.check()
     now[0] = 299.0
-    others.look()
+    watched.check()
     now[0] = 301.0
-    with pytest.raises(PeerLost, match="machine 1 gives no sign of life for 300 s"):
-        others.look()
+    with pytest.raises(PeerLost, match="node 1 sent no heartbeat for 300 s"):
+        watched.check()
 
 
-def test_a_store_that_is_down_says_nothing_of_a_machine(
-    storage: Storage, run: StageRun, sign: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def test_store_outage_does_not_lose_a_peer(
+    storage: Storage, run: StageRun, beat: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(peers.time, "monotonic", lambda: now[0])
-    others = Peers(storage, run, machine(0))
-    sign(1, 10.0)
-    others.look()
+    watched = Peers(storage, run, node(0))
+    beat(1, 10.0)
+    watched.check()
 
     def down(key: str) -> bytes:
         raise FtjobsError("does not answer")
@@ -151,55 +151,55 @@ def test_a_store_that_is_down_says_nothing_of_a_machine(
     with monkeypatch.context() as patch:
         patch.setattr(storage, "read", down)
         now[0] = 1000.0
-        others.look()
+        watched.check()
     now[0] = 1299.0
-    others.look()
+    watched.check()
 
 
-def test_all_depend_on_the_first_and_it_on_all(storage: Storage, run: StageRun, sign: Callable[..., None]) -> None:
-    first, second = Peers(storage, run, machine(0, of=3)), Peers(storage, run, machine(1, of=3))
+def test_rank_0_watches_all_and_all_watch_rank_0(storage: Storage, run: StageRun, beat: Callable[..., None]) -> None:
+    first, second = Peers(storage, run, node(0, nodes=3)), Peers(storage, run, node(1, nodes=3))
     for rank in range(3):
-        sign(rank, 10.0)
-    first.look()
-    second.look()
+        beat(rank, 10.0)
+    first.check()
+    second.check()
     end(storage, run, 2)
-    second.look()
-    with pytest.raises(PeerLost, match="machine 2 has ended"):
-        first.look()
+    second.check()
+    with pytest.raises(PeerLost, match="node 2 has ended"):
+        first.check()
     end(storage, run, 0)
-    with pytest.raises(PeerLost, match="machine 0 has ended"):
-        second.look()
+    with pytest.raises(PeerLost, match="node 0 has ended"):
+        second.check()
 
 
-def test_a_machine_alone_asks_for_nothing(run: StageRun, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_node_reads_no_heartbeats(run: StageRun, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "read", lambda key: pytest.fail(key))
-    others = Peers(storage, run, ALONE)
-    others.wait_until_there()
-    others.look()
+    watched = Peers(storage, run, SINGLE_PROCESS)
+    watched.wait_until_alive()
+    watched.check()
 
 
-class TestAssisting:
-    """A machine other than the first ends when the stage is published, and not before."""
+class TestAssist:
+    """A node of rank 1 ends when the stage is published, and not before."""
 
     @pytest.fixture
     def assist(
-        self, storage: Storage, run: StageRun, sign: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+        self, storage: Storage, run: StageRun, beat: Callable[..., None], monkeypatch: pytest.MonkeyPatch
     ) -> Callable[[Callable[[], None]], None]:
-        """Let the second machine do its share, and the first one then do this."""
+        """`assist(then)` runs the share of rank 1, and then calls `then`, which acts for rank 0."""
 
-        def assisted(then: Callable[[], None]) -> None:
-            def share(run: StageRun, storage: Storage, needed: Any, attempt: Any) -> None:
-                sign(0, 10.0)
-                attempt.others.look()
+        def run_share(then: Callable[[], None]) -> None:
+            def produce(run: StageRun, storage: Storage, attempt: Any) -> None:
+                beat(0, 10.0)
+                attempt.peers.check()
                 then()
 
             with monkeypatch.context() as patch:
-                patch.setattr(runner, "_produce", share)
-                runner.assist(run, storage, machine(1))
+                patch.setattr(runner, "_produce", produce)
+                runner.assist(run, storage, node(1))
 
-        return assisted
+        return run_share
 
-    def test_the_first_publishes(
+    def test_ends_once_rank_0_has_published(
         self, storage: Storage, run: StageRun, assist: Callable[..., None], tmp_path: Path
     ) -> None:
         later = threading.Timer(0.3, lambda: publish(storage, run, tmp_path / "output"))
@@ -207,18 +207,18 @@ class TestAssisting:
         assert artifacts.find(storage, run) is not None
         later.join()
 
-    def test_the_first_publishes_and_has_ended_at_the_next_look(
+    def test_succeeds_if_rank_0_ends_after_publishing(
         self, storage: Storage, run: StageRun, assist: Callable[..., None], tmp_path: Path
     ) -> None:
         def lost() -> None:
             publish(storage, run, tmp_path / "output")
-            raise PeerLost("machine 0 has ended")
+            raise PeerLost("node 0 has ended")
 
         assist(lost)
 
-    def test_the_first_ends_without_publishing(
+    def test_fails_if_rank_0_ends_without_publishing(
         self, storage: Storage, run: StageRun, assist: Callable[..., None]
     ) -> None:
-        with pytest.raises(PeerLost, match="machine 0 has ended"):
+        with pytest.raises(PeerLost, match="node 0 has ended"):
             assist(lambda: end(storage, run, 0))
-        assert list(storage.list("")) == []  # it says nothing of a failure, for there is none
+        assert list(storage.list("")) == []  # and stores no failure of its own

@@ -1,4 +1,4 @@
-"""`run --parallel`: several stages at once end as one after the other does, fail in one line, and stop together."""
+"""`run --parallel`: the same bytes as a serial run, errors in one line, and all stages stop together."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
 from ftjobs.storage import open_storage
 from ftjobs.system import device
-from tests.execution.test_kill import published_models, whole_states
+from tests.helpers.interruptions import published_models, saved_steps
 from tests.helpers.pipelines import job_fields, write_rows
 
-_TO_GET_THERE = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 @pytest.fixture
 def job(make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two seeds of an adaptation, and a classifier that needs none."""
+    """A job with two seeds of an adaptation and a classifier on each, and a classifier that needs no adaptation."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     write_rows(tmp_path / "rows.csv")
     fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[], seeds=[1, 2])
@@ -47,22 +47,22 @@ def start(job: Path, store: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def workers(of: subprocess.Popen[str]) -> list[int]:
-    """Processes that were started to run stages."""
-    children = Path(f"/proc/{of.pid}/task/{of.pid}/children").read_text().split()
+def stage_processes(main: subprocess.Popen[str]) -> list[int]:
+    """Return the ids of the processes that run stages."""
+    children = Path(f"/proc/{main.pid}/task/{main.pid}/children").read_text().split()
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def until_two_train(process: subprocess.Popen[str], store: Path) -> None:
-    """Wait until two adaptations have saved their state, so that both are in the middle of it."""
-    end = time.monotonic() + _TO_GET_THERE
+    """Wait until both adaptations have saved their state, so that both are training."""
+    end = time.monotonic() + TIMEOUT_SECONDS
     while len({path.parts[-5] + path.parts[-4] for path in store.rglob("adapt/*/*/state/*/whole.json")}) < 2:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
-def test_it_ends_in_the_bytes_of_one_after_the_other(job: Path, tmp_path: Path) -> None:
+def test_parallel_run_publishes_the_bytes_of_a_serial_run(job: Path, tmp_path: Path) -> None:
     runs = plan(read(job))
     process = start(job, tmp_path / "store")
     output, log = process.communicate()
@@ -77,35 +77,35 @@ def test_it_ends_in_the_bytes_of_one_after_the_other(job: Path, tmp_path: Path) 
     assert published_models(together, runs, tmp_path / "a") == published_models(in_turn, runs, tmp_path / "b")
 
     lines = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in log.splitlines()]
-    begun = [found[1] for line in lines if (found := re.match(r"\[\d/8\] (.+): running$", line))]
+    begun = [match[1] for line in lines if (match := re.match(r"\[\d/8\] (.+): running$", line))]
     assert begun[:3] == ["prepare", "adapt seed 1", "adapt seed 2"]
     assert sorted(begun) == sorted(run.title for run in runs)
     for line in (line for line in lines if "adapting on" in line or "newly initialised" in line):
         assert re.match(r"(adapt|head|adapted-head) seed [12]: ", line), line
     for run in runs:
         running = next(place for place, line in enumerate(lines) if line.endswith(f"] {run.title}: running"))
-        for one in {one.title for one in run.inputs.values()}:
-            assert lines.index(next(line for line in lines if line.startswith(f"{one}: published"))) < running
+        for title in {source.title for source in run.inputs.values()}:
+            assert lines.index(next(line for line in lines if line.startswith(f"{title}: published"))) < running
 
 
-def test_what_is_published_starts_no_process(
+def test_published_stages_start_no_process(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs, storage = plan(read(job)), open_storage(str(tmp_path / "store"))
     manifests = runner.run_all(runs, storage)
-    monkeypatch.setattr(process_pool, "_Worker", None)
+    monkeypatch.setattr(process_pool, "_StageProcess", None)
     monkeypatch.setattr(process_pool.LOG, "propagate", True)
     with caplog.at_level(logging.INFO):
         assert process_pool.run_all(runs, storage, 4) == manifests
-    assert [record.message for record in caplog.records] == [
-        f"{run.title}: published already, {run.identity[:12]}" for run in runs
-    ]
+    logged = [record.message for record in caplog.records]
+    assert [line.partition(":")[0] for line in logged] == [run.title for run in runs]
+    assert all(run.identity[:12] in line for run, line in zip(runs, logged, strict=True))
 
 
-def test_a_pipeline_that_goes_on_has_the_threads_that_it_had(
+def test_resumed_pipeline_uses_the_same_number_of_threads(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However few stages are left: the number of threads decides the last bits of a result."""
+    """However few stages remain: the number of threads can change the last bits of a result."""
     runs, storage = plan(read(job)), open_storage(str(tmp_path / "store"))
     runner.run_stage(runs[0], storage)
     started: list[tuple[Any, ...]] = []
@@ -116,26 +116,26 @@ def test_a_pipeline_that_goes_on_has_the_threads_that_it_had(
         started.append(arguments[:2])
         raise Started
 
-    monkeypatch.setattr(process_pool, "_Worker", worker)
+    monkeypatch.setattr(process_pool, "_StageProcess", worker)
     with pytest.raises(Started):
         process_pool.run_all(runs[:2], storage, 4)
     assert started == [(0, 4)]
 
 
 @pytest.mark.slow
-def test_sigterm_stops_all_and_all_go_on(job: Path, tmp_path: Path) -> None:
-    """To the bytes of a run that was never stopped."""
+def test_sigterm_stops_all_stages_and_all_resume(job: Path, tmp_path: Path) -> None:
+    """They end in the bytes of a run that was never stopped."""
     overrides = ["--set", "defaults.adapt.epochs=40"]
     runs = plan(read(job, overrides[1:]))
     process = start(job, tmp_path / "store", *overrides)
     until_two_train(process, tmp_path / "store")
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=_TO_GET_THERE)
+    _, log = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 143, log
     assert log.splitlines()[-1] == "stopped by SIGTERM"
     assert "Traceback" not in log
     store = open_storage(str(tmp_path / "store"))
-    before = whole_states(store, runs)
+    before = saved_steps(store, runs)
     assert set(before) == {"adapt seed 1", "adapt seed 2"}
 
     process = start(job, tmp_path / "store", *overrides)
@@ -152,43 +152,43 @@ def test_sigterm_stops_all_and_all_go_on(job: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "refused"])
-def test_where_one_fails_the_other_is_stopped_with_its_state_saved(job: Path, tmp_path: Path, how: str) -> None:
+def test_failed_stage_stops_the_others_with_their_state_saved(job: Path, tmp_path: Path, how: str) -> None:
     overrides = ["--set", "defaults.adapt.epochs=400"]
-    if how == "refused":  # what only the encoder tells, once its stage has begun
+    if how == "refused":  # an error that needs the encoder, found once the stage runs
         overrides += ["--set", "stages.head.unfreeze=last-9", "--set", "stages.head.freeze_encoder=false"]
         overrides += ["--set", "seeds=[1]"]
     process = start(job, tmp_path / "store", *overrides)
     if how == "killed":
         until_two_train(process, tmp_path / "store")
-        os.kill(workers(process)[0], signal.SIGKILL)
-    output, log = process.communicate(timeout=_TO_GET_THERE)
+        os.kill(stage_processes(process)[0], signal.SIGKILL)
+    output, log = process.communicate(timeout=TIMEOUT_SECONDS)
     assert output == ""
     assert "Traceback" not in log
     if how == "killed":
         assert process.returncode == 1
-        said = r"error: adapt seed [12]: the process that ran it was killed by signal 9; is there memory enough\?"
+        error = r"error: adapt seed [12]: .*killed by signal 9; .*--parallel.*"
     else:
         assert process.returncode == 2
-        said = r"error: unfreeze: last-9, and the encoder has \d layers; write last-\d .*"
-    assert re.fullmatch(said, log.splitlines()[-1]), log
+        error = r"error: unfreeze: last-9.* \d layers.* last-\d.*"
+    assert re.fullmatch(error, log.splitlines()[-1]), log
     if how == "killed":
-        assert len(whole_states(open_storage(str(tmp_path / "store")), plan(read(job, overrides[1::2])))) == 2
+        assert len(saved_steps(open_storage(str(tmp_path / "store")), plan(read(job, overrides[1::2])))) == 2
 
 
-def test_a_worker_is_gone_when_its_pipeline_is(job: Path, tmp_path: Path) -> None:
+def test_stage_processes_end_with_the_main_process(job: Path, tmp_path: Path) -> None:
     process = start(job, tmp_path / "store")
-    end = time.monotonic() + _TO_GET_THERE
-    while len(found := workers(process)) < 2:
+    end = time.monotonic() + TIMEOUT_SECONDS
+    while len(started := stage_processes(process)) < 2:
         assert time.monotonic() < end
         time.sleep(0.02)
     process.kill()
     process.communicate()
-    while any(Path(f"/proc/{worker}").exists() for worker in found):
+    while any(Path(f"/proc/{pid}").exists() for pid in started):
         assert time.monotonic() < end
         time.sleep(0.1)
 
 
-def test_errors_stay_what_they_are_on_their_way_to_another_process() -> None:
+def test_errors_survive_pickling() -> None:
     for kind in (FtjobsError, UserError, InputsNotPublished):
         error = kind(["a: is wrong", "b: \n is wrong too"])
         arrived = pickle.loads(pickle.dumps(error))
@@ -199,31 +199,35 @@ def test_errors_stay_what_they_are_on_their_way_to_another_process() -> None:
     ("number", "named", "seen"),
     [(0, None, "0"), (3, None, "3"), (5, None, "1"), (1, "4,6,GPU-af,7", "6"), (6, "4,6,GPU-af,7", "GPU-af")],
 )
-def test_gpus_are_dealt_out(number: int, named: str | None, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_assigned_in_rotation(
+    number: int, named: str | None, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named or "")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    process_pool._take_share(number, 8)
+    process_pool._claim_share(number, 8)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
 
 
-@pytest.mark.parametrize(("cores", "of", "threads"), [(16.0, 4, 4), (2.5, 2, 1), (1.0, 3, 1)])
-def test_cores_are_shared(cores: float, of: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("cores", "count", "threads"), [(16.0, 4, 4), (2.5, 2, 1), (1.0, 3, 1)])
+def test_cores_are_shared_unless_omp_num_threads_is_set(
+    cores: float, count: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_to: list[int] = []
     monkeypatch.setattr(device, "usable_cores", lambda: cores)
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    process_pool._take_share(0, of)
+    process_pool._claim_share(0, count)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    process_pool._take_share(0, of)
-    assert set_to == [threads], "and the user's own number is left alone"
+    process_pool._claim_share(0, count)
+    assert set_to == [threads], "OMP_NUM_THREADS takes precedence"
 
 
-def test_what_is_urgent_comes_first(job: Path) -> None:
+def test_stages_with_most_dependents_come_first(job: Path) -> None:
     fields = json.loads(job.read_text())
     fields["stages"]["behavioural"] = {"kind": "classify"}
     job.write_text(json.dumps(fields))
-    assert [run.title for run in process_pool._urgent_first(plan(read(job)))] == [
+    assert [run.title for run in process_pool._in_order_of_priority(plan(read(job)))] == [
         *("prepare", "adapt seed 1", "adapt seed 2", "behavioural seed 1", "behavioural seed 2"),
         *("head seed 1", "head seed 2", "adapted-head seed 1", "adapted-head seed 2", "report"),
     ]

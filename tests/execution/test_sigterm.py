@@ -1,10 +1,9 @@
-"""SIGTERM at any moment: what there is to save is saved, and the process ends with 143, within seconds."""
+"""SIGTERM at any moment: training state is saved and the process ends with exit code 143 within seconds."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -22,19 +21,19 @@ from ftjobs.execution import runner
 from ftjobs.jobfile.read import read
 from ftjobs.plan import StageRun, plan, select
 from ftjobs.storage import Storage, open_storage
-from tests.execution.test_kill import attempt, published_models, whole_states
 from tests.fakes import fault_proxy
 from tests.fakes.fault_proxy import Answer, Proxy, Request
 from tests.fakes.s3_server import BUCKET, S3Server, environment
+from tests.helpers.interruptions import preloaded_forkserver, published_models, run_command, saved_steps
 from tests.helpers.pipelines import job_fields, write_rows
 
-#: What a process of a toy encoder may take to end.
+#: Longest time that a process with a toy encoder may take to end.
 SECONDS = 10.0
-_TO_GET_THERE = 60.0
+PHASE_TIMEOUT_SECONDS = 60.0
 
 
 class Work(NamedTuple):
-    """A function that from one of its calls on does its work again and again, as if there were hours of it."""
+    """A function that repeats its work forever from the given call on, as if it took hours."""
 
     stage: str
     module: str
@@ -43,7 +42,7 @@ class Work(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """A request that the store lets wait."""
+    """A request that the store does not answer."""
 
     stage: str
     method: str
@@ -66,11 +65,11 @@ WITH_STATE = {"evaluating an epoch", "saving state", "writing the model", "uploa
 
 
 def at_work(work: Work, met: str, *arguments: str) -> None:
-    """`ftjobs ARGUMENTS` with that work in it."""
+    """Run `ftjobs ARGUMENTS` with endless work in one function; creates the file `met` when it is called."""
     module = importlib.import_module(work.module)
     original, calls = getattr(module, work.function), 0
 
-    def again_and_again(*given: Any, **named: Any) -> Any:
+    def endless(*given: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls >= work.call:
@@ -79,12 +78,12 @@ def at_work(work: Work, met: str, *arguments: str) -> None:
                 original(*given, **named)
         return original(*given, **named)
 
-    setattr(module, work.function, again_and_again)
-    attempt(*arguments)
+    setattr(module, work.function, endless)
+    run_command(*arguments)
 
 
-#: Where C code was seen, or may be expected, to make an error of its own of what interrupts it.
-DISGUISES: dict[str, Work] = {
+#: Functions with C code that turns an interruption into an error of another type, or may do so.
+CONVERTED: dict[str, Work] = {
     "importing": Work("prepare", "ftjobs.stages", "load"),
     "reading the data": Work("prepare", "ftjobs.data.readers.sources", "read"),
     "loading the model": Work("adapt", "ftjobs.models.heads", "load_masked_lm"),
@@ -92,8 +91,8 @@ DISGUISES: dict[str, Work] = {
 }
 
 
-def disguised(work: Work, met: str, *arguments: str) -> None:
-    """`ftjobs ARGUMENTS` that gets SIGTERM in a call of that function, which takes it for an error of its own."""
+def fail_on_sigterm(work: Work, met: str, *arguments: str) -> None:
+    """Run `ftjobs ARGUMENTS` with SIGTERM in a call of one function, which raises ImportError in place of `Stopped`."""
     module = importlib.import_module(work.module)
     original, calls = getattr(module, work.function), 0
 
@@ -109,53 +108,53 @@ def disguised(work: Work, met: str, *arguments: str) -> None:
         return original(*given, **named)
 
     setattr(module, work.function, interrupted)
-    attempt(*arguments)
+    run_command(*arguments)
 
 
 class Attempts:
-    """Starts stages, in processes that have imported everything already, behind a proxy."""
+    """Starts stages behind a proxy, in processes that have imported everything already."""
 
     def __init__(self, proxy: Proxy, job: Path, store: str, folder: Path) -> None:
         self.proxy, self.job, self.store, self.folder = proxy, job, store, folder
         self.log, self.met = folder / "attempt.log", folder / "met"
-        self.forks = multiprocessing.get_context("forkserver")
-        stages = [f"ftjobs.stages.{kind}" for kind in ("prepare", "adapt", "classify", "report")]
-        self.forks.set_forkserver_preload(["ftjobs.cli", "ftjobs.execution.runner", "ftjobs.storage.s3", *stages])
+        self.forks = preloaded_forkserver()
         self.answered, self.gone = threading.Event(), False
 
-    def start(self, stage: str, work: Work | None = None, how: Callable[..., None] = at_work) -> Any:
+    def start(self, stage: str, work: Work | None = None, target: Callable[..., None] = at_work) -> Any:
         arguments = (environment(self.proxy.url), str(self.log), "stage", str(self.job), stage, "--store", self.store)
         self.log.write_bytes(b"")
-        target, given = (how, (work, str(self.met), *arguments)) if work else (attempt, arguments)
-        process = self.forks.Process(target=target, args=given)
+        if work:
+            process = self.forks.Process(target=target, args=(work, str(self.met), *arguments))
+        else:
+            process = self.forks.Process(target=run_command, args=arguments)
         process.start()
         return process
 
-    def let_wait(self, wait: Wait) -> None:
-        """Answer nothing to that request, and those like it, until `answered` is set."""
+    def hold_back(self, wait: Wait) -> None:
+        """Hold back the answer to matching requests until `answered` is set."""
 
         def fault(request: Request, forward: Callable[[Request], Answer]) -> Answer | None:
             if request.method == wait.method and wait.part in request.path:
                 self.met.touch()
-                self.answered.wait(2 * _TO_GET_THERE)
+                self.answered.wait(2 * PHASE_TIMEOUT_SECONDS)
                 if self.gone:
                     return None
             return forward(request)
 
         self.proxy.fault = fault
 
-    def come_to(self, phase: str) -> Any:
-        """A process that is in that phase."""
-        what = PHASES[phase]
-        if isinstance(what, Wait):
-            self.let_wait(what)
-        process = self.start(what.stage, what if isinstance(what, Work) else None)
-        end = time.monotonic() + _TO_GET_THERE
+    def start_and_reach(self, phase: str) -> Any:
+        """Start a process and wait until it is in a phase."""
+        activity = PHASES[phase]
+        if isinstance(activity, Wait):
+            self.hold_back(activity)
+        process = self.start(activity.stage, activity if isinstance(activity, Work) else None)
+        end = time.monotonic() + PHASE_TIMEOUT_SECONDS
         while not self.met.exists():
             assert process.is_alive(), self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.01)
-        time.sleep(0.1)  # into the middle of it
+        time.sleep(0.1)  # into the middle of the phase
         return process
 
 
@@ -177,45 +176,47 @@ def runs(job: Path) -> list[StageRun]:
 @pytest.fixture
 def attempts(s3: S3Server, job: Path, tmp_path: Path) -> Iterator[Attempts]:
     with fault_proxy.proxy(s3.url) as proxy:
-        made = Attempts(proxy, job, f"s3://{BUCKET}/{tmp_path.name}", tmp_path)
+        attempts = Attempts(proxy, job, f"s3://{BUCKET}/{tmp_path.name}", tmp_path)
         try:
-            yield made
+            yield attempts
         finally:
-            made.gone = True
-            made.answered.set()
+            attempts.gone = True
+            attempts.answered.set()
 
 
 def run_in_order(runs: list[StageRun], storage: Storage, last: StageRun) -> None:
-    """What a stage reads, and the stage."""
+    """Run the inputs of a stage, then the stage."""
     for run in (*last.inputs.values(), last):
         runner.run_stage(run, storage)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
-def test_in_every_phase(attempts: Attempts, runs: list[StageRun], tmp_path: Path, phase: str) -> None:
-    """Nothing half done is published, what there is to save is saved, and it goes on to the bytes of one undisturbed."""
+def test_sigterm_saves_state_in_every_phase(
+    attempts: Attempts, runs: list[StageRun], tmp_path: Path, phase: str
+) -> None:
+    """Nothing partial is published, and the resumed stage ends in the bytes of an undisturbed one."""
     storage, run = open_storage(attempts.store), select(runs, PHASES[phase].stage)
     for read_before in run.inputs.values():
         runner.run_stage(read_before, storage)
-    process = attempts.come_to(phase)
-    if phase == "saving state":  # what is under way is waited for, if the store answers
+    process = attempts.start_and_reach(phase)
+    if phase == "saving state":  # the process waits for a save in progress
         threading.Timer(2.0, attempts.answered.set).start()
     sent = time.monotonic()
     os.kill(process.pid, signal.SIGTERM)
     process.join(3 * SECONDS)
-    seconds, said = time.monotonic() - sent, attempts.log.read_text()
-    assert process.exitcode == 143, said
+    seconds, log = time.monotonic() - sent, attempts.log.read_text()
+    assert process.exitcode == 143, log
     assert seconds < SECONDS
-    assert "Traceback" not in said
-    assert said.splitlines()[-1] == "stopped by SIGTERM"
+    assert "Traceback" not in log
+    assert log.splitlines()[-1] == "stopped by SIGTERM"
     assert artifacts.find(storage, run) is None
-    assert (run.title in whole_states(storage, runs)) == (phase in WITH_STATE)
+    assert (run.title in saved_steps(storage, runs)) == (phase in WITH_STATE)
     assert not [entry.key for entry in storage.list(run.key) if entry.key.endswith(("/running.json", "/failed.json"))]
 
     attempts.proxy.fault = fault_proxy.none
     again = attempts.start(run.stage)
-    again.join(2 * _TO_GET_THERE)
+    again.join(2 * PHASE_TIMEOUT_SECONDS)
     assert again.exitcode == 0, attempts.log.read_text()
     assert ("resuming after step" in attempts.log.read_text()) == (phase in WITH_STATE)
     whole = open_storage(str(tmp_path / "whole"))
@@ -224,11 +225,11 @@ def test_in_every_phase(attempts: Attempts, runs: list[StageRun], tmp_path: Path
 
 
 @pytest.mark.parametrize("phase", ["saving state", pytest.param("uploading", marks=pytest.mark.slow)])
-def test_a_second_one_ends_it_at_once(attempts: Attempts, runs: list[StageRun], phase: str) -> None:
-    """Even where the first is still waiting for the store to take the state."""
+def test_second_sigterm_ends_the_process_at_once(attempts: Attempts, runs: list[StageRun], phase: str) -> None:
+    """Even while the process waits for the store to take its training state."""
     storage = open_storage(attempts.store)
     runner.run_stage(runs[0], storage)
-    process = attempts.come_to(phase)
+    process = attempts.start_and_reach(phase)
     os.kill(process.pid, signal.SIGTERM)
     time.sleep(0.5 if phase == "saving state" else 0.0)
     assert process.is_alive(), attempts.log.read_text()
@@ -240,22 +241,22 @@ def test_a_second_one_ends_it_at_once(attempts: Attempts, runs: list[StageRun], 
     assert artifacts.find(storage, select(runs, "adapt")) is None
 
 
-@pytest.mark.parametrize("phase", DISGUISES)
-def test_in_disguise(attempts: Attempts, runs: list[StageRun], phase: str) -> None:
-    """It is not reported as the error that C code makes of it, which would end a Job as failed for good."""
-    storage, work = open_storage(attempts.store), DISGUISES[phase]
+@pytest.mark.parametrize("phase", CONVERTED)
+def test_error_raised_after_sigterm_counts_as_stopped(attempts: Attempts, runs: list[StageRun], phase: str) -> None:
+    """The error that C code raises in place of `Stopped` is not reported; it would fail the Kubernetes Job."""
+    storage, work = open_storage(attempts.store), CONVERTED[phase]
     run = select(runs, work.stage)
     for read_before in run.inputs.values():
         runner.run_stage(read_before, storage)
-    process = attempts.start(run.stage, work, disguised)
-    process.join(_TO_GET_THERE)
-    said = attempts.log.read_text()
+    process = attempts.start(run.stage, work, fail_on_sigterm)
+    process.join(PHASE_TIMEOUT_SECONDS)
+    log = attempts.log.read_text()
     assert attempts.met.exists()
-    assert process.exitcode == 143, said
-    assert "Traceback" not in said
-    assert said.splitlines()[-1] == "stopped by SIGTERM"
+    assert process.exitcode == 143, log
+    assert "Traceback" not in log
+    assert log.splitlines()[-1] == "stopped by SIGTERM"
     assert artifacts.find(storage, run) is None
-    assert (run.title in whole_states(storage, runs)) == (phase in WITH_STATE)
+    assert (run.title in saved_steps(storage, runs)) == (phase in WITH_STATE)
     assert not [entry.key for entry in storage.list(run.key) if entry.key.endswith(("/running.json", "/failed.json"))]
 
 
@@ -277,9 +278,9 @@ __main__.main()
 """
 
 
-def test_in_a_destructor() -> None:
-    """Python prints what a destructor raises, and forgets it."""
-    found = subprocess.run(
-        [sys.executable, "-c", _IN_A_DESTRUCTOR], capture_output=True, text=True, timeout=_TO_GET_THERE
+def test_sigterm_in_a_destructor_stops_the_process() -> None:
+    """Python prints and drops exceptions that a destructor raises."""
+    process = subprocess.run(
+        [sys.executable, "-c", _IN_A_DESTRUCTOR], capture_output=True, text=True, timeout=PHASE_TIMEOUT_SECONDS
     )
-    assert (found.returncode, found.stdout, found.stderr) == (143, "", "stopped by SIGTERM\n")
+    assert (process.returncode, process.stdout, process.stderr) == (143, "", "stopped by SIGTERM\n")

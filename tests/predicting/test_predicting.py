@@ -30,7 +30,7 @@ from ftjobs.models import checkpoints, heads
 from ftjobs.plan import plan, select
 from ftjobs.predicting import reading
 from ftjobs.storage import open_storage
-from tests.cli.test_cli import JOB
+from tests.helpers.commands import JOB
 from tests.fakes.s3_server import BUCKET
 from tests.helpers.families import WORDS
 

@@ -13,7 +13,7 @@ from tests.fakes.hub import point_libraries_at
 
 MAIN, OLD, EXPORT = "a" * 40, "b" * 40, "c" * 40
 EXPORT_BRANCH = "refs/convert/parquet"
-ABSENT = "neither on the hub (or it is private) nor here"
+ABSENT = "not found on the Hub"
 
 
 def parquet(texts: list[str], labels: list[int], names: list[str] | None = None) -> bytes:
@@ -93,7 +93,7 @@ def test_a_script_at_a_pinned_revision_or_without_export_is_an_error(hub):
     assert EXPORT_BRANCH in pinned
     unexported = fails(pairs())
     assert "revision 'main' is a Python script" in unexported
-    assert f"revision '{EXPORT_BRANCH}': the hub has no such revision" in unexported
+    assert f"revision '{EXPORT_BRANCH}': no such revision" in unexported
 
 
 def fails_as_user_error(data: Data) -> str:
@@ -181,9 +181,7 @@ def test_what_the_hub_does_not_have(hub, tmp_path):
     absent = fails(pairs(source="me/pears"))
     assert f"'me/pears' at revision 'main': {ABSENT}" in absent
     assert f"(looked at {tmp_path}/me/pears); correct the id or the path, or set HF_TOKEN" in absent
-    assert "revision 'v9': the hub has no such revision; give a branch, tag or commit it has" in fails(
-        pairs(revision="v9")
-    )
+    assert "revision 'v9': no such revision" in fails(pairs(revision="v9"))
     assert ABSENT in fails(pairs(source="not a hub id"))
 
 
@@ -191,7 +189,7 @@ def test_a_gated_data_set_says_how_to_get_in(hub):
     hub.add("main", MAIN, {"train.csv": b"q,label\na,0\nb,1\n"})
     hub.gated = True
     message = fails(pairs())
-    assert "'me/pairs' at revision 'main': access is restricted; ask for it on " in message
+    assert "'me/pairs' at revision 'main': access is restricted; request it on " in message
     assert "HF_TOKEN" in message
 
 

@@ -1,4 +1,4 @@
-"""The last line of a stage, and its error, as a pod's termination message; and stages by the index of their seed."""
+"""The termination message of a container: metrics or error of its stage."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 
 from ftjobs import artifacts, cli
-from ftjobs.cli.termination import leave_message
-from ftjobs.errors import UserError
+from ftjobs.cli.output import MAX_TERMINATION_MESSAGE_BYTES, write_termination_message
 from ftjobs.jobfile.read import read
-from ftjobs.plan import plan, select, select_index
+from ftjobs.plan import plan
 from ftjobs.storage import LocalStorage
-from tests.cli.test_cli import JOB
-
-MOST = 4096
+from tests.helpers.commands import JOB
 
 
 @pytest.fixture
@@ -35,8 +32,9 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(end.value.code or 0)
 
 
-def test_metrics_of_a_stage(message: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    """A stage that is published says what it was published with."""
+def test_message_of_published_stage_is_its_metrics(
+    message: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
     prepare = plan(read(tmp_path / "job.yaml"))[0]
     output = tmp_path / "output"
     output.mkdir()
@@ -45,7 +43,7 @@ def test_metrics_of_a_stage(message: Path, tmp_path: Path, monkeypatch: pytest.M
     assert json.loads(message.read_text()) == json.loads(capsys.readouterr().out) == {"rows": {"train": 3}}
 
 
-def test_the_error_of_a_stage(message: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_message_of_failed_stage_is_its_error(message: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     assert run(monkeypatch, "stage", "job.yaml", "head", "--seed-index", "1") == 75
     assert message.read_text() == capsys.readouterr().err.strip()
     assert message.read_text().startswith("error: ")
@@ -55,36 +53,24 @@ def test_the_error_of_a_stage(message: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert run(monkeypatch, "stage", "job.yaml", "prepare") == 2
 
 
-def test_it_is_cut_between_characters(message: Path):
+def test_message_is_truncated_between_characters(message: Path):
     for text in ("x" * 5000, "é" * 5000, "a" + "😀" * 3000, "\udcff" * 5000):
-        leave_message(text)
+        write_termination_message(text)
         written = message.read_bytes()
-        assert MOST - 4 <= len(written) < MOST
+        assert MAX_TERMINATION_MESSAGE_BYTES - 4 <= len(written) < MAX_TERMINATION_MESSAGE_BYTES == 4096
         written.decode()
-    leave_message("short")
+    write_termination_message("short")
     assert message.read_text() == "short"
 
 
-def test_without_a_place_for_it_nothing_happens(message: Path, monkeypatch: pytest.MonkeyPatch):
+def test_message_without_writable_file_is_dropped(message: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FTJOBS_TERMINATION_LOG", str(message / "no" / "folder"))
-    leave_message("text")
+    write_termination_message("text")
     monkeypatch.delenv("FTJOBS_TERMINATION_LOG")
-    leave_message("text")
+    write_termination_message("text")
     assert not message.exists()
 
 
-def test_stages_by_the_position_of_their_seed(tmp_path: Path):
-    (tmp_path / "job.yaml").write_text(JOB.replace("[1, 2]", "[7, 3, 5]"))
-    runs = plan(read(tmp_path / "job.yaml"))
-    assert [select_index(runs, "head", index).seed for index in range(3)] == [7, 3, 5]
-    assert select_index(runs, "report", 0) == select(runs, "report")
-    for stage, index in (("head", 3), ("head", -1), ("prepare", 1)):
-        with pytest.raises(UserError, match="has no seed number"):
-            select_index(runs, stage, index)
-    with pytest.raises(UserError, match="there is no stage `tail`"):
-        select_index(runs, "tail", 0)
-
-
-def test_one_of_seed_and_index(message: Path, monkeypatch: pytest.MonkeyPatch):
+def test_seed_and_seed_index_exclude_each_other(message: Path, monkeypatch: pytest.MonkeyPatch):
     assert run(monkeypatch, "stage", "job.yaml", "head", "--seed", "1", "--seed-index", "0") == 2
-    assert "give one of the two" in message.read_text()
+    assert message.read_text().startswith("error: --seed 1 --seed-index 0: ")
