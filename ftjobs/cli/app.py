@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from ftjobs import __version__
 from ftjobs.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def _global_options(
 
 def _print_version(requested: bool) -> None:
     if requested:
-        from importlib.metadata import version
-
-        print(f"ftjobs {version('ftjobs')}")
+        print(f"ftjobs {__version__}")
         raise typer.Exit
 
 

@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from ftjobs import artifacts
-from ftjobs.execution.status import summary, work
+from ftjobs.execution.status import estimate_work, summarize
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from tests.cards.test_cards import fence
@@ -45,11 +45,11 @@ def test_card_status_and_plan_of_an_objective(
     storage, manifests = run_job(tmp_path, fields, tmp_path / "store")
     manifest = manifests["adapt seed 1"]
     value = manifest.metrics["best"][figure]
-    said = summary(manifest)
+    said = summarize(manifest)
     assert said.startswith("perplexity ")
     assert said.endswith(f"{figure.replace('_', ' ')} {manifest.metrics['before'][figure]:.4f} -> {value:.4f}")
     run = select(plan(read(tmp_path / "job.yaml")), "adapt")
-    assert work(run, manifests["prepare"]) == ("1 epoch on 96 texts" if task else "12 steps on 96 texts")
+    assert estimate_work(run, manifests["prepare"]) == ("1 epoch on 96 texts" if task else "12 steps on 96 texts")
 
     artifacts.pull(storage, manifest, tmp_path / "model")
     card = (tmp_path / "model/README.md").read_text()

@@ -17,8 +17,8 @@ from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
-from tests.helpers.commands import JOB
 from tests.fakes.hub import Hub
+from tests.helpers.commands import JOB
 
 CARD = '---\nlicense: mit\n---\n\n```python\nmodel = "."  # this folder\nprint(model)\n```\n'
 

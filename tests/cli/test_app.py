@@ -3,13 +3,12 @@
 import json
 import re
 import shlex
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
-from ftjobs import artifacts, cli
+from ftjobs import __version__, artifacts, cli
 from ftjobs.cli.app import COMMANDS
 from ftjobs.errors import ExitCode, FtjobsError
 from ftjobs.execution import runner
@@ -149,7 +148,7 @@ class TestHelp:
         command.make_context(name, example[2:])  # exits with 2 for unknown options or missing arguments
 
     def test_version(self):
-        assert run_installed("--version").stdout == f"ftjobs {version('ftjobs')}\n"
+        assert run_installed("--version").stdout == f"ftjobs {__version__}\n"
 
 
 class TestStore:

@@ -30,8 +30,8 @@ from ftjobs.models import checkpoints, heads
 from ftjobs.plan import plan, select
 from ftjobs.predicting import reading
 from ftjobs.storage import open_storage
-from tests.helpers.commands import JOB
 from tests.fakes.s3_server import BUCKET
+from tests.helpers.commands import JOB
 from tests.helpers.families import WORDS
 
 CLASSES = ["cold", "fever", "rash"]

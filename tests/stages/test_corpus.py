@@ -21,7 +21,7 @@ from ftjobs.data.examples.documents import split_sentences
 from ftjobs.errors import UserError
 from ftjobs.execution import runner
 from ftjobs.execution.checkpointing import StorageCheckpointer
-from ftjobs.execution.status import states, work
+from ftjobs.execution.status import estimate_work, stage_statuses
 from ftjobs.jobfile.fields import CorpusSource
 from ftjobs.jobfile.read import read
 from ftjobs.plan import CorpusStage, plan, select
@@ -214,10 +214,10 @@ def test_plan_and_status_say_how_much_and_what_came_of_it(job: Any) -> None:
     folder, _, storage, manifests, _ = job
     runs = plan(read(folder / "job.yaml"))
     packed = select(runs, "packed")
-    assert work(packed, None) == "2 epochs"
-    assert work(packed, manifests["packed-corpus"]) == "2 epochs of 79 passages"
-    row = next(row for row in states(runs, storage) if row["stage"] == "packed-corpus")
-    assert (row["seed"], row["result"]) == (None, "79 passages, 4 held out, 23 dropped")
+    assert estimate_work(packed, None) == "2 epochs"
+    assert estimate_work(packed, manifests["packed-corpus"]) == "2 epochs of 79 passages"
+    status = next(status for status in stage_statuses(runs, storage) if status.stage == "packed-corpus")
+    assert (status.seed, status.result) == (None, "79 passages, 4 held out, 23 dropped")
 
 
 def test_a_killed_stage_goes_on_in_another_packing_as_if_nothing_had_been(

@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from ftjobs import predicting
 from ftjobs.data import labelled, prepared
 from ftjobs.errors import UserError
-from ftjobs.execution.status import summary
+from ftjobs.execution.status import summarize
 from ftjobs.jobfile.fields import Data, Split
 from tests.helpers.families import WORDS
 from tests.helpers.pipelines import files_of, job_fields, run_job
@@ -147,7 +147,7 @@ class TestNumbers:
         assert "A regression model that gives texts (`text`) a number, `score`" in card
         assert "type: pearsonr" in card
         assert "lowest mean squared error" in card
-        assert summary(numbers[2]["full seed 1"]).startswith("mean squared error ")
+        assert summarize(numbers[2]["full seed 1"]).startswith("mean squared error ")
 
     def test_are_predicted_and_evaluated(self, numbers: Any, tmp_path: Path) -> None:
         folder = model_of(numbers, "full seed 1")
