@@ -1,1 +1,1 @@
-"""A pipeline on a Kubernetes cluster: manifests, applying them, and releasing stages as their inputs are published."""
+"""Pipelines on Kubernetes: render manifests, submit them, and release stages when their inputs are published."""

@@ -1,6 +1,7 @@
-"""The conductor: looks at storage and at the Jobs of a pipeline, releases stages whose inputs are published, and waits.
+"""Controller of a pipeline: observe its Jobs and its store, release stages whose inputs are published, and wait.
 
-It remembers nothing that it could not see again, so it may be killed at any moment, and two of it do no harm.
+The controller keeps no state that it could not observe again. It may be killed at any time, and several controllers of
+one pipeline do not conflict.
 """
 
 from __future__ import annotations
@@ -12,87 +13,87 @@ from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
 from ftjobs.errors import CorruptArtifact, FtjobsError, UserError
 from ftjobs.execution.heartbeat import FailedAttempt, latest_attempt
-from ftjobs.kubernetes.cluster import Cluster, Listing
-from ftjobs.kubernetes.reconcile import ACTIVE, Decision, State, View, decide
+from ftjobs.kubernetes.api_objects import JobList, PipelineJobs
+from ftjobs.kubernetes.reconcile import ACTIVE, Decision, Observation, State, reconcile
 from ftjobs.kubernetes.stage_jobs import StageJob
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage, in_parallel
 from ftjobs.system.progress import LOG
 
-#: Seconds between two looks while no Job changes.
+#: Seconds between two passes while no Job changes.
 POLL = 15.0
-#: Seconds after which a Job that is not there counts as failed: manifests are not applied all at one moment.
+#: Seconds until a missing Job counts as failed, because manifests are not applied all at once.
 GRACE = 60.0
 
 
-class _Look(NamedTuple):
-    """What one look has shown, and what follows from it."""
+class _Pass(NamedTuple):
+    """Observed Jobs, and the decisions that follow from them."""
 
-    listing: Listing
+    jobs: JobList
     decisions: list[Decision]
 
 
 class Controller:
-    """Conducts one pipeline to its end."""
+    """Runs one pipeline on a cluster until its report is published."""
 
-    def __init__(self, stages: list[StageJob], storage: Storage, cluster: Cluster, queue: str | None = None) -> None:
+    def __init__(self, stages: list[StageJob], storage: Storage, jobs: PipelineJobs, queue: str | None = None) -> None:
         """
         Args:
-            stages: as `stage_jobs` gives them; the report is the last.
-            storage: where they publish.
-            cluster: where their Jobs are.
-            queue: a Kueue queue to hand Jobs to, unless their annotation names one.
+            stages: from `stage_jobs`; the report is last.
+            storage: store of the pipeline's artifacts.
+            jobs: Jobs of the pipeline.
+            queue: default Kueue queue; a Job's annotation overrides it.
         """
-        self.stages, self.storage, self.cluster, self.queue = stages, storage, cluster, queue
+        self.stages, self.storage, self.jobs, self.queue = stages, storage, jobs, queue
         self._published: dict[str, Manifest] = {}
         self._corrupt: dict[str, str] = {}
-        self._gone_since: dict[str, float] = {}
-        self._said: dict[str, tuple[State, str]] = {}
+        self._missing_since: dict[str, float] = {}
+        self._logged: dict[str, tuple[State, str]] = {}
         self._has_seen_jobs = False
 
     def run(self) -> Manifest:
-        """Conduct until the report is published; returns its manifest.
+        """Release stages until the report is published, and return its manifest.
 
-        A cluster or a store that is down is waited for, without end once both have answered, and in a pod from the
-        start: its Job takes exit code 1 for the end of the pipeline.
+        Unavailable clusters and stores are retried without limit, once both have responded; in a pod from the start,
+        because exit code 1 fails the controller's Job permanently.
 
         Raises:
-            UserError: there are no Jobs of the pipeline, or something is not allowed.
-            FtjobsError: nothing more can run; each problem is a stage that failed.
+            UserError: the pipeline has no Jobs, or access is denied.
+            FtjobsError: no stage can run any more; one problem per failed stage.
         """
         while True:
-            look = self._look_and_act()
-            if look is None:
+            result = self._reconcile_once()
+            if result is None:
                 time.sleep(POLL)
                 continue
-            if look.decisions[-1].state is State.PUBLISHED:
+            if result.decisions[-1].state is State.PUBLISHED:
                 return self._published[self.stages[-1].runs[0].key]
-            if not any(decision.state in ACTIVE for decision in look.decisions):
-                raise self._end(look)
-            self.cluster.wait(look.listing, POLL)
+            if not any(decision.state in ACTIVE for decision in result.decisions):
+                raise self._final_error(result)
+            self.jobs.wait(result.jobs, POLL)
 
-    def _look_and_act(self) -> _Look | None:
-        """None: cluster or store did not answer, and can be waited for."""
+    def _reconcile_once(self) -> _Pass | None:
+        """Observe, decide and patch; None if the cluster or the store is unavailable and a retry may help."""
         try:
-            # Jobs first: when one is complete, what it has published is there when storage is asked next.
-            listing = self.cluster.jobs()
-            self._look_for_artifacts()
-            look = _Look(listing, decide(self.stages, self._view(listing)))
-            for decision in look.decisions:
+            # Jobs before artifacts: the artifacts of a complete Job are then visible in the store.
+            jobs = self.jobs.list()
+            self._find_published()
+            result = _Pass(jobs, reconcile(self.stages, self._observe(jobs)))
+            for decision in result.decisions:
                 if decision.patch is not None:
-                    self.cluster.patch(decision.job.name, decision.patch)
-                self._say(decision)
+                    self.jobs.patch(decision.stage.name, decision.patch)
+                self._log_change(decision)
         except UserError:
             raise
         except FtjobsError as error:
-            if not self._said and not self.cluster.connection.in_cluster:
+            if not self._logged and not self.jobs.cluster.in_cluster:
                 raise
-            LOG.warning("%s; going on", error)
+            LOG.warning("%s; the controller continues", error)
             return None
-        return look
+        return result
 
-    def _look_for_artifacts(self) -> None:
-        """Ask for what was not published at the last look; what is published stays so."""
+    def _find_published(self) -> None:
+        """Look up artifacts not yet known as published; published artifacts are immutable."""
 
         def find(run: StageRun) -> Manifest | None:
             try:
@@ -107,24 +108,24 @@ class Controller:
                 self._published[run.key] = manifest
                 LOG.info("%s: published", run.title)
 
-    def _view(self, listing: Listing) -> View:
+    def _observe(self, jobs: JobList) -> Observation:
         lost, failed = set(), list[StageRun]()
         for stage in self.stages:
-            job = listing.jobs.get(stage.name)
+            job = jobs.jobs.get(stage.name)
             missing = [run for run in stage.runs if run.key not in self._published]
             self._has_seen_jobs |= job is not None
             if missing and (job is None or job.complete):
-                since = self._gone_since.setdefault(stage.name, time.monotonic())
+                since = self._missing_since.setdefault(stage.name, time.monotonic())
                 if time.monotonic() - since >= GRACE:
                     lost.add(stage.name)
             else:
-                self._gone_since.pop(stage.name, None)
+                self._missing_since.pop(stage.name, None)
             if job is not None and (job.failure or job.failed_indexes):
                 failed += missing
-        return View(listing.jobs, self._published, lost, self._errors(failed), self.queue)
+        return Observation(jobs.jobs, self._published, lost, self._stored_errors(failed), self.queue)
 
-    def _errors(self, runs: list[StageRun]) -> dict[str, str]:
-        """Why runs failed, by the key of their artifact, as far as they could leave it in storage."""
+    def _stored_errors(self, runs: list[StageRun]) -> dict[str, str]:
+        """Errors that failed runs have left in the store, by artifact key."""
         errors = {}
         for run in runs:
             try:
@@ -140,37 +141,37 @@ class Controller:
         attempt = latest_attempt(self.storage, run)
         return attempt.error if isinstance(attempt, FailedAttempt) else None
 
-    def _say(self, decision: Decision) -> None:
-        """One line when a stage is released, or is otherwise than it was."""
-        stage, said = decision.job.title, (decision.state, decision.why)
-        if decision.state is not State.PUBLISHED and (decision.releases or self._said.get(stage) != said):
-            word = f"{decision.state}: " if decision.state in (State.FAILING, State.FAILED, State.BLOCKED) else ""
-            LOG.info("%s: %s%s", stage, word, decision.why)
-        self._said[stage] = said
+    def _log_change(self, decision: Decision) -> None:
+        """Log one line when a stage is released or its state has changed."""
+        stage, current = decision.stage.title, (decision.state, decision.reason)
+        if decision.state is not State.PUBLISHED and (decision.releases or self._logged.get(stage) != current):
+            prefix = f"{decision.state}: " if decision.state in (State.FAILING, State.FAILED, State.BLOCKED) else ""
+            LOG.info("%s: %s%s", stage, prefix, decision.reason)
+        self._logged[stage] = current
 
-    def _end(self, look: _Look) -> FtjobsError:
-        """What to say when nothing more can run."""
-        namespace = self.cluster.connection.namespace
-        pipeline = self.cluster.pipeline
+    def _final_error(self, result: _Pass) -> FtjobsError:
+        """The error of a pipeline in which no stage can run any more."""
+        namespace = self.jobs.cluster.namespace
         if not self._has_seen_jobs:
-            others = "; those it has belong to another job file, or other --set or --nodes" if look.listing.jobs else ""
+            others = "; its Jobs belong to another job file, or another --set or --nodes" if result.jobs.jobs else ""
             return UserError(
-                f"namespace {namespace} has no Jobs of these stages of pipeline {pipeline}{others}; apply what "
-                "`ftjobs render` prints for this job file, or say where with --namespace and --context"
+                f"namespace {namespace}: has no Jobs of these stages of pipeline {self.jobs.pipeline}{others}; apply "
+                "the output of `ftjobs render` for this job file, or set --namespace and --context"
             )
-        return FtjobsError(_what_failed(look, namespace))
+        return FtjobsError(_failed_stages(result, namespace))
 
 
-def _what_failed(look: _Look, namespace: str) -> list[str]:
-    """A line for each stage that failed, and one for what to do."""
-    failed = [one for one in look.decisions if one.state is State.FAILED]
-    blocked = [one.job.title for one in look.decisions if one.state is State.BLOCKED]
-    there = [one.job.name for one in failed if one.job.name in look.listing.jobs]
+def _failed_stages(result: _Pass, namespace: str) -> list[str]:
+    """One line per failed stage, and one with the remedy."""
+    failed = [decision for decision in result.decisions if decision.state is State.FAILED]
+    blocked = [decision.stage.title for decision in result.decisions if decision.state is State.BLOCKED]
+    existing = [decision.stage.name for decision in failed if decision.stage.name in result.jobs.jobs]
     lines = []
-    for one in failed:
-        log = f"; its log: `kubectl --namespace {namespace} logs job/{one.job.name}`" if one.job.name in there else ""
-        lines.append(f"{one.job.title} failed: {one.why}{log}")
-    waiting = f"; {', '.join(blocked)} will not run without" if blocked else ""
-    delete = "".join(f"job/{name} " for name in there)
-    again = f"mend it and submit the job again, or delete {delete}and the conductor's Job and apply again"
-    return [*lines, f"nothing more can run{waiting}; {again}"]
+    for decision in failed:
+        name = decision.stage.name
+        log = f"; see `kubectl --namespace {namespace} logs job/{name}`" if name in existing else ""
+        lines.append(f"{decision.stage.title} failed: {decision.reason}{log}")
+    blocked_stages = f"; blocked: {', '.join(blocked)}" if blocked else ""
+    delete = "".join(f"job/{name} " for name in existing)
+    remedy = f"fix the job and resubmit, or delete {delete}and the controller's Job and apply again"
+    return [*lines, f"no stage can run any more{blocked_stages}; {remedy}"]

@@ -1,4 +1,4 @@
-"""What a user says about the cluster: image, store, GPUs, and what else differs from one cluster to the next."""
+"""Rendering options: container image, store, GPUs, and other settings that differ between clusters."""
 
 from __future__ import annotations
 
@@ -18,29 +18,33 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|[kMGT]i?)?")
 #: Variables that other options set.
-_OWN = ("FTJOBS_STORE", "FTJOBS_TERMINATION_LOG")
+_RESERVED = ("FTJOBS_STORE", "FTJOBS_TERMINATION_LOG")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of a rendered pipeline. Raises UserError with every one that no cluster could work with."""
+    """Validated settings of a rendered pipeline.
+
+    Raises:
+        UserError: every value that no cluster could use.
+    """
 
     image: str
     """The container image, with a tag or a digest."""
     store: str
     """`s3://bucket/prefix`."""
     gpus: int = 0
-    """GPUs of each pod of a stage that trains; one process each."""
+    """GPUs per pod of a training stage; one process per GPU."""
     nodes: int = 1
-    """Pods that run each seed of a stage that trains together."""
+    """Pods per seed of a training stage."""
     namespace: str | None = None
-    """Written into every object; None leaves it to whoever applies them."""
+    """Namespace in the metadata of every object; None leaves it to `kubectl apply`."""
     queue: str | None = None
-    """Kueue's LocalQueue that the stages go through."""
+    """Kueue LocalQueue of the stages."""
     memory: str | None = None
-    """Memory of a pod that trains, requested and limited; None: 2Gi requested, 16Gi at most."""
+    """Memory request and limit of a training pod; None: request 2Gi, limit 16Gi."""
     environment: dict[str, str] = field(default_factory=dict)
-    """More variables for every container."""
+    """Additional environment variables of every container."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -50,51 +54,58 @@ class Options:
             *_name_problems("--kueue-queue", self.queue),
         ]
         if self.memory is not None and not _QUANTITY.fullmatch(self.memory):
-            problems.append(f"--memory {self.memory}: is no amount of memory; give one such as 8Gi")
+            problems.append(f"--memory {self.memory}: not a Kubernetes quantity; use a value like 8Gi")
         for name in self.environment:
             problems += _variable_problems(name)
         if problems:
             raise UserError(problems)
 
 
-def environment(given: Sequence[str]) -> dict[str, str]:
-    """Variables from `NAME=VALUE`; UserError where one is not of that form."""
-    pairs = [one.partition("=") for one in given]
-    problems = [f"--env {name}: give NAME=VALUE" for name, equals, _ in pairs if not equals]
+def parse_environment(assignments: Sequence[str]) -> dict[str, str]:
+    """Parse `NAME=VALUE` assignments.
+
+    Raises:
+        UserError: an assignment has no `=`.
+    """
+    pairs = [assignment.partition("=") for assignment in assignments]
+    problems = [f"--env {name}: expected NAME=VALUE" for name, equals, _ in pairs if not equals]
     if problems:
         raise UserError(problems)
     return {name: value for name, _, value in pairs}
 
 
 def _image_problems(image: str) -> list[str]:
-    found = _IMAGE.fullmatch(image)
-    if not found:
-        return [f"--image {image}: is no image; give registry/name:tag, or name@sha256:digest"]
-    if found["digest"] or found["tag"] not in (None, "latest"):
+    match = _IMAGE.fullmatch(image)
+    if not match:
+        return [f"--image {image}: not an image reference; use registry/name:tag or name@sha256:digest"]
+    if match["digest"] or match["tag"] not in (None, "latest"):
         return []
-    what = "`latest` is another image tomorrow" if found["tag"] else "has no tag"
-    return [f"--image {image}: {what}; give a version, as in {found['name']}:0.1.0, or a digest"]
+    problem = "the tag `latest` changes over time" if match["tag"] else "has no tag"
+    return [f"--image {image}: {problem}; use a version, such as {match['name']}:0.1.0, or a digest"]
 
 
 def _store_problems(store: str) -> list[str]:
     if not store.startswith("s3://"):
-        return [f"--store {store}: pods on several machines share no folder; give s3://bucket/prefix"]
+        return [f"--store {store}: pods on different nodes share no folder; use s3://bucket/prefix"]
     if not store.removeprefix("s3://").partition("/")[0]:
-        return [f"--store {store}: names no bucket; give s3://bucket/prefix"]
+        return [f"--store {store}: has no bucket; use s3://bucket/prefix"]
     return []
 
 
 def _name_problems(option: str, name: str | None) -> list[str]:
     if name is None or _LABEL.fullmatch(name):
         return []
-    return [f"{option} {name}: should be lower-case letters, digits and dashes, at most 63, not a dash at either end"]
+    return [
+        f"{option} {name}: not a DNS label; use at most 63 lower-case letters, digits and dashes, without a dash at "
+        "either end"
+    ]
 
 
 def _variable_problems(name: str) -> list[str]:
     if not _VARIABLE.fullmatch(name):
-        return [f"--env {name}: is no name of a variable; use letters, digits and _"]
-    if name in _OWN:
-        return [f"--env {name}: is set by ftjobs; the store is --store"]
+        return [f"--env {name}: not a variable name; use letters, digits and _"]
+    if name in _RESERVED:
+        return [f"--env {name}: is set by ftjobs; use --store for the store"]
     if _SECRET.search(name):
-        return [f"--env {name}: secrets do not belong into manifests; put it into the Secret ftjobs-s3, -wandb or -hf"]
+        return [f"--env {name}: manifests must not hold secrets; use the Secret ftjobs-s3, ftjobs-wandb or ftjobs-hf"]
     return []

@@ -1,4 +1,4 @@
-"""The pods of a pipeline, as the `restricted` Pod Security level wants them.
+"""Pod specs of a pipeline, compliant with the `restricted` Pod Security level.
 
 https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 """
@@ -6,23 +6,26 @@ https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ftjobs.kubernetes.job_bundle import FILES_FOLDER, JOB_FOLDER
-from ftjobs.kubernetes.objects import CONDUCTOR_ACCOUNT, STAGE_ACCOUNT, Manifest
 from ftjobs.kubernetes.options import Options
 
+Manifest = dict[str, Any]
+#: ServiceAccounts, shared by all pipelines of a namespace, so that cloud roles are bound to them only once.
+STAGE_ACCOUNT, CONTROLLER_ACCOUNT = "ftjobs-stage", "ftjobs-conductor"
 CONTAINER = "ftjobs"
 GPU = "nvidia.com/gpu"
-PACKED_FILE = "files.tar.bz2"
+ARCHIVE_FILE = "files.tar.bz2"
 TERMINATION_LOG = "/dev/termination-log"
-#: Secrets that a container's variables come from where they exist: keys to the store; to Weights & Biases and the hub.
+#: Optional Secrets with environment variables: credentials of the store, of Weights & Biases, and of the hub.
 STORE_SECRET, STAGE_SECRETS = "ftjobs-s3", ("ftjobs-s3", "ftjobs-wandb", "ftjobs-hf")
-_PACKED_FOLDER = "/packed"
+_ARCHIVE_FOLDER = "/packed"
 #: As in docker/Dockerfile.
 _USER = 10001
-#: Seconds from SIGTERM to SIGKILL: time to finish a step and to upload training state.
+#: Seconds between SIGTERM and SIGKILL, enough to finish a step and upload the training state.
 _SECONDS_TO_SAVE = 120
-#: Where NVIDIA's is the default container runtime, it shows every GPU of a node to pods that asked for none.
+#: With NVIDIA's container runtime as the default, pods without a GPU request would otherwise see every GPU of the node.
 _NO_GPU = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
 _SECURITY = {
     "allowPrivilegeEscalation": False,
@@ -33,7 +36,7 @@ _SECURITY = {
 
 @dataclass(frozen=True)
 class Sources:
-    """Names of the ConfigMaps that a pod's files and variables come from."""
+    """Names of the ConfigMaps that hold a pod's files and variables."""
 
     job: str
     files: str | None
@@ -41,12 +44,12 @@ class Sources:
 
 
 def stage_pod(options: Options, arguments: list[str], trains: bool, sources: Sources) -> Manifest:
-    """Spec of a stage's pod; only stages that train get GPUs."""
+    """Spec of a stage's pod; only training stages get GPUs."""
     gpus = options.gpus if trains else 0
     container = _container(options, arguments, _resources(options, trains), sources, STAGE_SECRETS)
     container["volumeMounts"].append({"name": "shared-memory", "mountPath": "/dev/shm"})
     if gpus:
-        # As the API server writes it: another spelling would be a change of the template.
+        # A string, as the API server normalizes it: another spelling would count as a change of the template.
         container["resources"]["limits"][GPU] = str(gpus)
     else:
         container["env"].append(_NO_GPU)
@@ -60,13 +63,13 @@ def stage_pod(options: Options, arguments: list[str], trains: bool, sources: Sou
     }
 
 
-def conductor_pod(options: Options, arguments: list[str], sources: Sources) -> Manifest:
-    """Spec of the conductor's pod: the one that talks to the API server."""
+def controller_pod(options: Options, arguments: list[str], sources: Sources) -> Manifest:
+    """Spec of the controller's pod, the only one with access to the API server."""
     resources = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
     container = _container(options, arguments, resources, sources, (STORE_SECRET,))
     container["env"].append(_NO_GPU)
     return {
-        "serviceAccountName": CONDUCTOR_ACCOUNT,
+        "serviceAccountName": CONTROLLER_ACCOUNT,
         "automountServiceAccountToken": True,
         "terminationGracePeriodSeconds": 10,
         **_pod(options, container, _volumes(sources), unpacks=sources.files is not None),
@@ -74,7 +77,7 @@ def conductor_pod(options: Options, arguments: list[str], sources: Sources) -> M
 
 
 def join_pod(options: Options) -> Manifest:
-    """Spec of a pod that does nothing: its end says that what it waited for is complete."""
+    """Spec of a no-op pod; its completion shows that all dependencies of its JobSet entry are complete."""
     container = {
         "name": CONTAINER,
         "image": options.image,
@@ -90,7 +93,7 @@ def join_pod(options: Options) -> Manifest:
 def _pod(options: Options, container: Manifest, volumes: list[Manifest], unpacks: bool) -> Manifest:
     return {
         "restartPolicy": "Never",
-        "enableServiceLinks": False,  # variables named after Services, some of which could be taken for ours
+        "enableServiceLinks": False,  # no variables named after Services, which could clash with ours
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
@@ -98,7 +101,7 @@ def _pod(options: Options, container: Manifest, volumes: list[Manifest], unpacks
             "fsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        **({"initContainers": [_unpack(options)]} if unpacks else {}),
+        **({"initContainers": [_unpack_container(options)]} if unpacks else {}),
         "containers": [container],
         **({"volumes": volumes} if volumes else {}),
     }
@@ -128,9 +131,9 @@ def _container(
     }
 
 
-def _unpack(options: Options) -> Manifest:
-    """Puts the job's own data files where the job file says. Unpacked, they would be too large to apply."""
-    command = ["python3", "-m", "tarfile", "--extract", f"{_PACKED_FOLDER}/{PACKED_FILE}", FILES_FOLDER]
+def _unpack_container(options: Options) -> Manifest:
+    """Init container that unpacks the job's data files. Unpacked, they would exceed the size limit of an apply."""
+    command = ["python3", "-m", "tarfile", "--extract", f"{_ARCHIVE_FOLDER}/{ARCHIVE_FILE}", FILES_FOLDER]
     return {
         "name": "unpack",
         "image": options.image,
@@ -140,7 +143,7 @@ def _unpack(options: Options) -> Manifest:
         "securityContext": _SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "packed", "mountPath": _PACKED_FOLDER, "readOnly": True},
+            {"name": "packed", "mountPath": _ARCHIVE_FOLDER, "readOnly": True},
             {"name": "files", "mountPath": FILES_FOLDER},
         ],
     }
@@ -154,7 +157,7 @@ def _volumes(sources: Sources) -> list[Manifest]:
 
 
 def _resources(options: Options, trains: bool) -> Manifest:
-    """Small requests and no limit of CPU: a stage uses what is idle, and many fit on one machine to take turns."""
+    """Small requests and no CPU limit: stages use idle CPUs, and many of them fit on one node."""
     if not trains:
         return {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"memory": "8Gi"}}
     return {

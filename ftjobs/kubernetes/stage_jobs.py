@@ -1,7 +1,7 @@
-"""The stages of a pipeline as a cluster runs them: one Job per stage, one completion index per seed.
+"""Stages of a pipeline as Kubernetes Jobs: one Job per stage, one completion index per seed.
 
-Where several pods run a stage together, each seed has a Job of its own, with a completion index for each of them: so
-one that fails for good ends the others of its seed, and no others, and Kueue admits all of a seed or none.
+With several nodes per seed, each seed has its own Job with one completion index per node. A node that fails permanently
+then ends only the nodes of its seed, and Kueue admits all nodes of a seed or none.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from dataclasses import dataclass
 
 from ftjobs.plan import StageRun
 
-#: Labels and annotations of everything that belongs to a pipeline.
+#: Labels and annotations of all objects of a pipeline.
 PIPELINE, STAGE, IDENTITY, NEEDS = "ftjobs/pipeline", "ftjobs/stage", "ftjobs/identity", "ftjobs/needs"
-#: Label of a Job of one seed.
+#: Label of the Job of a single seed.
 SEED = "ftjobs/seed"
-#: Annotations of a stage's Job: the Kueue queue that it is handed to instead of being resumed; and, written by the
-#: conductor, why it is suspended.
+#: Annotations of a stage's Job: the Kueue queue that releases it (instead of resuming it), and the reason why it is
+#: suspended, written by the controller.
 QUEUE, SUSPENDED = "ftjobs/queue", "ftjobs/suspended"
-#: The label by which Kueue takes a Job over.
+#: Label that hands a Job to Kueue.
 KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True)
 class StageJob:
-    """One Kubernetes Job: all seeds of one stage, or one seed where several pods run it together."""
+    """One Kubernetes Job: all seeds of a stage, or a single seed that runs on several nodes."""
 
     runs: tuple[StageRun, ...]
-    """One per seed, in the order of the job file's seeds; with one pod each, the position is the completion index."""
+    """One per seed, in the job file's order; with one node per seed, the position is the completion index."""
     needs: tuple[str, ...]
-    """Short names of the Jobs whose artifacts it reads."""
+    """Short names of the Jobs whose artifacts this Job reads."""
     nodes: int = 1
-    """Pods that run a seed together."""
+    """Pods that run one seed together."""
 
     @property
     def pipeline(self) -> str:
@@ -44,14 +44,14 @@ class StageJob:
         return self.runs[0].stage
 
     @property
-    def is_of_one_seed(self) -> bool:
-        """Whether other seeds of the stage have other Jobs."""
+    def is_single_seed(self) -> bool:
+        """Whether the other seeds of the stage have separate Jobs."""
         return self.nodes > 1
 
     @property
     def title(self) -> str:
-        """The Job as messages name it: by its stage, and its seed if it has but one."""
-        return self.runs[0].title if self.is_of_one_seed else self.stage
+        """Name in messages: the stage, with its seed if the Job runs a single one."""
+        return self.runs[0].title if self.is_single_seed else self.stage
 
     @property
     def short_name(self) -> str:
@@ -60,40 +60,40 @@ class StageJob:
 
     @property
     def completions(self) -> int:
-        """Pods that must end well."""
-        return self.nodes if self.is_of_one_seed else len(self.runs)
+        """Pods that must succeed."""
+        return self.nodes if self.is_single_seed else len(self.runs)
 
     @property
     def kind(self) -> str:
-        """`prepare`, `adapt`, `classify` or `report`."""
+        """Kind of the stage, such as `prepare`, `adapt`, `classify` or `report`."""
         return self.runs[0].kind
 
     @property
     def identity(self) -> str:
-        """sha256 over the identities of its runs: another seed or another setting makes another Job."""
+        """sha256 over the identities of all runs: a changed seed or setting gives a different Job."""
         return hashlib.sha256("".join(run.identity for run in self.runs).encode()).hexdigest()
 
     @property
     def name(self) -> str:
-        """Name of the Job. With `-<index>` behind it, it is the host name of a pod: a DNS label of at most 63
-        characters, which the API server checks of Indexed Jobs (ValidateJob in pkg/apis/batch/validation). Names of
-        pods have 5 random characters more; the Job controller cuts what stands before them."""
+        """Name of the Job. `<name>-<index>` is the host name of a pod, hence a DNS label of at most 63 characters; the
+        API server checks this for Indexed Jobs (ValidateJob in pkg/apis/batch/validation). Pod names add 5 random
+        characters; the Job controller truncates the part before them."""
         return f"{self.pipeline}-{self.short_name}-{self.identity[:8]}"
 
 
 def stage_jobs(runs: list[StageRun], nodes: int = 1) -> list[StageJob]:
-    """The Jobs of a plan, each after those it needs.
+    """Group a plan into Jobs, each after the Jobs it needs.
 
     Args:
         runs: the plan.
-        nodes: pods that run each seed of a stage that trains.
+        nodes: pods per seed of a training stage.
     """
-    by_name: dict[str, list[StageRun]] = {}
+    runs_by_name: dict[str, list[StageRun]] = {}
     for run in runs:
-        by_name.setdefault(_short_name(run, nodes), []).append(run)
+        runs_by_name.setdefault(_short_name(run, nodes), []).append(run)
     return [
-        StageJob(tuple(of_job), _needs(of_job, nodes), nodes if of_job[0].has_seed else 1)
-        for of_job in by_name.values()
+        StageJob(tuple(group), _needs(group, nodes), nodes if group[0].has_seed else 1)
+        for group in runs_by_name.values()
     ]
 
 
@@ -102,4 +102,4 @@ def _short_name(run: StageRun, nodes: int) -> str:
 
 
 def _needs(runs: list[StageRun], nodes: int) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_short_name(read, nodes) for run in runs for read in run.inputs.values()))
+    return tuple(dict.fromkeys(_short_name(source, nodes) for run in runs for source in run.inputs.values()))

@@ -1,4 +1,4 @@
-"""A pipeline small enough to run in a blink, and a Job controller with kubelet that runs it: no container, no torch."""
+"""A small pipeline, and a fake Job controller and kubelet that run it within milliseconds, without containers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.read import read
-from ftjobs.kubernetes.cluster import Cluster
-from ftjobs.kubernetes.connection import Connection
+from ftjobs.kubernetes.api_objects import PipelineJobs
+from ftjobs.kubernetes.cluster_client import ClusterClient
 from ftjobs.kubernetes.controller import Controller
 from ftjobs.kubernetes.stage_jobs import PIPELINE, STAGE, SUSPENDED, StageJob, stage_jobs
 from ftjobs.plan import plan
@@ -40,7 +40,7 @@ def toy_stages(folder: Path, *overrides: str, nodes: int = 1) -> list[StageJob]:
 
 
 def manifest(stage: StageJob) -> Json:
-    """The Job of a stage, as far as a conductor and this controller look at it."""
+    """The Job of a stage, reduced to the fields that controller and fake read."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -50,29 +50,29 @@ def manifest(stage: StageJob) -> Json:
 
 
 class ToyCluster:
-    """Runs released Jobs, one index at each step, by publishing small artifacts."""
+    """Run released Jobs, one completion index per step, by publishing small artifacts."""
 
     def __init__(self, api: ApiServer, stages: list[StageJob], storage: Storage, folder: Path) -> None:
         self.api, self.stages, self.storage, self.folder = api, stages, storage, folder
         self.fails: dict[str, set[int]] = {}
-        """Stage -> completion indexes that fail for good."""
+        """Stage -> completion indexes that fail permanently."""
         self.forgets: set[str] = set()
-        """Stages that end well and publish nothing."""
+        """Stages that succeed without publishing."""
         self.ran: list[str] = []
         self.too_early: list[str] = []
-        """What was released before all it reads was published: must stay empty."""
+        """Runs that started before their inputs were published; must stay empty."""
 
     def named(self, stage: str) -> StageJob:
         """The Job of a stage."""
-        return next(one for one in self.stages if one.stage == stage)
+        return next(job for job in self.stages if job.stage == stage)
 
-    def note(self, stage: str) -> str | None:
-        """Why its Job is suspended, as it stands written on it."""
-        note: str | None = self.api.jobs[self.named(stage).name]["metadata"].get("annotations", {}).get(SUSPENDED)
-        return note
+    def suspend_reason(self, stage: str) -> str | None:
+        """The annotation of its Job with the reason for the suspension."""
+        reason: str | None = self.api.jobs[self.named(stage).name]["metadata"].get("annotations", {}).get(SUSPENDED)
+        return reason
 
     def is_suspended(self, stage: str) -> bool:
-        """Whether its Job is."""
+        """Whether its Job is suspended."""
         return bool(self.api.jobs[self.named(stage).name]["spec"]["suspend"])
 
     def everything_ran(self) -> bool:
@@ -84,14 +84,14 @@ class ToyCluster:
         self.api.apply(*(manifest(stage) for stage in self.stages))
 
     def publish(self, stage: StageJob, index: int) -> None:
-        """What a pod does."""
+        """Publish a run's artifact, as its pod would."""
         output = self.folder / stage.name / str(index)
         output.mkdir(parents=True, exist_ok=True)
         (output / "report.md").write_text(stage.runs[index].title)
         artifacts.publish(self.storage, stage.runs[index], output, {}, {})
 
     def step(self) -> bool:
-        """Let one pod run and end, or end one Job; False if there is nothing to do."""
+        """Run one pod to its end, or end one Job; False if there is nothing to do."""
         return any(self._step(stage) for stage in self.stages)
 
     def _step(self, stage: StageJob) -> bool:
@@ -99,19 +99,19 @@ class ToyCluster:
         if job is None or job["spec"]["suspend"] or job.get("status", {}).get("conditions"):
             return False
         status = job.get("status", {})
-        done, failed = _numbers(status.get("completedIndexes")), _numbers(status.get("failedIndexes"))
+        done, failed = _parse_indexes(status.get("completedIndexes")), _parse_indexes(status.get("failedIndexes"))
         for index, run in enumerate(stage.runs):
             if index in done | failed:
                 continue
-            if any(artifacts.find(self.storage, needed) is None for needed in run.inputs.values()):
+            if any(artifacts.find(self.storage, source) is None for source in run.inputs.values()):
                 self.too_early.append(run.title)
             self.ran.append(run.title)
             if index in self.fails.get(stage.stage, ()):
-                self._status(stage, {"failedIndexes": _text(failed | {index}), "failed": len(failed) + 1})
+                self._status(stage, {"failedIndexes": _format_indexes(failed | {index}), "failed": len(failed) + 1})
             else:
                 if stage.stage not in self.forgets:
                     self.publish(stage, index)
-                self._status(stage, {"completedIndexes": _text(done | {index}), "succeeded": len(done) + 1})
+                self._status(stage, {"completedIndexes": _format_indexes(done | {index}), "succeeded": len(done) + 1})
             return True
         end = (
             {"type": "Failed", "reason": "FailedIndexes", "message": "Job has failed indexes"}
@@ -126,7 +126,7 @@ class ToyCluster:
 
     @contextmanager
     def running(self, seconds_between_steps: float = 0.01) -> Iterator[None]:
-        """Step all the while the block runs."""
+        """Take steps in a thread while the block runs."""
         ended = threading.Event()
 
         def run() -> None:
@@ -143,21 +143,21 @@ class ToyCluster:
 
 
 def conduct(toy: ToyCluster, queue: str | None = None) -> Manifest:
-    """A conductor in this thread, to the end of the pipeline."""
-    return Controller(toy.stages, toy.storage, Cluster(Connection(), "toy"), queue).run()
+    """Run a controller in this thread until the pipeline ends."""
+    return Controller(toy.stages, toy.storage, PipelineJobs(ClusterClient(), "toy"), queue).run()
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait for something that is about to happen."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come to that"
+        assert time.monotonic() < end, f"condition not reached within {seconds} s"
         time.sleep(0.005)
 
 
-def _numbers(text: str | None) -> set[int]:
+def _parse_indexes(text: str | None) -> set[int]:
     return {int(part) for part in (text or "").split(",") if part}
 
 
-def _text(numbers: set[int]) -> str:
+def _format_indexes(numbers: set[int]) -> str:
     return ",".join(map(str, sorted(numbers)))

@@ -51,10 +51,10 @@ def test_words_of_a_file_in_the_defaults(job: Path) -> None:
 
 
 def test_pods_need_no_file(job: Path, tmp_path: Path) -> None:
-    copy = JobBundle(read(job))
-    assert copy.packed is None
-    (tmp_path / "copy.yaml").write_text(copy.whole())
-    assert identity(tmp_path / "copy.yaml") == identity(job)
+    bundle = JobBundle(read(job))
+    assert bundle.archive is None
+    (tmp_path / "bundle.yaml").write_text(bundle.full_job_file())
+    assert identity(tmp_path / "bundle.yaml") == identity(job)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`ftjobs conduct` as its user runs it: what it prints, how it ends."""
+"""`ftjobs conduct` as a process: output, exit code, and restarts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ftjobs.system.progress import LOG
 from tests.fakes.toy_cluster import ToyCluster
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start_controller(folder: Path) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FTJOBS_", "KUBE"))}
     return subprocess.Popen(
         [Path(sys.executable).parent / "ftjobs", "conduct", folder / "toy.yaml"],
@@ -28,9 +28,9 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def ended(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
-    """Exit code of the command, run in this process."""
-    for name in ("handlers", "level", "propagate"):  # a command that logs sets them for good
+def run_command(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    """Run the command in this process and return its exit code."""
+    for name in ("handlers", "level", "propagate"):  # commands that log change them
         monkeypatch.setattr(LOG, name, getattr(LOG, name))
     monkeypatch.setenv("KUBECONFIG", str(folder / "kubeconfig"))
     monkeypatch.setenv("FTJOBS_STORE", str(folder / "store"))
@@ -40,8 +40,8 @@ def ended(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
     return int(end.value.code or 0)
 
 
-def test_stopped_and_started_again(toy: ToyCluster, tmp_path: Path) -> None:
-    process = start(tmp_path)
+def test_controller_resumes_after_sigterm(toy: ToyCluster, tmp_path: Path) -> None:
+    process = start_controller(tmp_path)
     end = time.monotonic() + 30
     while toy.api.jobs[toy.stages[0].name]["spec"]["suspend"]:
         assert time.monotonic() < end
@@ -53,53 +53,53 @@ def test_stopped_and_started_again(toy: ToyCluster, tmp_path: Path) -> None:
     assert stderr.splitlines()[-1] == "stopped by SIGTERM"
     assert time.monotonic() - stopping < 5
     with toy.running():
-        process = start(tmp_path)
+        process = start_controller(tmp_path)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     report = artifacts.require(toy.storage, toy.stages[-1].runs[0])
     assert stdout == f"{toy.storage.uri(report.folder)}\n"
     lines = [line.partition(" ")[2] for line in stderr.splitlines()]
-    assert lines[0] == (
-        f"conducting toy: 5 Jobs for 8 artifacts, in namespace team at {toy.api.url}; artifacts in {tmp_path}/store"
-    )
+    for value in ("toy", "5 Jobs", "8 artifacts", "namespace team", toy.api.url, f"{tmp_path}/store"):
+        assert value in lines[0]
     assert lines[-1] == "report: published"
 
 
-def test_a_failed_stage(
+def test_failed_stage_exits_with_1_and_names_blocked_stages(
     toy: ToyCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     toy.fails["prepare"] = {0}
     with toy.running():
-        assert ended(tmp_path, monkeypatch, "--namespace", "team", "--context", "here") == 1
+        assert run_command(tmp_path, monkeypatch, "--namespace", "team", "--context", "here") == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     errors = [line.removeprefix("error: ") for line in printed.err.splitlines() if line.startswith("error: ")]
-    assert errors[0].startswith("prepare failed: FailedIndexes: Job has failed indexes; its log: `kubectl ")
-    assert errors[1].startswith("nothing more can run; adapt, plain, adapted, report will not run without; mend it")
+    assert errors[0].startswith("prepare failed: FailedIndexes: Job has failed indexes; ")
+    assert f"kubectl --namespace team logs job/{toy.named('prepare').name}" in errors[0]
+    assert "blocked: adapt, plain, adapted, report;" in errors[1]
 
 
-def test_no_cluster(
+def test_missing_kubeconfig_exits_with_2(
     toy: ToyCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "kubeconfig").unlink()
-    assert ended(tmp_path, monkeypatch) == 2
-    assert capsys.readouterr().err.startswith("error: no way to a Kubernetes cluster: no kubeconfig at ")
+    assert run_command(tmp_path, monkeypatch) == 2
+    assert f"no kubeconfig at {tmp_path}/kubeconfig; set KUBECONFIG" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_killed_again_and_again(toy: ToyCluster, tmp_path: Path) -> None:
-    """SIGKILL soon after it has changed something; the fourth may live."""
-    moments = random.Random(3)
+def test_controller_resumes_after_repeated_sigkill(toy: ToyCluster, tmp_path: Path) -> None:
+    """Three controllers get SIGKILL shortly after their first patch; the fourth runs to the end."""
+    delays = random.Random(3)
     with toy.running(0.1):
         for _ in range(3):
-            process = start(tmp_path)
-            before = toy.api.count("patch")
-            while toy.api.count("patch") == before and process.poll() is None:
+            process = start_controller(tmp_path)
+            patches = toy.api.count("patch")
+            while toy.api.count("patch") == patches and process.poll() is None:
                 time.sleep(0.005)
-            time.sleep(moments.uniform(0.0, 0.5))
+            time.sleep(delays.uniform(0.0, 0.5))
             process.send_signal(signal.SIGKILL)
             process.communicate()
-        process = start(tmp_path)
+        process = start_controller(tmp_path)
         process.communicate(timeout=60)
     assert process.returncode == 0
     assert toy.too_early == []

@@ -1,4 +1,4 @@
-"""Decisions: every case by name, and random pipelines under random events."""
+"""Job states and decisions: every case by name, and random pipelines under random events."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftjobs.kubernetes.job_state import JobState
-from ftjobs.kubernetes.reconcile import ACTIVE, Decision, State, View, decide
+from ftjobs.kubernetes.reconcile import ACTIVE, Decision, JobState, Observation, State, reconcile
 from ftjobs.kubernetes.stage_jobs import KUEUE_QUEUE, SUSPENDED, StageJob, stage_jobs
 from ftjobs.plan import Report, StageRun
 from tests.fakes.kubernetes_api import merged
@@ -18,12 +17,12 @@ from tests.fakes.kubernetes_api import merged
 RELEASE = {"spec": {"suspend": False}, "metadata": {}}
 
 
-def pipeline(needs: dict[str, list[str]], seeds: dict[str, int], nodes: int = 1) -> list[StageJob]:
-    """Stages by name with what each reads; a seed reads the same seed of a stage that has it, else its first."""
+def make_stages(needs: dict[str, list[str]], seeds: dict[str, int], nodes: int = 1) -> list[StageJob]:
+    """Stages by name with their inputs; a seed reads the same seed of an input, or its first seed if it has fewer."""
     runs: dict[tuple[str, int], StageRun] = {}
-    for name, reads in needs.items():
+    for name, sources in needs.items():
         for seed in range(seeds.get(name, 1)):
-            inputs = {read: runs[read, seed if seed < seeds.get(read, 1) else 0] for read in reads}
+            inputs = {source: runs[source, seed if seed < seeds.get(source, 1) else 0] for source in sources}
             if name == "report":
                 inputs = {f"{run.stage}/{run.seed}": run for run in runs.values()}
             empty = Report(pipeline="p", stages=[], hypotheses=[], own_data={}, job={})
@@ -31,8 +30,8 @@ def pipeline(needs: dict[str, list[str]], seeds: dict[str, int], nodes: int = 1)
     return stage_jobs(list(runs.values()), nodes)
 
 
-#: prepare -> adapt (2 seeds) -> head (2 seeds); prepare -> plain; report reads all.
-STAGES = pipeline(
+#: prepare -> adapt (2 seeds) -> head (2 seeds); prepare -> plain; all -> report.
+STAGES = make_stages(
     {"prepare": [], "adapt": ["prepare"], "head": ["prepare", "adapt"], "plain": ["prepare"], "report": []},
     {"adapt": 2, "head": 2},
 )
@@ -40,10 +39,10 @@ BY_NAME = {stage.stage: stage for stage in STAGES}
 FAILED = {"failure": "BackoffLimitExceeded: Job has reached the specified backoff limit"}
 
 
-def view(
+def observation(
     published: str = "", lost: str = "", absent: str = "", queue: str | None = None, **changed: dict[str, Any]
-) -> View:
-    """All Jobs suspended; `published` are stages, or seeds such as `adapt/1`; the rest are fields of Jobs by stage."""
+) -> Observation:
+    """All Jobs suspended. `published` names stages, or seeds such as `adapt/1`; `changed` has JobState fields by stage."""
     jobs = {
         stage.name: replace(JobState(stage.name, suspended=True), **changed.get(stage.stage, {}))
         for stage in STAGES
@@ -55,139 +54,204 @@ def view(
         for run in stage.runs
         if {stage.stage, f"{stage.stage}/{run.seed}"} & set(published.split())
     }
-    return View(jobs, keys, {BY_NAME[name].name for name in lost.split()}, queue=queue)
+    return Observation(jobs, keys, {BY_NAME[name].name for name in lost.split()}, queue=queue)
 
 
-def decided(*arguments: Any, **named: Any) -> dict[str, Decision]:
-    return {one.job.stage: one for one in decide(STAGES, view(*arguments, **named))}
+def decisions(*arguments: Any, **named: Any) -> dict[str, Decision]:
+    """Decisions by stage for `observation(...)`."""
+    return {decision.stage.stage: decision for decision in reconcile(STAGES, observation(*arguments, **named))}
 
 
-def states(*arguments: Any, **named: Any) -> str:
-    return " ".join(one.state.value for one in decided(*arguments, **named).values())
+RUNNING = {"suspended": False}
+COMPLETE = {"suspended": False, "complete": True}
 
 
-RUNS = {"suspended": False}
-DONE = {"suspended": False, "complete": True}
+def make_job(
+    metadata: dict[str, Any] | None = None, spec: dict[str, Any] | None = None, **status: Any
+) -> dict[str, Any]:
+    return {"metadata": {"name": "a", **(metadata or {})}, "spec": {"completions": 9, **(spec or {})}, "status": status}
+
+
+def job_state(*arguments: Any, **status: Any) -> JobState:
+    state = JobState.from_json(make_job(*arguments, **status))
+    assert state is not None
+    return state
+
+
+class TestJobState:
+    def test_minimal_job(self) -> None:
+        assert JobState.from_json({"metadata": {"name": "a"}, "spec": {"suspend": True}}) == JobState(
+            "a", suspended=True
+        )
+
+    def test_conditions_count_only_with_status_true(self) -> None:
+        conditions = [{"type": "Complete", "status": "False"}, {"type": "Failed", "status": "Unknown", "reason": "x"}]
+        assert job_state(conditions=conditions) == JobState("a", suspended=False)
+        assert job_state(conditions=[{"type": "Complete", "status": "True"}]).complete
+
+    def test_failure_target_is_not_yet_a_failure(self) -> None:
+        target = {"type": "FailureTarget", "status": "True", "reason": "BackoffLimitExceeded"}
+        assert job_state(conditions=[target]).failure is None
+        assert job_state(conditions=[target, {**target, "type": "Failed"}]).failure == "BackoffLimitExceeded"
+
+    @pytest.mark.parametrize(
+        ("condition", "text"),
+        [
+            (
+                {"reason": "DeadlineExceeded", "message": "Job was active\nlonger  than"},
+                "DeadlineExceeded: Job was active longer than",
+            ),
+            ({"message": "why"}, "why"),
+            ({"reason": "", "message": None}, "Failed"),
+        ],
+    )
+    def test_failure_has_reason_and_message_in_one_line(self, condition: dict[str, Any], text: str) -> None:
+        assert job_state(conditions=[{"type": "Failed", "status": "True", **condition}]).failure == text
+
+    @pytest.mark.parametrize(
+        ("text", "indexes"),
+        [("", ()), ("0", {0}), ("1,3-5,8", {1, 3, 4, 5, 8}), ("7-4000000000", {7, 8}), ("x,1-", ())],
+    )
+    def test_failed_indexes_are_parsed_and_bounded(self, text: str, indexes: Any) -> None:
+        assert job_state(failedIndexes=text).failed_indexes == frozenset(indexes)
+
+    def test_job_being_deleted_has_no_state(self) -> None:
+        assert JobState.from_json(make_job({"deletionTimestamp": "2026-11-23T09:00:00Z"})) is None
+
+    def test_states_are_equal_without_relevant_changes(self) -> None:
+        assert job_state(active=1, ready=0) == job_state(active=2, ready=2)
+        assert job_state({"annotations": {"ftjobs/suspended": "waits for a"}}) == job_state()
+        assert job_state(succeeded=1) != job_state()
+        assert job_state(spec={"suspend": True}) != job_state()
+        assert job_state(failedIndexes="1") != job_state()
+
+    @pytest.mark.parametrize(("generation", "was_resumed"), [(1, False), (2, True), (3, True)])
+    def test_was_resumed_follows_generation(self, generation: int, was_resumed: bool) -> None:
+        assert job_state({"generation": generation}, {"suspend": True}).was_resumed == was_resumed
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("observed", "states"),
     [
-        (view(), "released waiting waiting waiting waiting"),
-        (view("prepare", prepare=RUNS), "published released waiting released waiting"),
-        (view("prepare adapt/0"), "published released waiting released waiting"),
-        (view("prepare adapt"), "published published released released waiting"),
-        (view("prepare adapt head"), "published published published released waiting"),
-        (view("prepare adapt head plain"), "published published published published released"),
-        (view("prepare adapt head plain report"), "published published published published published"),
-        (view("prepare adapt head plain report", absent="prepare adapt head plain report"), "published published published published published"),
+        (observation(), "released waiting waiting waiting waiting"),
+        (observation("prepare", prepare=RUNNING), "published released waiting released waiting"),
+        (observation("prepare adapt/0"), "published released waiting released waiting"),
+        (observation("prepare adapt"), "published published released released waiting"),
+        (observation("prepare adapt head"), "published published published released waiting"),
+        (observation("prepare adapt head plain"), "published published published published released"),
+        (observation("prepare adapt head plain report"), "published published published published published"),
+        (observation("prepare adapt head plain report", absent="prepare adapt head plain report"), "published published published published published"),
         # failures
-        (view(prepare=FAILED), "failed blocked blocked blocked blocked"),
-        (view("prepare", adapt=FAILED, plain=RUNS), "published failed blocked released blocked"),
-        (view("prepare adapt", adapt=FAILED), "published published released released waiting"),
-        (view("prepare", adapt={"failed_indexes": frozenset({1})}), "published failing blocked released blocked"),
-        (view("prepare adapt/1", adapt={"failed_indexes": frozenset({1})}), "published released waiting released waiting"),
-        (view("prepare adapt", head=FAILED), "published published failed released blocked"),
-        (view(adapt={"failed_indexes": frozenset({1})}), "released failed blocked waiting blocked"),
-        # Jobs that are not there
-        (view("prepare", absent="adapt"), "published absent waiting released waiting"),
-        (view("prepare", absent="adapt", lost="adapt"), "published failed blocked released blocked"),
-        (view("prepare adapt", absent="adapt", lost="adapt"), "published published released released waiting"),
-        (view(absent="prepare adapt", lost="prepare adapt"), "failed failed blocked blocked blocked"),
-        # Jobs that are complete and left nothing
-        (view("prepare", adapt=DONE), "published absent waiting released waiting"),
-        (view("prepare", adapt=DONE, lost="adapt"), "published failed blocked released blocked"),
+        (observation(prepare=FAILED), "failed blocked blocked blocked blocked"),
+        (observation("prepare", adapt=FAILED, plain=RUNNING), "published failed blocked released blocked"),
+        (observation("prepare adapt", adapt=FAILED), "published published released released waiting"),
+        (observation("prepare", adapt={"failed_indexes": frozenset({1})}), "published failing blocked released blocked"),
+        (observation("prepare adapt/1", adapt={"failed_indexes": frozenset({1})}), "published released waiting released waiting"),
+        (observation("prepare adapt", head=FAILED), "published published failed released blocked"),
+        (observation(adapt={"failed_indexes": frozenset({1})}), "released failed blocked waiting blocked"),
+        # missing Jobs
+        (observation("prepare", absent="adapt"), "published absent waiting released waiting"),
+        (observation("prepare", absent="adapt", lost="adapt"), "published failed blocked released blocked"),
+        (observation("prepare adapt", absent="adapt", lost="adapt"), "published published released released waiting"),
+        (observation(absent="prepare adapt", lost="prepare adapt"), "failed failed blocked blocked blocked"),
+        # complete Jobs without artifacts
+        (observation("prepare", adapt=COMPLETE), "published absent waiting released waiting"),
+        (observation("prepare", adapt=COMPLETE, lost="adapt"), "published failed blocked released blocked"),
     ],
 )  # fmt: skip
-def test_states(given: View, expected: str) -> None:
-    assert " ".join(one.state.value for one in decide(STAGES, given)) == expected
+def test_stage_states(observed: Observation, states: str) -> None:
+    assert " ".join(decision.state.value for decision in reconcile(STAGES, observed)) == states
 
 
-def test_a_stage_is_resumed_when_all_that_any_of_its_seeds_reads_is_published() -> None:
-    assert decided()["prepare"].patch == RELEASE
-    assert not decided("prepare adapt/0")["head"].releases
-    assert decided("prepare adapt")["head"].patch == RELEASE
+def test_stage_is_resumed_once_inputs_of_all_seeds_are_published() -> None:
+    assert decisions()["prepare"].patch == RELEASE
+    assert not decisions("prepare adapt/0")["head"].releases
+    assert decisions("prepare adapt")["head"].patch == RELEASE
 
 
-def test_what_runs_or_has_ended_is_left_alone() -> None:
-    assert decided(prepare=RUNS)["prepare"].patch is None
-    assert decided("prepare", prepare={"suspended": True, "complete": True})["prepare"].patch is None
-    assert decided(prepare={**FAILED, "suspended": True})["prepare"].patch is None
+def test_running_and_ended_jobs_are_not_patched() -> None:
+    assert decisions(prepare=RUNNING)["prepare"].patch is None
+    assert decisions("prepare", prepare={"suspended": True, "complete": True})["prepare"].patch is None
+    assert decisions(prepare={**FAILED, "suspended": True})["prepare"].patch is None
 
 
-def test_what_is_published_and_has_begun_is_let_come_to_its_end() -> None:
-    assert decided("prepare", prepare={"begun": True})["prepare"].patch == RELEASE
-    assert decided("prepare", prepare={"begun": True, "complete": True})["prepare"].patch is None
-    assert decided("prepare", prepare={"begun": True, "queue": "gpus"})["prepare"].patch is None
+def test_published_stage_that_ran_before_is_resumed_to_complete() -> None:
+    assert decisions("prepare", prepare={"was_resumed": True})["prepare"].patch == RELEASE
+    assert decisions("prepare", prepare={"was_resumed": True, "complete": True})["prepare"].patch is None
+    assert decisions("prepare", prepare={"was_resumed": True, "queue": "gpus"})["prepare"].patch is None
 
 
-def test_what_is_published_is_not_begun_and_says_so() -> None:
-    assert decided("prepare")["prepare"].patch == {
-        "metadata": {"annotations": {SUSPENDED: "published already; nothing to run"}}
+def test_published_stage_that_never_ran_stays_suspended_with_the_reason() -> None:
+    assert decisions("prepare")["prepare"].patch == {
+        "metadata": {"annotations": {SUSPENDED: "already published; nothing to run"}}
     }
 
 
-def test_a_stage_that_waits_says_for_what() -> None:
-    assert decided("adapt")["head"].patch == {"metadata": {"annotations": {SUSPENDED: "waits for prepare"}}}
-    assert decided(head={"note": "waits for prepare, adapt"})["head"].patch is None
-    released = decided("prepare adapt", head={"note": "waits for prepare, adapt"})["head"]
+def test_waiting_stage_is_annotated_with_missing_inputs() -> None:
+    assert decisions("adapt")["head"].patch == {"metadata": {"annotations": {SUSPENDED: "waits for prepare"}}}
+    assert decisions(head={"suspend_reason": "waits for prepare, adapt"})["head"].patch is None
+    released = decisions("prepare adapt", head={"suspend_reason": "waits for prepare, adapt"})["head"]
     assert released.patch == {"spec": {"suspend": False}, "metadata": {"annotations": {SUSPENDED: None}}}
 
 
-def test_a_stage_that_is_blocked_says_by_what() -> None:
-    found = decided("prepare", adapt=FAILED, plain=FAILED)
-    assert found["head"].patch == {
+def test_blocked_stage_is_annotated_with_failed_inputs() -> None:
+    blocked = decisions("prepare", adapt=FAILED, plain=FAILED)
+    assert blocked["head"].patch == {
         "metadata": {"annotations": {SUSPENDED: f"blocked: adapt failed: {FAILED['failure']}"}}
     }
-    assert found["report"].why == f"adapt failed: {FAILED['failure']}; plain failed: {FAILED['failure']}"
+    assert blocked["report"].reason == f"adapt failed: {FAILED['failure']}; plain failed: {FAILED['failure']}"
 
 
-def test_a_note_is_never_too_long_for_the_api() -> None:
-    found = decided(prepare={"failure": "x" * 300_000})
-    assert len(found["report"].patch["metadata"]["annotations"][SUSPENDED]) <= 500
+def test_annotation_is_truncated() -> None:
+    report = decisions(prepare={"failure": "x" * 300_000})["report"]
+    assert report.patch is not None
+    assert len(report.patch["metadata"]["annotations"][SUSPENDED]) <= 500
 
 
-def test_errors_from_storage_say_more() -> None:
+def test_reason_includes_stored_errors_once_per_error() -> None:
     first, second = BY_NAME["adapt"].runs
-    given = view("prepare", adapt={"failed_indexes": frozenset({0, 1}), "suspended": False})
-    found = decide(STAGES, replace(given, errors={first.key: "out of memory", second.key: "out of memory"}))
-    assert found[1].why == "no more tries for adapt seed 0, adapt seed 1; adapt seed 0, adapt seed 1: out of memory"
+    observed = observation("prepare", adapt={"failed_indexes": frozenset({0, 1}), "suspended": False})
+    errors = {first.key: "out of memory", second.key: "out of memory"}
+    adapt = reconcile(STAGES, replace(observed, errors=errors))[1]
+    assert adapt.reason == "no retries left for adapt seed 0, adapt seed 1; adapt seed 0, adapt seed 1: out of memory"
 
 
-def test_a_suspended_job_with_failed_seeds_goes_on_with_the_others() -> None:
-    assert decided("prepare", adapt={"failed_indexes": frozenset({1})})["adapt"].patch == RELEASE
+def test_suspended_job_with_failed_seeds_is_resumed_for_the_others() -> None:
+    assert decisions("prepare", adapt={"failed_indexes": frozenset({1})})["adapt"].patch == RELEASE
 
 
-def test_seeds_with_jobs_of_their_own_go_each_their_way() -> None:
-    reads = {"prepare": [], "adapt": ["prepare"], "head": ["prepare", "adapt"], "report": []}
-    stages = pipeline(reads, {"adapt": 2, "head": 2}, nodes=2)
+def test_single_seed_jobs_are_released_and_blocked_separately() -> None:
+    needs = {"prepare": [], "adapt": ["prepare"], "head": ["prepare", "adapt"], "report": []}
+    stages = make_stages(needs, {"adapt": 2, "head": 2}, nodes=2)
     prepare, first, second, *heads, report = stages
     assert [stage.title for stage in (first, *heads)] == ["adapt seed 0", "head seed 0", "head seed 1"]
     jobs = {stage.name: JobState(stage.name, suspended=True) for stage in stages}
     jobs[second.name] = replace(jobs[second.name], failure="PodFailurePolicy: exit code 2")
     published = {prepare.runs[0].key, first.runs[0].key}
-    found = decide(stages, View(jobs, published))
-    assert [one.state.value for one in found] == "published published failed released blocked blocked".split()
-    assert found[3].patch == RELEASE
-    assert found[4].why == "adapt seed 1 failed: PodFailurePolicy: exit code 2"
-    assert found[5].why == found[4].why
-    assert report is found[5].job
+    results = reconcile(stages, Observation(jobs, published))
+    assert [
+        decision.state.value for decision in results
+    ] == "published published failed released blocked blocked".split()
+    assert results[3].patch == RELEASE
+    assert results[4].reason == "adapt seed 1 failed: PodFailurePolicy: exit code 2"
+    assert results[5].reason == results[4].reason
+    assert report is results[5].stage
 
 
 class TestKueue:
-    def test_the_queue_label_instead_of_resuming(self) -> None:
-        assert decided(queue="gpus")["prepare"].patch == {"metadata": {"labels": {KUEUE_QUEUE: "gpus"}}}
-        assert decided(queue="gpus")["prepare"].releases
-        assert decided(prepare={"wanted_queue": "cpus"}, queue="gpus")["prepare"].patch == {
+    def test_release_sets_queue_label_instead_of_resuming(self) -> None:
+        assert decisions(queue="gpus")["prepare"].patch == {"metadata": {"labels": {KUEUE_QUEUE: "gpus"}}}
+        assert decisions(queue="gpus")["prepare"].releases
+        assert decisions(prepare={"requested_queue": "cpus"}, queue="gpus")["prepare"].patch == {
             "metadata": {"labels": {KUEUE_QUEUE: "cpus"}}
         }
 
-    def test_what_is_in_a_queue_is_kueues_to_start_and_to_stop(self) -> None:
+    def test_jobs_in_a_queue_are_not_patched(self) -> None:
         for queue in (None, "gpus", "cpus"):
-            assert decided(prepare={"queue": "gpus", "suspended": True}, queue=queue)["prepare"].patch is None
+            assert decisions(prepare={"queue": "gpus", "suspended": True}, queue=queue)["prepare"].patch is None
 
-    def test_what_runs_without_a_queue_is_not_put_into_one(self) -> None:
-        assert decided(prepare=RUNS, queue="gpus")["prepare"].patch is None
+    def test_running_job_is_not_put_into_a_queue(self) -> None:
+        assert decisions(prepare=RUNNING, queue="gpus")["prepare"].patch is None
 
 
 @st.composite
@@ -197,11 +261,13 @@ def pipelines(draw: st.DrawFn) -> list[StageJob]:
         name: draw(st.lists(st.sampled_from(names[:index]), unique=True)) if index else []
         for index, name in enumerate(names)
     }
-    return pipeline(needs | {"report": []}, {name: draw(st.integers(1, 3)) for name in names}, draw(st.integers(1, 2)))
+    return make_stages(
+        needs | {"report": []}, {name: draw(st.integers(1, 3)) for name in names}, draw(st.integers(1, 2))
+    )
 
 
 class World:
-    """Jobs, storage, and conductors that each act on what they saw some time ago."""
+    """Jobs, published artifacts, and controllers whose decisions may be outdated when they are applied."""
 
     def __init__(self, stages: list[StageJob], queue: str | None) -> None:
         self.stages, self.queue = stages, queue
@@ -219,29 +285,30 @@ class World:
             self.jobs.get(stage.name, {"metadata": {"generation": 1}, "status": {}}), manifest
         )
 
-    def view(self, *, patient: bool) -> View:
-        found = {name: state for name, job in self.jobs.items() if (state := JobState.of(job))}
-        lost = [] if patient else [stage.name for stage in self.stages if stage.name not in found]
-        return View(found, frozenset(self.published), lost, queue=self.queue)
+    def observe(self, *, in_grace_period: bool) -> Observation:
+        jobs = {name: state for name, job in self.jobs.items() if (state := JobState.from_json(job))}
+        lost = [] if in_grace_period else [stage.name for stage in self.stages if stage.name not in jobs]
+        return Observation(jobs, frozenset(self.published), lost, queue=self.queue)
 
-    def act(self, decision: Decision) -> None:
-        job = self.jobs.get(decision.job.name)
+    def patch(self, decision: Decision) -> None:
+        job = self.jobs.get(decision.stage.name)
         if decision.patch is None or job is None:
             return
         after = merged(job, decision.patch)
         if decision.releases:
-            assert all(read.key in self.published for run in decision.job.runs for read in run.inputs.values())
+            inputs = [source for run in decision.stage.runs for source in run.inputs.values()]
+            assert all(source.key in self.published for source in inputs)
             after["metadata"]["generation"] += 1
-        self.jobs[decision.job.name] = after
+        self.jobs[decision.stage.name] = after
 
     def admit(self) -> None:
-        """What Kueue does: start what is in a queue, also where somebody else has suspended it again."""
+        """Resume every Job in a queue, as Kueue does, also Jobs that were suspended again."""
         for job in self.jobs.values():
             if KUEUE_QUEUE in job["metadata"].get("labels", {}):
                 job["spec"]["suspend"] = False
 
     def run(self, stage: StageJob, index: int, fails: bool) -> bool:
-        """One pod; False if there is none to run."""
+        """Run one pod; False if the Job runs none."""
         job = self.jobs.get(stage.name)
         index %= len(stage.runs)
         if job is None or job["spec"]["suspend"] or job["status"].get("conditions"):
@@ -264,14 +331,15 @@ class World:
 @settings(max_examples=100, deadline=None)
 @given(pipelines(), st.sampled_from([None, "gpus"]), st.data())
 def test_random_pipelines_under_random_events(stages: list[StageJob], queue: str | None, data: st.DataObject) -> None:
-    """Nothing is released too early; what can run runs; what reads a failed stage never does; and it ends."""
+    """No stage is released too early; stages with available inputs run; stages with failed inputs do not; the pipeline
+    ends."""
     world = World(stages, queue)
-    seen: list[list[Decision]] = []
+    passes: list[list[Decision]] = []
     events = [
-        "look",
-        "look",
-        "act",
-        "act",
+        "reconcile",
+        "reconcile",
+        "patch",
+        "patch",
         "admit",
         "run",
         "run",
@@ -284,10 +352,10 @@ def test_random_pipelines_under_random_events(stages: list[StageJob], queue: str
     ]
     for event in data.draw(st.lists(st.sampled_from(events), max_size=40)):
         stage = data.draw(st.sampled_from(stages))
-        if event == "look":
-            seen.append(decide(stages, world.view(patient=data.draw(st.booleans()))))
-        elif event == "act" and seen:
-            world.act(data.draw(st.sampled_from(data.draw(st.sampled_from(seen)))))  # perhaps long after it was seen
+        if event == "reconcile":
+            passes.append(reconcile(stages, world.observe(in_grace_period=data.draw(st.booleans()))))
+        elif event == "patch" and passes:
+            world.patch(data.draw(st.sampled_from(data.draw(st.sampled_from(passes)))))  # possibly outdated
         elif event == "admit":
             world.admit()
         elif event in ("run", "fail"):
@@ -298,24 +366,26 @@ def test_random_pipelines_under_random_events(stages: list[StageJob], queue: str
             world.apply(stage)
         elif event == "suspend" and stage.name in world.jobs:
             world.jobs[stage.name]["spec"]["suspend"] = True
-        elif event == "publish" and all(read.key in world.published for read in stage.runs[0].inputs.values()):
-            world.published.add(stage.runs[0].key)  # by `ftjobs stage` at a desk
+        elif event == "publish" and all(source.key in world.published for source in stage.runs[0].inputs.values()):
+            world.published.add(stage.runs[0].key)  # by `ftjobs stage` outside the cluster
 
-    for _ in range(100):  # from here on nothing more goes wrong
-        decisions = decide(stages, world.view(patient=False))
-        for decision in decisions:
-            world.act(decision)
+    for _ in range(100):  # without further faults
+        results = reconcile(stages, world.observe(in_grace_period=False))
+        for decision in results:
+            world.patch(decision)
         world.admit()
         ran = [world.run(stage, index, fails=False) for stage in stages for index in range(3)]
         if not any(ran):
             break
-    final = {one.job.short_name: one for one in decide(stages, world.view(patient=False))}
-    assert not any(one.state in ACTIVE for one in final.values())
+    final = {
+        decision.stage.short_name: decision for decision in reconcile(stages, world.observe(in_grace_period=False))
+    }
+    assert not any(decision.state in ACTIVE for decision in final.values())
     for stage in stages:
-        above = [final[need].state for need in stage.needs]
+        upstream = [final[need].state for need in stage.needs]
         state = final[stage.short_name].state
         if state is State.BLOCKED:
-            assert set(above) & {State.FAILED, State.BLOCKED}
+            assert set(upstream) & {State.FAILED, State.BLOCKED}
         elif state is State.FAILED:
             assert (
                 stage.name not in world.jobs
@@ -324,6 +394,6 @@ def test_random_pipelines_under_random_events(stages: list[StageJob], queue: str
             )
         assert (state is State.PUBLISHED) == all(run.key in world.published for run in stage.runs)
     if final[stages[-1].short_name].state is not State.PUBLISHED:
-        assert any(one.state is State.FAILED for one in final.values())
-    for stage in stages:  # and looking again changes nothing
+        assert any(decision.state is State.FAILED for decision in final.values())
+    for stage in stages:  # another pass changes nothing
         assert final[stage.short_name].patch is None
