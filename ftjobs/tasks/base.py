@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ftjobs.statistics import Interval
     from ftjobs.tasks.cells import CellType
+    from ftjobs.tasks.measures import Measure
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,18 @@ class Criterion(ABC):
         return None
 
 
+@dataclass(frozen=True)
+class ConstantAnswer:
+    """The best constant prediction known from training."""
+
+    prediction: np.ndarray
+    """Encoded prediction of a single row."""
+    kind: str
+    """Description, such as `mean of the training labels`."""
+    names: list[str] | None = None
+    """The labels that are predicted, where labels are names."""
+
+
 class Task(ABC):
     """Everything that depends on `label_type`.
 
@@ -108,6 +121,16 @@ class Task(ABC):
     """A single label column may hold several names, joined by `label_separator`."""
     has_probabilities: ClassVar[bool] = True
     """`predictions.parquet` has the column `probabilities`."""
+    single_class: ClassVar[bool] = False
+    """Encoded labels are class indices: reports show confusion matrices, calibration and class balance."""
+    label_sets: ClassVar[bool] = False
+    """Encoded labels are label sets: reports show precision, recall and F1 of each label."""
+    numeric: ClassVar[bool] = False
+    """Encoded labels are numbers: reports show the rows with the largest errors."""
+    measure: ClassVar[Measure]
+    """Display of the default metric in reports and cards."""
+    loss_name: ClassVar[str] = "cross-entropy"
+    """The training loss in prose."""
 
     # Metrics
 
@@ -239,3 +262,30 @@ class Task(ABC):
         if len(right) > 1:
             return mean_interval(right, seed=seed)
         return proportion_interval(int(right[0].sum()), len(right[0]))
+
+    def constant_answer(self, labels: np.ndarray, names: Sequence[str]) -> ConstantAnswer | None:
+        """Return the constant prediction that reports compare with; None to compare with the majority class.
+
+        Args:
+            labels: encoded labels of the training split
+            names: from `label_names`
+        """
+        return None
+
+    # Wording
+
+    @abstractmethod
+    def describe_outputs(self, number: int) -> str:
+        """Return what a model predicts, with the number of outputs: `3 classes`."""
+
+    def short_outputs(self, number: int) -> str:
+        """Return the same for a cell of a table."""
+        return self.describe_outputs(number)
+
+    @abstractmethod
+    def metrics_note(self, names: Sequence[str]) -> str:
+        """Return the sentences of a report that define the metrics.
+
+        Args:
+            names: from `label_names`, quoted
+        """

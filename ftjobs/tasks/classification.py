@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ftjobs.errors import UserError
 from ftjobs.tasks.base import Criterion, LossSettings, Metric, Task
 from ftjobs.tasks.cells import CategoryCell, CellType
+from ftjobs.tasks.measures import Measure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,8 @@ class Classification(Task):
         Metric("f1", "F1"),
         Metric("loss", "cross-entropy", minimize=True, is_share=False),
     )
+    measure = Measure("accuracy", "accuracy", others=(("f1", "F1, %"),))
+    single_class = True
     min_classes = 2
     settings = frozenset({"class_weights", "label_smoothing"})
 
@@ -155,6 +158,12 @@ class Classification(Task):
         import numpy as np
 
         return np.asarray(np.exp(_log_softmax(logits)))
+
+    def describe_outputs(self, number: int) -> str:
+        return f"{number:,} {'class' if number == 1 else 'classes'}"
+
+    def metrics_note(self, names: Sequence[str]) -> str:
+        return f"F1 of class {names[1]}." if len(names) == 2 else "F1 is the mean over classes."
 
 
 def class_weights(

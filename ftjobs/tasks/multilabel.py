@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftjobs.errors import UserError
-from ftjobs.tasks.base import Criterion, LossSettings, Metric, Task
+from ftjobs.tasks.base import ConstantAnswer, Criterion, LossSettings, Metric, Task
 from ftjobs.tasks.cells import CellType, FlagCell, NamesCell
 from ftjobs.tasks.classification import first_names
+from ftjobs.tasks.measures import Measure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,8 @@ class MultiLabel(Task):
         Metric("f1_macro", "macro F1"),
         Metric("loss", "cross-entropy", minimize=True, is_share=False),
     )
+    measure = Measure("accuracy", "accuracy", others=(("f1", "F1 micro, %"), ("f1_macro", "F1 macro, %")))
+    label_sets = True
     several_columns = True
     has_separator = True
 
@@ -133,6 +136,28 @@ class MultiLabel(Task):
         """Return whether every label of a row is right."""
         matches: np.ndarray = (predictions == labels).all(axis=-1)
         return matches
+
+    def constant_answer(self, labels: np.ndarray, names: Sequence[str]) -> ConstantAnswer:
+        """Return the label set that most training rows have."""
+        import numpy as np
+
+        sets, counts = np.unique(labels, axis=0, return_counts=True)
+        most_frequent = sets[counts.argmax()]
+        predicted = [name for name, flag in zip(names, most_frequent, strict=True) if flag]
+        return ConstantAnswer(most_frequent[None], "most frequent labels", predicted)
+
+    def describe_outputs(self, number: int) -> str:
+        return f"{number} labels, any number of them at once"
+
+    def short_outputs(self, number: int) -> str:
+        return f"{number:,} {'label' if number == 1 else 'labels'} at once"
+
+    def metrics_note(self, names: Sequence[str]) -> str:
+        return (
+            "Accuracy is the share of rows with every label right; strategies are compared by it. F1 micro counts all "
+            "labels of all rows together, F1 macro is the mean over labels; a label is predicted from a probability of "
+            "0.5 on."
+        )
 
 
 TASK = MultiLabel()

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftjobs.errors import UserError
-from ftjobs.tasks.base import Criterion, LossSettings, Metric, Task
+from ftjobs.tasks.base import ConstantAnswer, Criterion, LossSettings, Metric, Task
 from ftjobs.tasks.cells import CellType, NumberCell
+from ftjobs.tasks.measures import ErrorMeasure
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,10 @@ class Regression(Task):
         Metric("spearman", "Spearman correlation", is_share=False),
         Metric("loss", "loss", minimize=True, is_share=False),
     )
+    measure = ErrorMeasure("mse", "mean squared error", others=(("pearson", "Pearson"), ("spearman", "Spearman")))
     has_probabilities = False
+    numeric = True
+    loss_name = "squared error"
 
     def compute_metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return the mean squared error, and the correlations of Pearson and Spearman.
@@ -126,6 +130,21 @@ class Regression(Task):
 
         drawn = score_interval((predictions - labels) ** 2, seed=seed)
         return Interval(max(drawn.low, 0.0), drawn.high)
+
+    def constant_answer(self, labels: np.ndarray, names: Sequence[str]) -> ConstantAnswer:
+        return ConstantAnswer(labels.mean(keepdims=True), "mean of the training labels")
+
+    def describe_outputs(self, number: int) -> str:
+        return "labels that are numbers"
+
+    def short_outputs(self, number: int) -> str:
+        return "numbers"
+
+    def metrics_note(self, names: Sequence[str]) -> str:
+        return (
+            "The lower the mean squared error the better; strategies are compared by it. Pearson's correlation is of "
+            "the values, Spearman's of their ranks; both are 0 if all predictions are equal."
+        )
 
 
 def _correlation(name: str, predictions: np.ndarray, labels: np.ndarray) -> float:

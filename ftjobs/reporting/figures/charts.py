@@ -20,8 +20,9 @@ from ftjobs.reporting.figures.drawing import (
     look,
     style,
 )
-from ftjobs.reporting.measures import Accuracy, measure
+from ftjobs.reporting.measures import measure
 from ftjobs.reporting.text.phrases import softly_cut
+from ftjobs.tasks.measures import Measure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -196,12 +197,12 @@ def _side_by_side(curves: list[list[float]], epochs: Sequence[Sequence[float]]) 
     return longest, np.array(values)
 
 
-def _looks(rows: list[dict[str, Any]], by: Accuracy) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def _looks(rows: list[dict[str, Any]], by: Measure) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each strategy with its look. Where there are too many to tell apart, the most accurate get the colours."""
     if len(rows) <= MOST_COLOURS:
         yield from ((row, look(place)) for place, row in enumerate(rows))
         return
-    ranked = sorted(rows, key=lambda row: row[by.key]["mean"] * (1 if by.graded else -1))
+    ranked = sorted(rows, key=lambda row: row[by.key]["mean"] * (1 if by.minimize else -1))
     for place, row in enumerate(ranked):
         label = row["stage"] if place < MOST_COLOURS else "_"
         if place == MOST_COLOURS:

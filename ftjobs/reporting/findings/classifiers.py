@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ftjobs import statistics
 from ftjobs.data.overlap import overlap, seen, text_keys
 from ftjobs.reporting.inputs import reference_study
 from ftjobs.reporting.inputs.evidence import Evidence
-from ftjobs.reporting.inputs.runs import Intermediate, Run, Stage, Strategy, right
-from ftjobs.reporting.measures import measure_of
+from ftjobs.reporting.inputs.runs import Intermediate, Run, Stage, Strategy
 from ftjobs.reporting.text.phrases import TIMES
 
 #: Of the bootstrap, so that a report is the same every time it is made.
@@ -37,16 +35,8 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
 
 def compared(stage: Strategy | Intermediate, labels: np.ndarray) -> dict[str, Any]:
     """Test accuracy, or mean squared error: mean, s.d. over seeds, and the 95 % interval of the mean."""
-    figures = spread(stage.figures(measure_of(stage.label_type).key))
-    if stage.label_type == "float":
-        found = statistics.score_interval((stage.predictions - labels) ** 2, seed=SEED)
-        return {**figures, "interval": [max(found.low, 0.0), found.high]}
-    rows = right(stage.predictions, labels)
-    if len(rows) == 1:
-        found = statistics.proportion_interval(int(rows[0].sum()), len(rows[0]))
-    else:
-        found = statistics.mean_interval(rows, seed=SEED)
-    return {**figures, "interval": [found.low, found.high]}
+    interval = stage.task.interval(stage.predictions, labels, seed=SEED)
+    return {**spread(stage.figures(stage.task.measure.key)), "interval": [interval.low, interval.high]}
 
 
 def cost(stage: Stage) -> dict[str, Any]:
@@ -137,7 +127,7 @@ def intermediate(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def _entry(evidence: Evidence, one: Intermediate) -> dict[str, Any]:
-    measure, labels = measure_of(one.label_type), one.data.splits["test"].labels
+    measure, labels = one.task.measure, one.data.splits["test"].labels
     assert labels is not None, "the job file's checks let no classify stage through without labels"
     readers = [strategy for strategy in evidence.strategies if one.name in evidence.lineage(strategy.name)]
     return {
@@ -146,7 +136,7 @@ def _entry(evidence: Evidence, one: Intermediate) -> dict[str, Any]:
         "rows": one.summary["rows"],
         "classes": one.data.classes,
         "provenance": one.summary["provenance"],
-        "label_type": one.label_type,
+        "label_type": one.task.name,
         measure.key: compared(one, labels),
         **{name: spread(one.figures(name)) for name, _ in measure.others},
         "best_epochs": one.figures("best_epoch"),

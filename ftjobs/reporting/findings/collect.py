@@ -46,7 +46,7 @@ def content(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any
         "caveats": caveats(evidence),
         "confusion": error_analysis.confusion(evidence),
         "calibration": error_analysis.calibration(evidence),
-        **({"labels": error_analysis.by_label(evidence)} if evidence.label_type == "multi" else {}),
+        **({"labels": error_analysis.by_label(evidence)} if evidence.task.label_sets else {}),
         "disagreements": disagreements.disagreements(evidence),
         "data": {
             key: evidence.summary[key]

@@ -25,9 +25,9 @@ def disagreements(evidence: Evidence) -> dict[str, Any]:
     """
     if not evidence.strategies:
         return {"kind": "none", "rows": 0, "examples": []}
-    if evidence.label_type == "float":
+    if evidence.task.numeric:
         return _of_numbers(evidence)
-    if evidence.label_type == "multi":
+    if evidence.task.label_sets:
         return _of_sets(evidence)
     means = [_mean_probabilities(one) for one in evidence.strategies]
     if len(means) == 1:

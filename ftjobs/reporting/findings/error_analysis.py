@@ -19,7 +19,7 @@ def confusion(evidence: Evidence) -> list[dict[str, Any]]:
 
     Nothing where labels are numbers, or several at once.
     """
-    if evidence.label_type != "class":
+    if not evidence.task.single_class:
         return []
     size = len(evidence.data.classes)
     return [
@@ -38,7 +38,7 @@ def calibration(evidence: Evidence) -> list[dict[str, Any]]:
 
     `confidence` and `accuracy` are means of the bins that hold any prediction, `count` is how many each holds.
     """
-    return [_calibration(one) for one in evidence.strategies if one.label_type == "class"]
+    return [_calibration(one) for one in evidence.strategies if one.task.single_class]
 
 
 def _calibration(strategy: Strategy) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def by_label(evidence: Evidence) -> list[dict[str, Any]]:
 
     Each is the mean over seeds, and 0 where nothing was predicted or nothing was there.
     """
-    if evidence.label_type != "multi":
+    if not evidence.task.label_sets:
         return []
     train, test = (np.asarray(evidence.data.splits[name].labels).sum(axis=0) for name in ("train", "test"))
     figures = {one.name: _label_figures(one) for one in evidence.strategies}

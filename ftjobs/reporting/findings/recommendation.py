@@ -12,7 +12,6 @@ from ftjobs.reporting.findings import adaptations, hypotheses
 from ftjobs.reporting.findings.classifiers import SEED
 from ftjobs.reporting.inputs.evidence import Evidence
 from ftjobs.reporting.inputs.runs import Run, Stage, Strategy
-from ftjobs.reporting.measures import measure_of
 
 #: Fields that say how a stage is run, not what comes of it.
 _NO_DIFFERENCE = {"encoder", "data"}
@@ -62,7 +61,7 @@ def to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any
         return _own_to_ship(evidence, published)
     ranked = sorted(evidence.strategies, key=lambda one: (one.rank, _effort(evidence, one)))
     chosen = ranked[0]
-    key, sign = chosen.measure.key, -1 if chosen.measure.graded else 1
+    key, sign = chosen.measure.key, -1 if chosen.measure.minimize else 1
     position = max(range(len(chosen.runs)), key=lambda index: sign * chosen.selection[index])
     run = chosen.runs[position]
     level = [one for other in ranked[1:] if (one := _level(chosen, other)) is not None]
@@ -83,11 +82,7 @@ def to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any
 
 def _interval(chosen: Strategy, position: int) -> list[float]:
     """Of one seed's accuracy, or mean squared error."""
-    if chosen.measure.graded:
-        found = statistics.score_interval(-chosen.scores[[position]], seed=SEED)  # of one seed, so above 0
-    else:
-        right = chosen.right[position]
-        found = statistics.proportion_interval(int(right.sum()), len(right))
+    found = chosen.task.interval(chosen.predictions[[position]], chosen.labels, seed=SEED)
     return [found.low, found.high]
 
 
@@ -119,15 +114,15 @@ def _of_task(run: Run, figure: str) -> float:
 def _own_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
     """The first stage: with data of their own, which differ, there is nothing to choose by."""
     stage = evidence.intermediate[0]
-    measure = measure_of(stage.label_type)
-    sign = -1 if measure.graded else 1
+    measure = stage.task.measure
+    sign = -1 if measure.minimize else 1
     run = max(stage.runs, key=lambda run: sign * run.best[run.metrics["selected_on"]][measure.key])
     return {
         "kind": "classifier of its own data",
         "stage": stage.name,
         "seed": run.seed,
         measure.key: run.metrics[measure.key],
-        "label_type": stage.label_type,
+        "label_type": stage.task.name,
         "chosen_on": run.metrics["selected_on"],
         "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
     }

@@ -15,7 +15,8 @@ from ftjobs.data.overlap import seen, text_keys
 from ftjobs.data.prepared import PreparedData
 from ftjobs.plan import Report
 from ftjobs.reporting.inputs.runs import Intermediate, Run, Stage, Strategy, read_predictions, read_run
-from ftjobs.reporting.measures import Accuracy, measure_of
+from ftjobs.tasks import Task
+from ftjobs.tasks.measures import Measure
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,14 @@ class Evidence:
         return list(self.report.job["seeds"])
 
     @property
-    def label_type(self) -> str:
-        """What the job's labels are."""
-        return self.data.label_type
+    def task(self) -> Task:
+        """The task of the job's data."""
+        return self.data.task
 
     @property
-    def measure(self) -> Accuracy:
-        """What strategies are compared by."""
-        return measure_of(self.label_type)
+    def measure(self) -> Measure:
+        """The measure by which strategies are compared."""
+        return self.task.measure
 
     @property
     def selected_on(self) -> str:

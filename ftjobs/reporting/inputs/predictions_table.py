@@ -18,7 +18,7 @@ def write_predictions(evidence: Evidence, path: Path) -> None:
     `probabilities` (float32, in the order of the classes in `report.json`). Where the job's labels are numbers, or
     several at once, so are labels and predictions; numbers have no probabilities.
     """
-    if evidence.label_type != "class":
+    if not evidence.task.single_class:
         _write_others(evidence, path)
         return
     names = pa.dictionary(pa.int32(), pa.string())
@@ -67,9 +67,9 @@ def write_predictions(evidence: Evidence, path: Path) -> None:
 def _write_others(evidence: Evidence, path: Path) -> None:
     """The same of labels that are no classes."""
     names = pa.dictionary(pa.int32(), pa.string())
-    value = pa.float64() if evidence.label_type == "float" else pa.list_(pa.string())
+    value = evidence.task.decoded_type()
     schema = pa.schema({"id": pa.int64(), "stage": names, "seed": pa.int64(), "label": value, "prediction": value})
-    if evidence.label_type == "multi":
+    if evidence.task.has_probabilities:
         schema = schema.append(pa.field("probabilities", pa.list_(pa.float32())))
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for strategy in evidence.strategies:

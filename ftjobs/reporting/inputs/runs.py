@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from ftjobs.data.prepared import PreparedData
 from ftjobs.errors import CorruptArtifact
-from ftjobs.reporting.measures import Accuracy, measure_of
-from ftjobs.tasks import DEFAULT_LABEL_TYPE, get_task
+from ftjobs.tasks import DEFAULT_LABEL_TYPE, Task, get_task
+from ftjobs.tasks.measures import Measure
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,22 @@ class Strategy(Stage):
     @cached_property
     def right(self) -> np.ndarray:
         """bool (S, N): whether the prediction is the label; of several labels, whether every one is."""
-        return right(self.predictions, self.labels)
+        return self.task.right(self.predictions, self.labels)
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """float (S, N) or bool: what strategies are compared by, whose mean is higher the better: right or wrong, and
-        of numbers the squared error with a minus sign."""
-        return get_task(self.label_type).scores(self.predictions, self.labels)
+        """Score of each row by which strategies are compared, higher is better: bool or float (S, N)."""
+        return self.task.scores(self.predictions, self.labels)
 
     @property
-    def measure(self) -> Accuracy:
-        """What it is compared by."""
-        return measure_of(self.label_type)
+    def task(self) -> Task:
+        """The task that the strategy was trained for."""
+        return get_task(self.label_type)
+
+    @property
+    def measure(self) -> Measure:
+        """The measure by which strategies are compared."""
+        return self.task.measure
 
     @property
     def selected_on(self) -> str:
@@ -121,7 +125,7 @@ class Strategy(Stage):
     @property
     def rank(self) -> float:
         """What strategies are ordered by before the test rows have a say: the lower the better."""
-        return mean(self.selection) * (1 if self.label_type == "float" else -1)
+        return mean(self.selection) * (1 if self.measure.minimize else -1)
 
     def probabilities(self) -> Iterator[np.ndarray]:
         """Per seed, float32 (N, C). Read one after the other: all of them together may not fit into memory."""
@@ -140,15 +144,9 @@ class Intermediate(Stage):
     """As a `Strategy` has them, per seed and row of its own test split."""
 
     @property
-    def label_type(self) -> str:
-        """What its labels are."""
-        return self.data.label_type
-
-
-def right(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """bool (S, N): whether a prediction is the label, or each of several labels."""
-    same: np.ndarray = np.equal(predictions, labels)
-    return np.asarray(same.all(axis=-1)) if labels.ndim == 2 else same
+    def task(self) -> Task:
+        """The task of its data."""
+        return self.data.task
 
 
 def read_run(folder: Path, seed: int) -> Run:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.jobfile.fields import OBJECTIVE_FIGURES
-from ftjobs.reporting.measures import measure_of
 from ftjobs.reporting.text.blocks import Block, Plot, Prose, Section, Table
 from ftjobs.reporting.text.phrases import code, cost, count, listed, percent, quoted
 from ftjobs.reporting.text.results_section import about_parameters, about_stopping
+from ftjobs.tasks import get_task
 
 
 def adaptation(content: dict[str, Any]) -> Section | None:
@@ -168,12 +168,9 @@ def _trained(rows: list[dict[str, Any]]) -> str:
     )
 
 
-_LABELS = {"class": ("class", "classes"), "multi": ("label at once", "labels at once")}
-
-
 def _figures(row: dict[str, Any]) -> list[str]:
     """What was reached, by the measures of its labels, and the interval of the first of them."""
-    measure = measure_of(row["label_type"])
+    measure = get_task(row["label_type"]).measure
     found = row[measure.key]
     parts = [f"{measure.name}{measure.unit} {measure.spread(found['mean'], found['sd'])}"]
     parts += [f"{header} {measure.other(**row[name])}" for name, header in measure.others]
@@ -192,7 +189,7 @@ def intermediate(content: dict[str, Any]) -> Section | None:
             code(row["stage"]),
             quoted(row["provenance"].get("hub_id") or row["provenance"]["files"][0]["name"]),
             ", ".join(f"{number:,} {split}" for split, number in row["rows"].items()),
-            "numbers" if row["label_type"] == "float" else count(len(row["classes"]), *_LABELS[row["label_type"]]),
+            get_task(row["label_type"]).short_outputs(len(row["classes"])),
             *_figures(row),
             ", ".join(map(str, row["best_epochs"])),
             *cost(row["cost"]),

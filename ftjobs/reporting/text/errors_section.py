@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftjobs.reporting.figures.matrices import MOST_MATRICES
-from ftjobs.reporting.measures import measure
+from ftjobs.reporting.measures import measure, task_of
 from ftjobs.reporting.text.blocks import Examples, Plot, Prose, Section, Table
 from ftjobs.reporting.text.phrases import code, quoted, spread
 
@@ -88,7 +88,7 @@ def examples(content: dict[str, Any]) -> Section | None:
             f"Strategies disagree on {found['rows']:,} of {total:,} test rows. Here are {shown} for somebody who knows "
             "the domain: of every way in which they divide, the rows on which their probabilities differ most."
         )
-    if content["data"].get("label_type") == "multi":
+    if task_of(content).label_sets:
         text = text.replace("on which their probabilities differ most", "on which most labels differ")
         text = text.replace(" with most confidence", " by most labels")
         text += " In brackets: how many of all labels a strategy has right, over its seeds."

@@ -111,7 +111,7 @@ def caveats(content: dict[str, Any]) -> Section | None:
         for stage, found in leak["accuracy"].items():
             cells = [code(stage), by.figure(found["all"]), by.figure(found["in_training"])]
             rows.append([*cells, *([by.figure(found["new"]), by.interval(*found["new_interval"])] if new else [])])
-        lead = "Mean squared error" if by.graded else "Accuracy in per cent"
+        lead = by.name.capitalize() if by.graded else f"{by.name.capitalize()} in per cent"
         blocks += [
             Prose(f"{lead}, with and without the test rows that have a text in training:"),
             Table(header, rows, numeric=1),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftjobs.reporting.measures import measure, measure_of
+from ftjobs.reporting.measures import measure
 from ftjobs.reporting.text.blocks import Block, Command, Prose
 from ftjobs.reporting.text.phrases import code, count, listed, p_sentence, roughly
+from ftjobs.tasks import get_task
 
 #: Comparisons that a headline names one by one.
 _NAMED = 3
@@ -64,7 +65,7 @@ def ship(content: dict[str, Any]) -> list[Block]:
         text = f"**Take {name}:** {lowest}perplexity {chosen['perplexity']:.1f})."
         return [Prose(text), pull]
     if chosen["kind"] == "classifier of its own data":
-        own = measure_of(chosen["label_type"])
+        own = get_task(chosen["label_type"]).measure
         return [Prose(f"**Take {name}.** It {own.level(chosen[own.key])} of its own data."), pull]
     what = f"**Ship {name}.** {measure(content).level_strong(chosen[measure(content).key], chosen['interval'])}"
     return [Prose(what), Prose(f"{_how_chosen(content, chosen)} {_level(content, chosen)}"), pull]
@@ -115,7 +116,7 @@ def _contrast(content: dict[str, Any], one: dict[str, Any], figures: dict[str, f
 def _headline_without_contrast(content: dict[str, Any]) -> str:
     if not content["results"] and not content["adaptation"]:
         best = content["intermediate"][0]
-        own = measure_of(best["label_type"])
+        own = get_task(best["label_type"]).measure
         return f"{code(best['stage'])} {own.level(best[own.key]['mean'], 1)} of its own data"
     if not content["results"]:
         best = next(row for row in content["adaptation"] if row["stage"] == content["to_ship"]["stage"])
@@ -144,7 +145,7 @@ def _how_chosen(content: dict[str, Any], chosen: dict[str, Any]) -> str:
     stage, seed = (chosen[f"selection_{by.key}"][of] for of in ("stage", "seed"))
     reasons = []
     if several:
-        extreme = "lowest" if by.graded else "highest"
+        extreme = "lowest" if by.minimize else "highest"
         mean = f"{extreme} mean over seeds" if len(content["seeds"]) > 1 else extreme
         reasons.append(f"of all strategies it has the {mean} ({by.with_unit(stage)})")
     if len(content["seeds"]) > 1:

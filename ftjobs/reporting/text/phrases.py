@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 from unicodedata import category
 
-MINUS = "\N{MINUS SIGN}"
+from ftjobs.tasks.measures import MINUS, interval, percent, point_interval, points, spread
+
+__all__ = ["MINUS", "interval", "percent", "point_interval", "points", "spread"]
+
 TIMES = "\N{MULTIPLICATION SIGN}"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 #: Characters that turn the direction of the text around them.
@@ -33,32 +36,6 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 def _controls(char: str) -> bool:
     return char in _TURNING or (category(char) in ("Cc", "Cs") and not char.isspace())
-
-
-def percent(share: float, digits: int = 2) -> str:
-    """0.8505 as `85.05`, in per cent without the sign."""
-    return f"{100 * share:.{digits}f}"
-
-
-def points(difference: float, digits: int = 2) -> str:
-    """0.014 as `+1.40`, in percentage points."""
-    text = f"{100 * difference:+z.{digits}f}"  # z: no minus before a zero
-    return text.replace("-", MINUS)
-
-
-def spread(mean: float, sd: float | None) -> str:
-    """`85.05`, or `85.05 ± 0.91` where there are several seeds."""
-    return percent(mean) if sd is None else f"{percent(mean)} ± {percent(sd)}"
-
-
-def interval(low: float, high: float, digits: int = 1) -> str:
-    """Two shares as `79.2 to 89.3`."""
-    return f"{percent(low, digits)} to {percent(high, digits)}"
-
-
-def point_interval(low: float, high: float, digits: int = 1) -> str:
-    """Two differences as `-1.0 to +4.3`, in percentage points."""
-    return f"{points(low, digits)} to {points(high, digits)}"
 
 
 def p_value(p: float) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftjobs.reporting.measures import measure
+from ftjobs.reporting.measures import measure, task_of
 from ftjobs.reporting.text.blocks import Block, Plot, Prose, Section, Table
-from ftjobs.reporting.text.phrases import code, cost, count, listed, percent, quoted
+from ftjobs.reporting.text.phrases import code, cost, listed, percent, quoted
 
 
 def results(content: dict[str, Any]) -> Section | None:
@@ -51,29 +51,20 @@ def results(content: dict[str, Any]) -> Section | None:
 def _rows(content: dict[str, Any]) -> str:
     rows = ", ".join(f"{number:,} {split}" for split, number in content["data"]["rows"].items())
     seeds = f"seeds {', '.join(map(str, content['seeds']))}" if len(content["seeds"]) > 1 else "one seed"
-    classes, label_type = len(content["data"]["classes"]), content["data"].get("label_type", "class")
-    labels = {"class": count(classes, "class", "classes"), "multi": f"{classes} labels, any number of them at once"}
-    return f"{rows} rows, {labels.get(label_type, 'labels that are numbers')}, {seeds}."
+    outputs = task_of(content).describe_outputs(len(content["data"]["classes"]))
+    return f"{rows} rows, {outputs}, {seeds}."
 
 
 def _how_to_read(content: dict[str, Any]) -> str:
     several = len(content["seeds"]) > 1
-    classes = content["data"]["classes"]
+    names = [quoted(name) for name in content["data"]["classes"]]
     chosen = content["results"][0]["selected_on"]
-    label_type = content["data"].get("label_type", "class")
-    average = f"of class {quoted(classes[1])}" if len(classes) == 2 else "is the mean over classes"
     spread_of = "Mean ± standard deviation over seeds; the interval is that of the mean. " if several else ""
     measured = {where for row in content["results"] for where in row["cost"]["peak_memory_of"]}
     memory = f", peak memory of the {' or the '.join(sorted(measured))}" if measured else ""
     times = f"Of one seed: time with loading and evaluation, speed in training steps alone{memory}."
-    about = {"class": f"F1 {average}.", "multi": _SETS, "float": _NUMBERS}[label_type]
+    about = task_of(content).metrics_note(names)
     return f"Test split, best epoch chosen on {chosen}. {spread_of}{about} {times}"
-
-
-_SETS = (
-    "Accuracy is the share of rows with every label right; strategies are compared by it. F1 micro counts all labels "
-    "of all rows together, F1 macro is the mean over labels; a label is predicted from a probability of 0.5 on."
-)
 
 
 _NUMBERS = (
@@ -116,7 +107,7 @@ def learning(content: dict[str, Any]) -> Section | None:
     """Accuracy and training loss by epoch; None without strategies."""
     if not content["results"]:
         return None
-    loss = "Squared error" if measure(content).graded else "Cross-entropy"
+    loss = task_of(content).loss_name.capitalize()
     band = "Mean over seeds, the band from the lowest seed to the highest. " if len(content["seeds"]) > 1 else ""
     chosen = content["results"][0]["selected_on"]
     return Section(

@@ -39,7 +39,7 @@ def small_test(evidence: Evidence) -> Iterator[Caveat]:
 def class_balance(evidence: Evidence) -> Iterator[Caveat]:
     """How the classes are distributed in every split; gravest where one class outweighs the others."""
     labels: dict[str, dict[str, int]] = evidence.summary["labels"]
-    if not labels or evidence.label_type != "class":
+    if not labels or not evidence.task.single_class:
         return
     share, name = majority(evidence)
     classes = len(evidence.data.classes)
@@ -95,9 +95,9 @@ def truncated(evidence: Evidence) -> Iterator[Caveat]:
 def distribution(evidence: Evidence) -> Iterator[Caveat]:
     """How the labels of every split are distributed."""
     labels = evidence.summary["labels"]
-    if evidence.label_type == "class" or not labels:
+    if evidence.task.single_class or not labels:
         return
-    if evidence.label_type == "float":
+    if evidence.task.numeric:
         parts = [
             f"{split} from {one['min']:g} to {one['max']:g}, mean {one['mean']:.4g} ± {one['sd']:.4g}"
             for split, one in labels.items()

@@ -92,7 +92,9 @@ def _on_leaked(evidence: Evidence, name: str, found: dict[str, float | None]) ->
     inside, new = found["in_training"], found["new"]
     assert inside is not None, "there are such rows"
     if evidence.measure.graded:
-        return f"{code(name)} a mean squared error of {inside:.3g}" + ("" if new is None else f", {new:.3g} elsewhere")
+        return f"{code(name)} a {evidence.measure.name} of {inside:.3g}" + (
+            "" if new is None else f", {new:.3g} elsewhere"
+        )
     return f"{code(name)} {percent(inside)} % of those right" + (
         "" if new is None else f", {percent(new)} % of the others"
     )

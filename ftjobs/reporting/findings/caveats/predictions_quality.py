@@ -25,7 +25,7 @@ _COLLAPSED = 0.01
 def collapsed_classes(evidence: Evidence) -> Iterator[Caveat]:
     """Seeds that (nearly) always predict the same class, though the labels do not."""
     found: list[dict[str, Any]] = []
-    if evidence.label_type != "class":
+    if not evidence.task.single_class:
         return
     for one in evidence.strategies:
         for run, predictions in zip(one.runs, one.predictions, strict=True):
@@ -60,7 +60,7 @@ def collapsed_classes(evidence: Evidence) -> Iterator[Caveat]:
 
 def no_better_than_majority(evidence: Evidence) -> Iterator[Caveat]:
     """Strategies whose interval holds what one gets by always answering the most frequent class."""
-    if not evidence.strategies or evidence.label_type != "class":
+    if not evidence.strategies or not evidence.task.single_class:
         return
     share, name = majority(evidence)
     level = []
@@ -81,46 +81,25 @@ def no_better_than_majority(evidence: Evidence) -> Iterator[Caveat]:
 
 def constant_answer(evidence: Evidence) -> Iterator[Caveat]:
     """What one gets by always giving the same answer, and the strategies that are not clearly better than that."""
-    if evidence.label_type == "class" or not evidence.strategies:
+    train, test = (evidence.data.splits[name].labels for name in ("train", "test"))
+    if train is None or test is None or not evidence.strategies:
         return
-    level, answer, said = _numbers(evidence) if evidence.label_type == "float" else _sets(evidence)
-    constant = _constant_scores(evidence)
-    close = [one.name for one in evidence.strategies if not _clearly_better(one, constant)]
+    constant = evidence.task.constant_answer(train, evidence.data.classes)
+    if constant is None:
+        return
+    scores = np.asarray(evidence.task.scores(constant.prediction, test), dtype=np.float64)
+    level = abs(float(scores.mean()))
+    shown = f"the {constant.kind}"
+    if constant.names is not None:
+        shown = f"the labels {some(map(quoted, constant.names))}" if constant.names else "no label at all"
+    said = f"Always answering {shown} {evidence.measure.level(level)}."
+    close = [one.name for one in evidence.strategies if not _clearly_better(one, scores)]
     text = f"**{said}**"
     if close:
         text += f" {some(map(code, close))} {'is' if len(close) == 1 else 'are'} not clearly better than that."
     else:
         text += " Every strategy is clearly better than that."
-    yield caveat("constant answer", text, level=level, answer=answer, stages=close)
-
-
-def _numbers(evidence: Evidence) -> tuple[float, str, str]:
-    level = -float(_constant_scores(evidence).mean())
-    said = f"Always answering the mean of the training labels has a mean squared error of {level:.4g} on the test rows."
-    return level, "mean of the training labels", said
-
-
-def _sets(evidence: Evidence) -> tuple[float, str, str]:
-    level = float(_constant_scores(evidence).mean())
-    names = [name for name, flag in zip(evidence.data.classes, _most_frequent(evidence), strict=True) if flag]
-    shown = f"the labels {some(map(quoted, names))}" if names else "no label at all"
-    return level, "most frequent labels", f"Always answering {shown} is right on {percent(level)} % of the test rows."
-
-
-def _constant_scores(evidence: Evidence) -> np.ndarray:
-    """float64 (N,): the score of the constant answer on every test row."""
-    train, test = (evidence.data.splits[name].labels for name in ("train", "test"))
-    assert train is not None
-    assert test is not None
-    if evidence.label_type == "float":
-        return np.asarray(-((test - train.mean()) ** 2))
-    return np.asarray((test == _most_frequent(evidence)).all(axis=1), dtype=np.float64)
-
-
-def _most_frequent(evidence: Evidence) -> np.ndarray:
-    """uint8 (C,): the set of labels that most training rows have."""
-    found, counts = np.unique(np.asarray(evidence.data.splits["train"].labels), axis=0, return_counts=True)
-    return np.asarray(found[counts.argmax()])
+    yield caveat("constant answer", text, level=level, answer=constant.kind, stages=close)
 
 
 def _clearly_better(one: Strategy, constant: np.ndarray) -> bool:
@@ -131,7 +110,7 @@ def _clearly_better(one: Strategy, constant: np.ndarray) -> bool:
 
 def collapsed(evidence: Evidence) -> Iterator[Caveat]:
     """Seeds that predict (nearly) the same for every row."""
-    if evidence.label_type == "class":
+    if evidence.task.single_class:
         return
     found = [
         {"stage": one.name, "seed": run.seed}
@@ -151,6 +130,6 @@ def collapsed(evidence: Evidence) -> Iterator[Caveat]:
 
 
 def _all_the_same(one: Strategy, predictions: np.ndarray) -> bool:
-    if one.label_type == "float":
+    if one.task.numeric:
         return bool(predictions.std() <= _COLLAPSED * one.labels.std())
     return bool((predictions == predictions[0]).all() and not (one.labels == one.labels[0]).all())

@@ -16,13 +16,14 @@ def selection(evidence: Evidence) -> Iterator[Caveat]:
     if not evidence.strategies:
         return
     by = evidence.measure
+    sign = -1 if by.minimize else 1
     gaps = {
-        one.name: float(np.mean(one.figures(by.key)) - np.mean(one.figures("last", by.key))) * (-1 if by.graded else 1)
+        one.name: sign * float(np.mean(one.figures(by.key)) - np.mean(one.figures("last", by.key)))
         for one in evidence.strategies
     }
     rows = len(evidence.data.splits["test"])
     shown = some([f"{code(name)} {by.difference(gap)}" for name, gap in gaps.items()])
-    what = "how much lower the mean squared error on test rows is" if by.graded else "in points of test accuracy"
+    what = by.difference_axis if by.graded else "in points of test accuracy"
     gap = f"Best epoch against last epoch, {what}: {shown}."
     if evidence.selected_on == "test":
         text = (

@@ -1,18 +1,17 @@
-"""How figures are said, by what they measure."""
+"""Number format and wording of measures."""
 
 from __future__ import annotations
 
 import pytest
 
-from ftjobs.reporting.measures import measure_of
-from ftjobs.tasks import all_tasks
+from ftjobs.tasks import all_tasks, get_task
 
 MINUS = "\N{MINUS SIGN}"
 
 
-def test_what_strategies_are_compared_by_is_the_default_metric() -> None:
+def test_measure_is_the_default_metric_and_lists_the_others() -> None:
     for task in all_tasks():
-        measure = measure_of(task.name)
+        measure = task.measure
         assert measure.key == task.default_metric.key
         assert {name for name, _ in measure.others} == {metric.key for metric in task.metrics[1:]} - {"loss"}
 
@@ -26,7 +25,7 @@ def test_what_strategies_are_compared_by_is_the_default_metric() -> None:
     ],
 )
 def test_gains_of_accuracy(low: float, high: float, text: str) -> None:
-    assert measure_of("class").gain(low, high) == measure_of("multi").gain(low, high) == text
+    assert get_task("class").measure.gain(low, high) == get_task("multi").measure.gain(low, high) == text
 
 
 @pytest.mark.parametrize(
@@ -39,11 +38,11 @@ def test_gains_of_accuracy(low: float, high: float, text: str) -> None:
     ],
 )
 def test_gains_of_squared_errors(low: float, high: float, text: str) -> None:
-    assert measure_of("float").gain(low, high) == text
+    assert get_task("float").measure.gain(low, high) == text
 
 
 def test_squared_errors_are_no_shares() -> None:
-    measure = measure_of("float")
+    measure = get_task("float").measure
     assert measure.with_unit(1234.5678) == "1235"
     assert measure.interval(0.01, 12.3456) == "0.01 to 12.3"
     assert measure.difference(-0.5) == f"{MINUS}0.5"
@@ -52,7 +51,7 @@ def test_squared_errors_are_no_shares() -> None:
 
 
 def test_a_difference_too_small_to_show_has_no_minus() -> None:
-    measure = measure_of("class")
+    measure = get_task("class").measure
     assert measure.difference(-1e-17) == "+0.00"
     assert measure.difference(-0.014) == f"{MINUS}1.40"
     assert measure.difference_interval(-0.0002, 0.1) == "+0.0 to +10.0"
