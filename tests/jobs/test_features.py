@@ -1,0 +1,92 @@
+"""`jobs/features/`: every setting has a small job file that is valid and runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ftjobs
+from ftjobs.jobfile.fields import Adapt, Classify, Corpus, Data, Lora, Replace, Split, Streaming, Vocabulary
+from ftjobs.plan import plan
+from tests.helpers import feature_data
+
+FEATURES = Path(__file__).parents[2] / "jobs" / "features"
+FILES = sorted(FEATURES.glob("*.yaml"))
+NAMES = [path.stem for path in FILES]
+#: Jobs for checkpoints of a family that the scratch encoder does not belong to.
+FAMILIES = {"sentence_order": "albert", "replaced_tokens": "electra"}
+#: Fields of data sets on the hub, which a test without a network cannot read.
+OF_THE_HUB = {"revision", "config"}
+
+
+def keys(node: Any) -> Iterator[str]:
+    """Every key of nested mappings, and the keys within lists."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield key
+            yield from keys(value)
+    if isinstance(node, list):
+        for value in node:
+            yield from keys(value)
+
+
+def test_data_files_are_those_of_the_generator() -> None:
+    expected = feature_data.files()
+    found = {
+        path.relative_to(FEATURES).as_posix(): path.read_text()
+        for path in FEATURES.rglob("*")
+        if path.is_file() and path.suffix != ".yaml"
+    }
+    assert found == expected
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_feature_job_is_valid_and_short(path: Path) -> None:
+    text = path.read_text()
+    job = ftjobs.load(path)
+    assert job.name == path.stem.replace("_", "-")
+    assert text.startswith("# ")
+    assert len(text.splitlines()) <= 30
+    runs = plan(job)
+    assert {run.stage for run in runs} >= {"prepare", "report", *job.stages}
+
+
+def test_every_setting_has_a_feature_job() -> None:
+    used = {key for path in FILES for key in keys(ftjobs.load(path).model_dump(exclude_unset=True))}
+    settings = {
+        name
+        for model in (Adapt, Classify, Corpus, Data, Lora, Replace, Split, Streaming, Vocabulary)
+        for name in model.model_fields
+    }
+    assert settings - used - OF_THE_HUB == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_feature_job_runs(
+    path: Path, tmp_path: Path, make_encoder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One epoch of every stage on few rows."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    job = ftjobs.load(path)
+    few: dict[str, Any] = {f"stages.{name}.epochs": 1 for name in job.stages}
+    if str(job.data.source).endswith("quickstart.csv"):
+        few["data.split.test_fraction"] = 0.9
+    if family := FAMILIES.get(path.stem):
+        few["encoder.model"] = str(make_encoder(family))
+    job = ftjobs.load(path, set=few)
+    report = ftjobs.run(job, store=str(tmp_path))
+    published = {
+        re.sub("/.*", "", manifest.relative_to(tmp_path / job.name).as_posix())
+        for manifest in tmp_path.glob(f"{job.name}/*/*/*/manifest.json")
+    }
+    assert published >= {"prepare", "report", *job.stages}
+    strategies = [name for name in job.stages if job.stages[name].kind == "classify" and job.own_data(name) is None]
+    assert [strategy.stage for strategy in report.strategies] == strategies
+    assert report.recommendation.stage in job.stages
+    assert json.dumps(report.data)
