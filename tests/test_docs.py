@@ -69,7 +69,8 @@ def test_job_files_in_the_documentation_are_valid(block: Block, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("block", blocks("sh", "console"), ids=lambda block: block.place)
-def test_commands_in_code_blocks_parse(block: Block) -> None:
+def test_commands_in_code_blocks_parse(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTJOBS_STORE", "s3://bucket/prefix")
     for words in documentation.shell_commands(block):
         arguments = documentation.ftjobs_arguments(words)
         if arguments is not None:
@@ -131,11 +132,12 @@ def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_links_resolve(page: Path) -> None:
+    """Links to files, and to headings of pages."""
     for link in documentation.links(page):
         if "://" in link:
             continue
         target, _, anchor = link.partition("#")
-        path = (ROOT / page.parent / target).resolve() if target else ROOT / page
+        path = (ROOT / page.parent / target.replace("\\", "")).resolve() if target else ROOT / page
         assert path.exists(), link
         if anchor:
             assert anchor in documentation.anchors(path.relative_to(ROOT)), link
@@ -151,6 +153,18 @@ def test_every_command_has_help_and_a_row_in_the_table_of_commands() -> None:
 def test_every_feature_job_is_listed() -> None:
     listed = re.findall(r"\(features/(\w+)\.yaml\)", documentation.read(Path("jobs/README.md")))
     assert set(listed) == {path.stem for path in (ROOT / "jobs/features").glob("*.yaml")}
+
+
+def test_map_names_exactly_the_existing_packages_in_import_order() -> None:
+    section = documentation.read(Path("ftjobs/README.md")).partition("## Map")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `([\w/]+(?:\.py)?)` \|", section, re.MULTILINE)
+    package = ROOT / "ftjobs"
+    packages = [path.parent.relative_to(package).as_posix() + "/" for path in package.glob("*/**/__init__.py")]
+    assert sorted(named) == sorted([*packages, *(path.name for path in package.glob("*.py"))])
+    layers = re.search(r"^LAYERS = \[(.*?)^\]", (ROOT / "tests/test_imports.py").read_text(), re.MULTILINE | re.DOTALL)
+    assert layers
+    top_level = [name.removesuffix("/").removesuffix(".py") for name in named if name.count("/") == name.endswith("/")]
+    assert top_level == re.findall(r'"(\w+)"', layers[1])
 
 
 def test_quickstart_table_lists_the_strategies_of_the_job() -> None:
