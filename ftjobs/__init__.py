@@ -161,13 +161,13 @@ def pull(
     from ftjobs.plan import select
 
     if stage is None and isinstance(source, str | os.PathLike):
-        storage, manifest = artifacts.at(os.fspath(source))
+        storage, manifest = artifacts.resolve_uri(os.fspath(source))
     else:
         runs, storage = _plan(source, store)
         if stage is None:
             recommended = _report_manifest(runs, storage).metrics["to_ship"]
             stage, seed = recommended["stage"], recommended["seed"]
-        manifest = artifacts.require(storage, select(runs, stage, seed))
+        manifest = artifacts.require_manifest(storage, select(runs, stage, seed))
     artifacts.pull(storage, manifest, Path(folder), everything=everything)
     return Path(folder)
 
@@ -204,7 +204,7 @@ def _plan(job: Job | str | os.PathLike[str], store: str | None) -> tuple[list[St
 def _report_manifest(runs: list[StageRun], storage: Storage) -> Manifest:
     from ftjobs import artifacts
 
-    if (manifest := artifacts.find(storage, runs[-1])) is not None:
+    if (manifest := artifacts.find_manifest(storage, runs[-1])) is not None:
         return manifest
     from ftjobs.execution import runner
 

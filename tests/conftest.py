@@ -15,6 +15,7 @@ import pytest
 
 from ftjobs.system.progress import LOG
 from tests.fakes.hub import hub  # noqa: F401 (a fixture)
+from tests.fakes.s3_faults import proxy  # noqa: F401 (a fixture)
 from tests.fakes.s3_server import s3, s3_server  # noqa: F401 (fixtures)
 from tests.fakes.wandb_server import wandb_server  # noqa: F401 (a fixture)
 from tests.helpers import gpus

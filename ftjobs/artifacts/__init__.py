@@ -1,29 +1,38 @@
-"""Artifacts: what a stage publishes, all at once and for good.
+"""Artifacts: the immutable outputs of stages.
 
-Files go to a fresh attempt; then the manifest, which names every file with size and sha256, is put alone and last,
-if absent. Readers trust the manifest only and check every digest, so nobody ever uses part of an artifact.
+A stage uploads its files to a fresh attempt. The manifest, which lists every file with its size and sha256, is written
+last, by a conditional put. Readers trust only the manifest and verify every sha256: no partial artifact is ever used.
 """
 
 from ftjobs.artifacts.fetching import fetch, pull, read_text
-from ftjobs.artifacts.gc import Garbage, age, dead, remove, verify
-from ftjobs.artifacts.manifest import FileEntry, Manifest, at, find, listing, published, require
+from ftjobs.artifacts.gc import Garbage, find_garbage, parse_age, remove_garbage
+from ftjobs.artifacts.manifest import (
+    FileEntry,
+    Manifest,
+    find_manifest,
+    list_keys,
+    list_manifests,
+    require_manifest,
+    resolve_uri,
+)
 from ftjobs.artifacts.publishing import publish
+from ftjobs.artifacts.verification import verify
 
 __all__ = [
     "FileEntry",
     "Garbage",
     "Manifest",
-    "age",
-    "at",
-    "dead",
     "fetch",
-    "find",
-    "listing",
+    "find_garbage",
+    "find_manifest",
+    "list_keys",
+    "list_manifests",
+    "parse_age",
     "publish",
-    "published",
     "pull",
     "read_text",
-    "remove",
-    "require",
+    "remove_garbage",
+    "require_manifest",
+    "resolve_uri",
     "verify",
 ]

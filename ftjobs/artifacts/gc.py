@@ -1,135 +1,103 @@
-"""Looking after a store: is what is stored still right, and what may be removed?"""
+"""Garbage collection: find and remove stored files that no stage or reader needs."""
 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from ftjobs.artifacts.manifest import KEY, MANIFEST, FileEntry, Manifest, read_manifest
-from ftjobs.artifacts.transfers import difference, extras
+from ftjobs.artifacts.manifest import KEY, MANIFEST, read_manifest
 from ftjobs.errors import CorruptArtifact, UserError
-from ftjobs.storage import Storage, Stored, Unfinished, in_parallel
+from ftjobs.storage import IncompleteUpload, Storage, StoredObject, parallel_map
 
+GarbageKind = Literal["attempt", "training state", "heartbeat", "incomplete upload"]
 
-def verify(storage: Storage, key: str) -> list[str]:
-    """Read everything of a published artifact again; what is wrong with it, one line for each file.
-
-    Args:
-        storage: the store.
-        key: of the artifact: it has a manifest, be it a broken one.
-    """
-    try:
-        manifest = read_manifest(storage, f"{key}/{MANIFEST}")
-    except CorruptArtifact as error:
-        return error.problems
-
-    def check(file: FileEntry) -> str | None:
-        how = _stored_difference(storage, manifest, file)
-        return how and f"{storage.uri(f'{manifest.folder}/{file.path}')} {how}"
-
-    found = [problem for problem in in_parallel(storage, check, manifest.files) if problem]
-    return found + [f"{storage.uri(key)} is not in the manifest" for key in extras(storage, manifest)]
-
-
-def _stored_difference(storage: Storage, manifest: Manifest, file: FileEntry) -> str | None:
-    key = f"{manifest.folder}/{file.path}"
-    local = storage.local_path(key)
-    if local is not None:
-        return difference(local, file)
-    with tempfile.TemporaryDirectory(prefix="ftjobs-") as folder:
-        try:
-            storage.get(key, Path(folder, "file"))
-        except KeyError:
-            return "is missing"
-        return difference(Path(folder, "file"), file)
-
-
-#: What lies in which folder of an artifact, and what running stages leave beside its manifest
-#: (`ftjobs.execution.heartbeat`).
-_KINDS = {"attempts": "attempt", "state": "training state"}
-_SIGN = re.compile(r"running(-\d+)?\.json|failed\.json")
+#: Folder next to a manifest -> kind of garbage in it.
+_FOLDER_KINDS: dict[str, GarbageKind] = {"attempts": "attempt", "state": "training state"}
+#: Files next to a manifest that running stages write (`ftjobs.execution.heartbeat`).
+_HEARTBEAT = re.compile(r"running(-\d+)?\.json|failed\.json")
 
 
 class Garbage(NamedTuple):
-    """Something in storage that nobody will read."""
+    """Stored files that can be removed together."""
 
-    what: str
-    """`attempt`, `training state`, `sign of life` or `unfinished upload`."""
-    folder: str
-    """Its key."""
-    files: Sequence[Stored | Unfinished]
+    kind: GarbageKind
+    key: str
+    """Key of the folder or file."""
+    files: Sequence[StoredObject | IncompleteUpload]
 
     @property
     def size(self) -> int | None:
-        """Bytes; None for an upload where the store does not say."""
+        """Bytes; None for an incomplete upload whose size the store does not report."""
         sizes = [file.size for file in self.files if file.size is not None]
         return sum(sizes) if len(sizes) == len(self.files) else None
 
     @property
     def modified(self) -> datetime:
-        """When the youngest of its files was written."""
+        """Time of the latest write to any of the files."""
         return max(file.modified for file in self.files)
 
 
-def dead(storage: Storage, older_than: timedelta, pipeline: str | None = None) -> Iterator[Garbage]:
-    """Attempts that no manifest names, training states and signs of life of published stages, and uploads that were
-    never finished, all untouched for longer than that."""
-    folders: dict[tuple[str, str], list[Stored]] = defaultdict(list)
+def find_garbage(storage: Storage, older_than: timedelta, pipeline: str | None = None) -> Iterator[Garbage]:
+    """Find garbage that has not been written to for `older_than`.
+
+    Garbage is: attempts that no manifest refers to, training states and heartbeats of published stages, and incomplete
+    uploads.
+    """
+    folders: dict[tuple[str, str], list[StoredObject]] = defaultdict(list)
     for entry in storage.list(pipeline or ""):
         if match := re.fullmatch(rf"(?P<key>{KEY})/(?P<path>.+)", entry.key):
             first, *others = match["path"].split("/")
-            if first in _KINDS and len(others) > 1:
+            if first in _FOLDER_KINDS and len(others) > 1:
                 folders[match["key"], f"{first}/{others[0]}"].append(entry)
-            elif not others and _SIGN.fullmatch(first):
+            elif not others and _HEARTBEAT.fullmatch(first):
                 folders[match["key"], first].append(entry)
     latest = datetime.now(UTC) - older_than
-    for (key, folder), files in folders.items():
-        found = Garbage(_KINDS.get(folder.partition("/")[0], "sign of life"), f"{key}/{folder}", files)
-        if found.modified < latest and not _is_needed(storage, key, found):
-            yield found
-    for upload in storage.unfinished(pipeline or ""):
+    for (artifact_key, folder), files in folders.items():
+        kind = _FOLDER_KINDS.get(folder.partition("/")[0], "heartbeat")
+        garbage = Garbage(kind, f"{artifact_key}/{folder}", files)
+        if garbage.modified < latest and not _is_needed(storage, artifact_key, garbage):
+            yield garbage
+    for upload in storage.list_incomplete_uploads(pipeline or ""):
         if upload.modified < latest:
-            yield Garbage("unfinished upload", upload.key, [upload])
+            yield Garbage("incomplete upload", upload.key, [upload])
 
 
-def remove(storage: Storage, found: Garbage) -> bool:
-    """Delete all files of something dead; False if it is needed by now, for it was published after all."""
-    if found.what == "unfinished upload":
-        for upload in found.files:
-            if isinstance(upload, Unfinished):
-                storage.abandon(upload)
+def remove_garbage(storage: Storage, garbage: Garbage) -> bool:
+    """Delete all files of `garbage`; return False, and delete nothing, if it has been published since."""
+    if garbage.kind == "incomplete upload":
+        for upload in garbage.files:
+            if isinstance(upload, IncompleteUpload):
+                storage.abort_upload(upload)
         return True
-    key = re.match(KEY, found.folder)
-    if key is None or _is_needed(storage, key[0], found):
+    artifact_key = re.match(KEY, garbage.key)
+    if artifact_key is None or _is_needed(storage, artifact_key[0], garbage):
         return False
-    in_parallel(storage, storage.delete, [file.key for file in found.files])
+    parallel_map(storage, storage.delete, [file.key for file in garbage.files])
     return True
 
 
-def _is_needed(storage: Storage, key: str, found: Garbage) -> bool:
-    """Asked of the manifest as it is now, and with nothing removed where it cannot be read."""
+def _is_needed(storage: Storage, artifact_key: str, garbage: Garbage) -> bool:
+    """Return True if the current manifest refers to the files, or cannot be read."""
     try:
-        manifest = read_manifest(storage, f"{key}/{MANIFEST}")
+        manifest = read_manifest(storage, f"{artifact_key}/{MANIFEST}")
     except KeyError:
-        return found.what != "attempt"  # its stage may go on from it, or tells `status` of itself
+        return garbage.kind != "attempt"  # the stage may still resume from its state, and `status` reads its heartbeat
     except CorruptArtifact:
         return True
-    return found.folder == manifest.folder
+    return garbage.key == manifest.folder
 
 
-def age(text: str) -> timedelta:
-    """`90s`, `30m`, `24h` or `7d` as a time span.
+def parse_age(text: str) -> timedelta:
+    """Parse an age such as `90s`, `30m`, `24h` or `7d`.
 
     Raises:
-        UserError: anything else.
+        UserError: the text has another form.
     """
     match = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if match is None:
-        raise UserError(f"--older-than {text}: is no age; give a whole number with a unit, such as 30m, 24h or 7d")
+        raise UserError(f"--older-than {text}: not an age; use a whole number with a unit, such as 30m, 24h or 7d")
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
     return timedelta(**{units[match[2]]: int(match[1])})

@@ -1,4 +1,4 @@
-"""Manifests: what says that an artifact is published, and how to find them."""
+"""Manifests: the objects whose existence means that an artifact is published."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ftjobs.plan import StageRun, artifact_key
 from ftjobs.storage import Storage, open_storage
 
 MANIFEST = "manifest.json"
-#: Key of an artifact: pipeline, stage, seed, beginning of the identity.
+#: Key of an artifact: pipeline, stage, seed, and the first 12 digits of the identity.
 KEY = r"[^/]+/[^/]+/seed-\d+/[0-9a-f]{12}"
-_HEX_SHA256 = r"^[0-9a-f]{64}$"
-_TRIES = 3
+_SHA256_PATTERN = r"^[0-9a-f]{64}$"
+_MAX_READS = 3
 
 
 class FileEntry(Fields):
@@ -28,63 +28,63 @@ class FileEntry(Fields):
 
     path: str
     size: Annotated[int, Field(ge=0)]
-    sha256: Annotated[str, Field(pattern=_HEX_SHA256)]
+    sha256: Annotated[str, Field(pattern=_SHA256_PATTERN)]
 
     @field_validator("path")
     @classmethod
-    def _inside(cls, path: str) -> str:
+    def _stays_inside_the_artifact(cls, path: str) -> str:
         pure = PurePosixPath(path)
-        plain = pure.as_posix() == path and not pure.is_absolute()  # `model//x` less `model/` would be absolute
+        plain = pure.as_posix() == path and not pure.is_absolute()  # `model//x` without `model/` would be absolute
         if not plain or path == "." or ".." in pure.parts or "\\" in path or "\0" in path:
-            raise ValueError(f"{path!r} does not stay inside the artifact")
+            raise ValueError(f"{path!r} is outside the artifact")
         return path
 
 
 class Manifest(Fields):
-    """The object whose existence means "published"."""
+    """Description of a published artifact, stored as `manifest.json` next to its attempts."""
 
     version: Literal[1] = 1
     pipeline: str
     stage: str
     kind: str
     seed: int
-    identity: Annotated[str, Field(pattern=_HEX_SHA256)]
+    identity: Annotated[str, Field(pattern=_SHA256_PATTERN)]
     attempt: Annotated[str, Field(pattern=r"^[0-9a-z-]{1,64}$")]
     settings: dict[str, Any]
     inputs: dict[str, str]
-    """Role -> identity of each artifact that was read."""
+    """Role -> identity of each artifact that the stage read."""
     metrics: dict[str, Any]
     environment: dict[str, str]
     files: list[FileEntry]
-    sha256: Annotated[str, Field(pattern=_HEX_SHA256)] | None = None
-    """Of everything else in the manifest: no figure changes unnoticed, in the store or on the way. See `sealed`."""
+    sha256: Annotated[str, Field(pattern=_SHA256_PATTERN)] | None = None
+    """Digest of all other fields, which detects damage in the store or in transit. Set by `to_json`."""
 
-    def sealed(self) -> bytes:
-        """The manifest as it is stored, with its sha256."""
-        sha256 = sha256_of(self.model_dump_json().encode())
+    def to_json(self) -> bytes:
+        """Serialize the manifest for storage, with its sha256."""
+        sha256 = compute_sha256(self.model_dump_json().encode())
         return self.model_copy(update={"sha256": sha256}).model_dump_json(indent=1).encode()
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """Total bytes of all files."""
         return sum(file.size for file in self.files)
 
     @property
     def key(self) -> str:
-        """Where the artifact lives in storage."""
+        """Key of the artifact in storage."""
         return artifact_key(self.pipeline, self.stage, self.seed, self.identity)
 
     @property
     def folder(self) -> str:
-        """Key of the folder that holds the files."""
+        """Key of the attempt's folder, which holds the files."""
         return f"{self.key}/attempts/{self.attempt}"
 
 
-def find(storage: Storage, run: StageRun) -> Manifest | None:
-    """The manifest of a stage's artifact, None if it is not published.
+def find_manifest(storage: Storage, run: StageRun) -> Manifest | None:
+    """Return the manifest of a stage's artifact, or None if it is not published.
 
     Raises:
-        CorruptArtifact: there is a manifest, but not a valid one, or one of another identity.
+        CorruptArtifact: the manifest is invalid or belongs to another identity.
     """
     key = f"{run.key}/{MANIFEST}"
     try:
@@ -96,80 +96,80 @@ def find(storage: Storage, run: StageRun) -> Manifest | None:
     return manifest
 
 
-def require(storage: Storage, run: StageRun) -> Manifest:
-    """The manifest of a stage's artifact.
+def require_manifest(storage: Storage, run: StageRun) -> Manifest:
+    """Return the manifest of a stage's artifact.
 
     Raises:
-        InputsNotPublished: the stage has not published.
+        InputsNotPublished: the artifact is not published.
     """
-    manifest = find(storage, run)
+    manifest = find_manifest(storage, run)
     if manifest is None:
         raise InputsNotPublished(f"{run.title} is not published at {storage.uri(run.key)}; run it first")
     return manifest
 
 
-def at(uri: str) -> tuple[Storage, Manifest]:
-    """The store and the manifest of the artifact at an address, as `ls` prints it.
+def resolve_uri(uri: str) -> tuple[Storage, Manifest]:
+    """Return the store and the manifest for the address of an artifact, as `ls` prints it.
 
     Raises:
-        UserError: it is no address of an artifact, or there is none.
+        UserError: the address is not that of a published artifact.
     """
     match = re.fullmatch(rf"(?P<store>.*?)/?(?P<key>{KEY})(/{MANIFEST}|/attempts(/[^/]+)?)?/?", uri)
     if match is None:
-        raise UserError(f"{uri}: is no address of an artifact; `ftjobs ls` prints those there are")
+        raise UserError(f"{uri}: not the address of an artifact; `ftjobs ls` lists all addresses")
     storage = open_storage(match["store"] or ("/" if uri.startswith("/") else "."))
     try:
         return storage, read_manifest(storage, f"{match['key']}/{MANIFEST}")
     except KeyError:
-        raise UserError(f"{uri}: nothing is published there; `ftjobs ls` prints what is") from None
+        raise UserError(f"{uri}: no artifact is published there; `ftjobs ls` lists all addresses") from None
 
 
-def listing(storage: Storage, pipeline: str | None = None) -> Iterator[Manifest]:
-    """Every published artifact, of one pipeline or of all, in the order of their keys."""
-    for key in published(storage, pipeline):
+def list_manifests(storage: Storage, pipeline: str | None = None) -> Iterator[Manifest]:
+    """Yield the manifests of all published artifacts, or of one pipeline's, sorted by key."""
+    for key in list_keys(storage, pipeline):
         yield read_manifest(storage, f"{key}/{MANIFEST}")
 
 
-def published(storage: Storage, pipeline: str | None = None) -> list[str]:
-    """Keys of the artifacts that have a manifest, valid or not."""
+def list_keys(storage: Storage, pipeline: str | None = None) -> list[str]:
+    """Return the keys of all artifacts that have a manifest, valid or not."""
     manifests = re.compile(rf"({KEY})/{re.escape(MANIFEST)}")
     return [match[1] for entry in storage.list(pipeline or "") if (match := manifests.fullmatch(entry.key))]
 
 
 def read_manifest(storage: Storage, key: str) -> Manifest:
-    """The manifest stored under `key`; one that was damaged on the way is read again.
+    """Read and validate a manifest; it is read again if it was damaged in transit.
 
     Raises:
-        KeyError: there is none.
-        CorruptArtifact: it is not valid, of a later version, or that of another artifact.
+        KeyError: the key does not exist.
+        CorruptArtifact: the manifest is invalid, has a later version, or belongs to another artifact.
     """
-    for _ in range(1 if storage.local_path(key) is not None else _TRIES):
+    for _ in range(1 if storage.local_path(key) is not None else _MAX_READS):
         try:
-            return _checked(storage.read(key), key, storage.uri(key))
+            return _parse(storage.read(key), key, storage.uri(key))
         except CorruptArtifact as error:
             corrupt = error
     raise corrupt
 
 
-def _checked(data: bytes, key: str, uri: str) -> Manifest:
-    way_out = "delete its folder to have the stage run again"
+def _parse(data: bytes, key: str, uri: str) -> Manifest:
+    remedy = "delete its folder to rerun the stage"
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the whole file"
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, problem["loc"])) or "the whole file"
         raise CorruptArtifact(
-            f"{uri}: no valid manifest ({place}: {first['msg']}); {way_out}, or use a newer ftjobs"
+            f"{uri}: invalid manifest ({field}: {problem['msg']}); {remedy}, or use a newer ftjobs"
         ) from error
     if f"{manifest.key}/{MANIFEST}" != key:
-        raise CorruptArtifact(f"{uri}: is the manifest of {manifest.key}; move it back or delete its folder")
-    if manifest.sha256 != sha256_of(data):
-        raise CorruptArtifact(f"{uri}: has another sha256 than it says of itself; {way_out}")
+        raise CorruptArtifact(f"{uri}: this is the manifest of {manifest.key}; move it back or delete its folder")
+    if manifest.sha256 != compute_sha256(data):
+        raise CorruptArtifact(f"{uri}: its content does not match its own sha256; {remedy}")
     return manifest
 
 
-def sha256_of(manifest: bytes) -> str:
-    """What a stored manifest has to say in `sha256`: that of all its other fields, however the JSON is laid out."""
+def compute_sha256(manifest: bytes) -> str:
+    """Return the sha256 of all fields of a serialized manifest except `sha256`, independent of whitespace and order."""
     fields = json.loads(manifest)
     fields.pop("sha256", None)
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

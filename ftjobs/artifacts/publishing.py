@@ -1,4 +1,4 @@
-"""Publishing: a fresh attempt, then the manifest, alone and last."""
+"""Publishing: upload all files to a fresh attempt, then write the manifest."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from ftjobs.artifacts.fetching import transfer_progress
 from ftjobs.artifacts.manifest import MANIFEST, FileEntry, Manifest, read_manifest
-from ftjobs.artifacts.transfers import bytes_shown
 from ftjobs.errors import CorruptArtifact
 from ftjobs.plan import StageRun
-from ftjobs.storage import Storage, in_parallel
+from ftjobs.storage import Storage, parallel_map
 
 
 def publish(
@@ -18,10 +18,11 @@ def publish(
 ) -> Manifest:
     """Publish every file of `folder` as the artifact of `run`.
 
-    Returns the published manifest: this one, or the one of whoever published the same identity first.
+    Returns:
+        The published manifest: the new one, or that of an attempt that published the same identity first.
     """
-    attempt = secrets.token_hex(8)  # a name only: nothing is computed from it
-    files = _store(storage, run, folder, f"{run.key}/attempts/{attempt}")
+    attempt = secrets.token_hex(8)  # only a name: no result depends on it
+    files = _upload_files(storage, run, folder, f"{run.key}/attempts/{attempt}")
     manifest = Manifest(
         pipeline=run.pipeline,
         stage=run.stage,
@@ -30,32 +31,32 @@ def publish(
         identity=run.identity,
         attempt=attempt,
         settings=run.settings.model_dump(mode="json"),
-        inputs={role: read.identity for role, read in run.inputs.items()},
+        inputs={role: source.identity for role, source in run.inputs.items()},
         metrics=metrics,
         environment=environment,
         files=files,
     )
-    if not storage.put_if_absent(manifest.sealed(), f"{run.key}/{MANIFEST}"):
-        # Somebody else published first and theirs counts. Ours was not written and never will be, so its files can
-        # go. In the other case they stay even if another manifest is there now: on a store that ignores the
-        # condition, a write of ours that is still on its way may be the last. What nobody names, `gc` removes.
-        in_parallel(storage, storage.delete, [f"{manifest.folder}/{file.path}" for file in files])
+    if not storage.put_if_absent(manifest.to_json(), f"{run.key}/{MANIFEST}"):
+        # Another attempt published first. This manifest was not written and never will be, so its files can be deleted.
+        # After True they must stay even if another manifest is stored now: in a store that ignores the condition, a
+        # write that is still in flight may be the last one. `gc` removes files that no manifest refers to.
+        parallel_map(storage, storage.delete, [f"{manifest.folder}/{file.path}" for file in files])
     return read_manifest(storage, f"{run.key}/{MANIFEST}")
 
 
-def _store(storage: Storage, run: StageRun, folder: Path, attempt: str) -> list[FileEntry]:
-    """Store every file of `folder` below the key `attempt`, hashed on the way; checked to be stored whole."""
+def _upload_files(storage: Storage, run: StageRun, folder: Path, attempt: str) -> list[FileEntry]:
+    """Upload every file of `folder` below the key `attempt`, and check the stored sizes."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-    with bytes_shown(f"{run.title}: publishing", sum(sizes.values())) as advance:
+    with transfer_progress(f"{run.title}: publishing", sum(sizes.values())) as progress:
 
-        def put(path: str) -> FileEntry:
-            digest = storage.put(folder / path, f"{attempt}/{path}", advance)
-            return FileEntry(path=path, size=sizes[path], sha256=digest)
+        def upload(path: str) -> FileEntry:
+            sha256 = storage.put(folder / path, f"{attempt}/{path}", progress)
+            return FileEntry(path=path, size=sizes[path], sha256=sha256)
 
-        files = in_parallel(storage, put, sizes)
-    stored = {entry.key: entry.size for entry in storage.list(attempt)}
+        files = parallel_map(storage, upload, sizes)
+    stored_sizes = {entry.key: entry.size for entry in storage.list(attempt)}
     for file in files:
-        if stored.get(f"{attempt}/{file.path}") != file.size:
-            raise CorruptArtifact(f"{storage.uri(attempt)}/{file.path}: not stored whole; run the stage again")
+        if stored_sizes.get(f"{attempt}/{file.path}") != file.size:
+            raise CorruptArtifact(f"{storage.uri(attempt)}/{file.path}: the stored file is incomplete; rerun the stage")
     return files

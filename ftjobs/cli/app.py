@@ -112,11 +112,11 @@ def find_artifact(
     from ftjobs.plan import select
 
     if len(address) == 1:
-        return artifacts.at(address[0])
+        return artifacts.resolve_uri(address[0])
     if len(address) != 2:
         raise UserError(usage)
     runs, storage = open_job(Path(address[0]), overrides, store)
-    return storage, artifacts.require(storage, select(runs, address[1], seed))
+    return storage, artifacts.require_manifest(storage, select(runs, address[1], seed))
 
 
 class StoreScope(NamedTuple):

@@ -29,7 +29,9 @@ def ls(
     from ftjobs import artifacts
 
     storage, pipeline, keys = open_scope(job, overrides, store)
-    manifests = [manifest for manifest in artifacts.listing(storage, pipeline) if keys is None or manifest.key in keys]
+    manifests = [
+        manifest for manifest in artifacts.list_manifests(storage, pipeline) if keys is None or manifest.key in keys
+    ]
     if as_json:
         print(json.dumps([_describe(manifest, storage) for manifest in manifests], indent=1))
         return
@@ -116,7 +118,7 @@ def verify(job: OptionalJob = None, overrides: Set = None, store: Store = "runs"
 
     log_to_stderr()
     storage, pipeline, keys = open_scope(job, overrides, store)
-    published = [key for key in artifacts.published(storage, pipeline) if keys is None or key in keys]
+    published = [key for key in artifacts.list_keys(storage, pipeline) if keys is None or key in keys]
     problems = [problem for key in published for problem in artifacts.verify(storage, key)]
     if problems:
         raise CorruptArtifact(problems)
@@ -140,14 +142,14 @@ def gc(
     """List garbage, or delete it with --delete: dead attempts, training state of published stages, partial uploads."""
     from ftjobs import artifacts
 
-    age = artifacts.age(older_than)
+    age = artifacts.parse_age(older_than)
     storage, pipeline, _ = open_scope(job, overrides, store)
     rows: list[list[Any]] = []
-    for garbage in list(artifacts.dead(storage, age, pipeline)):
-        removed = delete and artifacts.remove(storage, garbage)
+    for garbage in list(artifacts.find_garbage(storage, age, pipeline)):
+        removed = delete and artifacts.remove_garbage(storage, garbage)
         state = "removed" if removed else "kept: published meanwhile" if delete else "would be removed"
         modified = garbage.modified.astimezone().isoformat(" ", "minutes")
-        rows.append([garbage.what, len(garbage.files), garbage.size, modified, state, storage.uri(garbage.folder)])
+        rows.append([garbage.kind, len(garbage.files), garbage.size, modified, state, storage.uri(garbage.key)])
     if not rows:
         print(f"no garbage older than {older_than} in {storage.uri(pipeline or '')}", file=sys.stderr)
     print_table(make_table(["what", "files", "bytes", "last written", "state", "where"], rows))

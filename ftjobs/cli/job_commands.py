@@ -110,7 +110,7 @@ def plan(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJson
     from ftjobs.execution.status import estimate_work
 
     runs, storage = open_job(job, overrides, store)
-    manifests = {run.key: artifacts.find(storage, run) for run in runs}
+    manifests = {run.key: artifacts.find_manifest(storage, run) for run in runs}
     rows: list[dict[str, Any]] = []
     for run in runs:
         published = manifests[run.key] is not None
@@ -190,7 +190,7 @@ def report(
     from ftjobs.system.progress import log_to_stderr
 
     runs, storage = open_job(job, overrides, store)
-    manifest = artifacts.find(storage, runs[-1])
+    manifest = artifacts.find_manifest(storage, runs[-1])
     if manifest is None:
         log_to_stderr()
         from ftjobs.execution import runner

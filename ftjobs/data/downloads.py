@@ -1,7 +1,7 @@
-"""Data and encoders that a job names in object storage, copied to local files for the stage that reads them.
+"""Downloads of data and encoders that a job refers to in object storage.
 
-The bucket that a job's data lies in need not be the one that its artifacts go to. No manifest says what is right, so
-a copy counts if the store's own digest agrees, or if a second copy comes out the same.
+The bucket of the data may differ from the store of the artifacts. No manifest contains the expected sha256, so a
+download is accepted if the digest kept by the store matches, or if a second download is identical.
 """
 
 from __future__ import annotations
@@ -21,128 +21,140 @@ from ftjobs.storage import Storage, open_storage
 from ftjobs.system.progress import LOG
 
 _SCHEME = "s3://"
-_TRIES = 3
-_NOTHING_THERE = "correct the address (an object, a prefix, or a pattern)"
+_MAX_DOWNLOADS = 3
+_REMEDY = "correct the address (an object, a prefix, or a pattern)"
 
 
-def local_copies(settings: Prepare | DataStage, work: Path) -> Prepare | DataStage:
-    """The settings with every `s3://` address replaced by a local copy of what lies there.
+def download_inputs(settings: Prepare | DataStage, work: Path) -> Prepare | DataStage:
+    """Download all `s3://` addresses in the settings, and return the settings with local paths instead.
 
     Raises:
-        UserError: nothing lies there, or it may not be read.
-        FtjobsError: the store does not answer.
+        UserError: an address has no objects, or the credentials do not permit reading them.
+        FtjobsError: the store does not respond.
     """
     if isinstance(settings, DataStage):
-        return DataStage(
-            stage=settings.stage, data=_copied(settings.data, f"stages.{settings.stage}.data.source", work)
-        )
-    data, encoder = _copied(settings.data, "data.source", work), settings.encoder
+        data = _download_data(settings.data, f"stages.{settings.stage}.data.source", work)
+        return DataStage(stage=settings.stage, data=data)
+    data, encoder = _download_data(settings.data, "data.source", work), settings.encoder
     if encoder.model is not None:
-        encoder = Encoder(model=local_copy(encoder.model, "encoder.model", work), revision=encoder.revision)
+        encoder = Encoder(model=download(encoder.model, "encoder.model", work), revision=encoder.revision)
     return Prepare(encoder=encoder, data=data)
 
 
-def _copied(data: Data, field: str, work: Path) -> Data:
+def _download_data(data: Data, field: str, work: Path) -> Data:
     if isinstance(data.source, dict):
-        copied: str | dict[str, str] = {
-            split: local_copy(one, f"{field}.{split}", work) for split, one in data.source.items()
+        source: str | dict[str, str] = {
+            split: download(address, f"{field}.{split}", work) for split, address in data.source.items()
         }
     else:
-        copied = local_copy(data.source, field, work)
-    return Data.model_validate({**data.model_dump(exclude_unset=True), "source": copied})
+        source = download(data.source, field, work)
+    return Data.model_validate({**data.model_dump(exclude_unset=True), "source": source})
 
 
-def local_copy(address: str, field: str, work: Path) -> str:
-    """Where the copy of `address` lies: a file for an object, a folder for a prefix or a pattern."""
+def download(address: str, field: str, work: Path) -> str:
+    """Download an `s3://` address below `work`; return any other address unchanged.
+
+    Args:
+        address: an object, a prefix, or a pattern with glob characters.
+        field: field of the job file that contains the address, for messages.
+        work: local folder.
+
+    Returns:
+        The path of a file for an object, of a folder for a prefix or a pattern.
+    """
     if not address.startswith(_SCHEME):
         return address
-    storage, path = _place(address)
-    copies = _copies(work, address)
-    LOG.info("%s: fetching %s", field, address)
+    storage, path = _open_bucket(address)
+    target = _target_folder(work, address)
+    LOG.info("%s: downloading %s", field, address)
     if glob.has_magic(path):
-        folder, keys = _matching(storage, path)
-        return _copy(storage, keys, folder, copies, field, address)
+        folder, keys = _match(storage, path)
+        return _download_keys(storage, keys, folder, target, field, address)
     try:
         name = path.rpartition("/")[2]
-        _copy_file(storage, path, copies / name)
-        return str(copies / name)
+        _download_object(storage, path, target / name)
+        return str(target / name)
     except KeyError:
         keys = [key for key, *_ in storage.list(path)]
-        return _copy(storage, keys, path, copies, field, address)
+        return _download_keys(storage, keys, path, target, field, address)
 
 
-def files_at(address: str, field: str, work: Path) -> list[tuple[str, AbstractContextManager[Path]]]:
-    """The data files at an address in the order of their names: the name of each, and a context in which a copy of it
-    exists. So of a source that is larger than this machine one file is here at a time.
+def open_data_files(address: str, field: str, work: Path) -> list[tuple[str, AbstractContextManager[Path]]]:
+    """Return the data files at an address, sorted by name: each with a context manager that downloads it on entry and
+    deletes it on exit. Only one file is on disk at a time, so the source may be larger than the disk.
 
     Raises:
-        UserError: no data file lies there, or it may not be read; of an address that is no folder, its context does.
+        UserError: the address has no data files, or they cannot be read; for a single object, raised on entry.
     """
-    storage, path = _place(address)
-    nothing = f"{field}: no data file lies at {address}; {_NOTHING_THERE}"
+    storage, path = _open_bucket(address)
+    no_files = f"{field}: no data file at {address}; {_REMEDY}"
     if glob.has_magic(path):
-        folder, keys = _matching(storage, path)
+        folder, keys = _match(storage, path)
         if not keys:
-            raise UserError(nothing)
+            raise UserError(no_files)
     else:
         keys = [key for key, *_ in storage.list(path) if local_files.is_data(key.removeprefix(path).lstrip("/"))]
         folder = path if keys else path.rpartition("/")[0]
         keys = keys or [path]
-    copies = _copies(work, address)
+    target = _target_folder(work, address)
     names = {key: key.removeprefix(folder).lstrip("/") for key in sorted(keys)}
-    return [(name, _copied_meanwhile(storage, key, copies / name, nothing)) for key, name in names.items()]
+    return [(name, _temporary_download(storage, key, target / name, no_files)) for key, name in names.items()]
 
 
 @contextmanager
-def _copied_meanwhile(storage: Storage, key: str, path: Path, nothing: str) -> Iterator[Path]:
-    LOG.info("fetching %s", storage.uri(key))
+def _temporary_download(storage: Storage, key: str, path: Path, missing_message: str) -> Iterator[Path]:
+    LOG.info("downloading %s", storage.uri(key))
     try:
-        _copy_file(storage, key, path)
+        _download_object(storage, key, path)
     except KeyError:
-        raise UserError(nothing) from None
+        raise UserError(missing_message) from None
     try:
         yield path
     finally:
         path.unlink()
 
 
-def _place(address: str) -> tuple[Storage, str]:
-    """The bucket of an address, and the path in it."""
+def _open_bucket(address: str) -> tuple[Storage, str]:
+    """Return the store of a whole bucket, and the path of the address in it."""
     bucket, _, path = address.removeprefix(_SCHEME).rstrip("/").partition("/")
     return open_storage(f"{_SCHEME}{bucket}"), path
 
 
-def _copies(work: Path, address: str) -> Path:
+def _target_folder(work: Path, address: str) -> Path:
     return work / "remote" / hashlib.sha256(address.encode()).hexdigest()[:12]
 
 
-def _matching(storage: Storage, pattern: str) -> tuple[str, list[str]]:
-    """The folder above the first part with a glob character, and the keys that match."""
-    folder = pattern[: min(pattern.index(character) for character in "*?[" if character in pattern)].rpartition("/")[0]
+def _match(storage: Storage, pattern: str) -> tuple[str, list[str]]:
+    """Return the folder above the first path component with a glob character, and the keys that match."""
+    first_magic = min(pattern.index(character) for character in "*?[" if character in pattern)
+    folder = pattern[:first_magic].rpartition("/")[0]
     return folder, [key for key, *_ in storage.list(folder) if fnmatch.fnmatch(key, pattern)]
 
 
-def _copy(storage: Storage, keys: list[str], folder: str, copies: Path, field: str, address: str) -> str:
+def _download_keys(storage: Storage, keys: list[str], folder: str, target: Path, field: str, address: str) -> str:
+    """Download objects below `folder` to the same relative paths below `target`; return `target`."""
     if not keys:
-        raise UserError(f"{field}: nothing lies at {address}; {_NOTHING_THERE}")
+        raise UserError(f"{field}: no object at {address}; {_REMEDY}")
     for key in keys:
-        _copy_file(storage, key, copies / key.removeprefix(folder).lstrip("/"))
-    return str(copies)
+        _download_object(storage, key, target / key.removeprefix(folder).lstrip("/"))
+    return str(target)
 
 
-def _copy_file(storage: Storage, key: str, path: Path) -> None:
-    """
+def _download_object(storage: Storage, key: str, path: Path) -> None:
+    """Download an object until its content is confirmed by the digest of the store or by an identical download.
+
     Raises:
-        KeyError: there is no such object.
-        FtjobsError: it came out differently every time.
+        KeyError: the object does not exist.
+        FtjobsError: every download differed.
     """
     seen = set()
-    for _ in range(_TRIES):
+    for _ in range(_MAX_DOWNLOADS):
         sha256 = storage.get(key, path)
-        if storage.agrees(key, path) or sha256 in seen:
+        if storage.content_matches(key, path) or sha256 in seen:
             return
         seen.add(sha256)
     path.unlink()
     raise FtjobsError(
-        f"{storage.uri(key)}: was different each of {_TRIES} times; leave it as it is, or mend the network"
+        f"{storage.uri(key)}: differed in each of {_MAX_DOWNLOADS} downloads; keep the object unchanged meanwhile, or "
+        "check the network"
     )

@@ -28,7 +28,7 @@ def check(store: str) -> Iterator[Finding]:
     """Write, list, read, compare and delete in the store."""
     try:
         storage = open_storage(store)
-        storage.hurry()  # somebody waits for the answer: the first failure is one
+        storage.stop_retrying()  # somebody waits for the answer: the first failure is one
         storage.check_writable()
         with _cleaned_up(storage):
             yield from _moved(storage, store)

@@ -121,7 +121,7 @@ class StorageCheckpointer:
             Superseded: another attempt has published the artifact meanwhile.
         """
         self._finish_upload()
-        if not wait and artifacts.find(self.storage, self.run) is not None:
+        if not wait and artifacts.find_manifest(self.storage, self.run) is not None:
             raise Superseded
         if step > self.saved_step:
             self.saved_at, self.saved_step = time.monotonic(), step

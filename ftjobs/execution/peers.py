@@ -69,7 +69,7 @@ class Peers:
         Raises:
             PeerLost: rank 0 was lost without publishing.
         """
-        while artifacts.find(self.storage, self.run) is None:
+        while artifacts.find_manifest(self.storage, self.run) is None:
             self.check()
             time.sleep(POLL_INTERVAL_SECONDS)
 

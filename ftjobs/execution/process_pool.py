@@ -38,7 +38,7 @@ def run_all(runs: list[StageRun], storage: Storage, parallel: int) -> list[Manif
     Raises:
         UserError, FtjobsError: a stage failed. Stages that were running are stopped with their training state saved.
     """
-    manifests = {run.key: manifest for run in runs if (manifest := artifacts.find(storage, run))}
+    manifests = {run.key: manifest for run in runs if (manifest := artifacts.find_manifest(storage, run))}
     for run in runs:
         if run.key in manifests:
             LOG.info("%s: already published, %s", run.title, run.identity[:12])

@@ -16,7 +16,7 @@ from typing import Any
 
 from ftjobs import artifacts, stages
 from ftjobs.artifacts import Manifest
-from ftjobs.data.downloads import files_at, local_copies
+from ftjobs.data.downloads import download_inputs, open_data_files
 from ftjobs.errors import PeerLost
 from ftjobs.execution.checkpointing import StorageCheckpointer, Superseded
 from ftjobs.execution.heartbeat import Heartbeat
@@ -29,7 +29,7 @@ from ftjobs.plan import CorpusStage, DataStage, Prepare, Report, StageRun
 from ftjobs.storage import Storage
 from ftjobs.system import signals
 from ftjobs.system.progress import LOG
-from ftjobs.tracking import NotTracked, tracker
+from ftjobs.tracking import Tracker, tracker
 
 #: Libraries whose version may change a result or the way a checkpoint loads.
 _LIBRARIES = ("ftjobs", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
@@ -42,7 +42,7 @@ def run_all(runs: list[StageRun], storage: Storage) -> list[Manifest]:
     """Run the stages one after another, skipping those that are published; returns the manifest of each."""
     manifests = []
     for position, run in enumerate(runs, start=1):
-        manifest = artifacts.find(storage, run)
+        manifest = artifacts.find_manifest(storage, run)
         if manifest is not None:
             LOG.info("[%d/%d] %s: already published, %s", position, len(runs), run.title, run.identity[:12])
         else:
@@ -68,7 +68,7 @@ def run_stage(
         PeerLost: another node of the stage was lost.
         UserError, FtjobsError: the stage failed; nothing was published.
     """
-    published = artifacts.find(storage, run)
+    published = artifacts.find_manifest(storage, run)
     if published is not None:
         return published
     started = time.perf_counter()
@@ -80,7 +80,7 @@ def run_stage(
             manifest = artifacts.publish(storage, run, output, metrics, environment(run))
         except Superseded:
             LOG.info("%s: published by another attempt meanwhile", run.title)
-            manifest = artifacts.require(storage, run)
+            manifest = artifacts.require_manifest(storage, run)
         if attempt.checkpointer:
             attempt.checkpointer.clear()
     LOG.info("%s: published in %.1f s, %s", run.title, time.perf_counter() - started, summarize(manifest))
@@ -95,14 +95,14 @@ def assist(run: StageRun, storage: Storage, topology: Topology) -> None:
         PeerLost: rank 0 was lost without publishing.
         UserError, FtjobsError: the stage failed.
     """
-    if artifacts.find(storage, run) is not None:
+    if artifacts.find_manifest(storage, run) is not None:
         return
     with _attempt(run, storage, topology) as attempt:
         try:
             _produce(run, storage, attempt)
             attempt.peers.wait_until_published()
         except (PeerLost, Superseded):
-            if artifacts.find(storage, run) is None:
+            if artifacts.find_manifest(storage, run) is None:
                 raise
 
 
@@ -116,7 +116,7 @@ class _Attempt:
     topology: Topology
     heartbeat: Heartbeat
     peers: Peers
-    tracked: NotTracked
+    tracked: Tracker
     checkpointer: StorageCheckpointer | None
     """None for stages that do not train."""
 
@@ -124,9 +124,9 @@ class _Attempt:
 @contextmanager
 def _attempt(run: StageRun, storage: Storage, topology: Topology, interactive: bool = True) -> Iterator[_Attempt]:
     """Begin an attempt: check the inputs and the store, then send heartbeats until the block ends."""
-    inputs = {role: artifacts.require(storage, read) for role, read in run.inputs.items()}
+    inputs = {role: artifacts.require_manifest(storage, read) for role, read in run.inputs.items()}
     storage.check_writable()
-    signals.on_stop(storage.hurry)  # after SIGTERM, a store that does not answer must not delay the exit
+    signals.on_stop(storage.stop_retrying)  # after SIGTERM, a store that does not answer must not delay the exit
     with (
         tempfile.TemporaryDirectory(prefix="ftjobs-") as folder,
         Heartbeat(storage, run, interactive, topology) as heartbeat,
@@ -137,7 +137,7 @@ def _attempt(run: StageRun, storage: Storage, topology: Topology, interactive: b
                 storage, run, run.settings.save_every, work, heartbeat if topology.is_main else None
             )
         # With several processes, the worker of rank 0 logs to the tracker instead.
-        tracking = tracker(run, storage, work) if topology.is_single_process else nullcontext(NotTracked())
+        tracking = tracker(run, storage, work) if topology.is_single_process else nullcontext(Tracker())
         peers = Peers(storage, run, topology)
         with (
             closing(checkpointer) if checkpointer else nullcontext(),
@@ -156,11 +156,11 @@ def _produce(run: StageRun, storage: Storage, attempt: _Attempt) -> tuple[Path, 
     if isinstance(run.settings, Report):
         return output, stage(run.settings, run.seed, inputs, output, attempt.inputs)
     if isinstance(run.settings, CorpusStage):
-        return output, stage(run.settings, run.seed, inputs, output, partial(files_at, work=attempt.work))
+        return output, stage(run.settings, run.seed, inputs, output, partial(open_data_files, work=attempt.work))
     if attempt.checkpointer is None:
         settings = run.settings
         if isinstance(settings, Prepare | DataStage):
-            settings = local_copies(settings, attempt.work)
+            settings = download_inputs(settings, attempt.work)
         metrics = stage(settings, run.seed, inputs, output)
     else:
         metrics = _train(run, storage, attempt, attempt.checkpointer, inputs, output)

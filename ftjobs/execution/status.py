@@ -76,7 +76,7 @@ class StageStatus:
 
 def stage_statuses(runs: list[StageRun], storage: Storage) -> list[StageStatus]:
     """Return the state of every stage and seed, in the order of `runs`."""
-    manifests = {run.key: artifacts.find(storage, run) for run in runs}
+    manifests = {run.key: artifacts.find_manifest(storage, run) for run in runs}
     statuses = []
     for run in runs:
         missing = sorted({read.title for read in run.inputs.values() if manifests[read.key] is None})

@@ -72,7 +72,7 @@ def run_stage(task: WorkerTask, rank: int) -> None:
         return
     log_to_stderr()
     storage = open_storage(task.store)
-    signals.on_stop(storage.hurry)
+    signals.on_stop(storage.stop_retrying)
     with (
         closing(StorageCheckpointer(storage, task.run, settings.save_every, task.work)) as storage_checkpointer,
         tracker(task.run, storage, task.work) as tracked,

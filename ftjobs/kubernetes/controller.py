@@ -17,7 +17,7 @@ from ftjobs.kubernetes.api_objects import JobList, PipelineJobs
 from ftjobs.kubernetes.reconcile import ACTIVE, Decision, Observation, State, reconcile
 from ftjobs.kubernetes.stage_jobs import StageJob
 from ftjobs.plan import StageRun
-from ftjobs.storage import Storage, in_parallel
+from ftjobs.storage import Storage, parallel_map
 from ftjobs.system.progress import LOG
 
 #: Seconds between two passes while no Job changes.
@@ -97,13 +97,13 @@ class Controller:
 
         def find(run: StageRun) -> Manifest | None:
             try:
-                return artifacts.find(self.storage, run)
+                return artifacts.find_manifest(self.storage, run)
             except CorruptArtifact as error:
                 self._corrupt[run.key] = str(error)
                 return None
 
         runs = [run for stage in self.stages for run in stage.runs if run.key not in self._published]
-        for run, manifest in zip(runs, in_parallel(self.storage, find, runs), strict=True):
+        for run, manifest in zip(runs, parallel_map(self.storage, find, runs), strict=True):
             if manifest is not None:
                 self._published[run.key] = manifest
                 LOG.info("%s: published", run.title)

@@ -14,7 +14,7 @@ from ftjobs import artifacts
 from ftjobs.artifacts.manifest import KEY
 from ftjobs.cards import ModelInfo
 from ftjobs.cards.facts import NAME
-from ftjobs.data.downloads import local_copy
+from ftjobs.data.downloads import download
 from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.errors import UserError
@@ -97,7 +97,7 @@ def _fetched(address: str, work: Path) -> Path:
     if os.path.isfile(os.path.join(address, "config.json")):
         return Path(address)
     if _ARTIFACT.fullmatch(address):
-        storage, manifest = artifacts.at(address)
+        storage, manifest = artifacts.resolve_uri(address)
         artifacts.pull(storage, manifest, work / "model")
         return work / "model"
-    return Path(local_copy(address, "MODEL", work))
+    return Path(download(address, "MODEL", work))

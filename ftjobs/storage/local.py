@@ -1,4 +1,4 @@
-"""A folder as a store."""
+"""A local folder as a store."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.storage.protocol import CHECK, Advance, Stored, Unfinished, quietly
+from ftjobs.storage.base import WRITE_CHECK_KEY, IncompleteUpload, ProgressCallback, StoredObject, ignore_progress
 
-_TEMPORARY = ".writing-"
-_PIECE = 1 << 20
+_TEMPORARY_PREFIX = ".writing-"
+_CHUNK_BYTES = 1 << 20
 
 
 class LocalStorage:
-    """A folder as a store. Objects appear by rename or hard link, so readers never see part of one."""
+    """A local folder as a store. Objects appear by rename or hard link, so readers never see a partial one."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def list(self, prefix: str) -> Iterator[Stored]:
-        with _explained(self.root):
-            found = [path for path in (self.root / prefix).rglob("*") if path.is_file()]
-            for key, path in sorted((path.relative_to(self.root).as_posix(), path) for path in found):
-                if path.name.startswith(_TEMPORARY):
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        with _translated_errors(self.root):
+            files = [path for path in (self.root / prefix).rglob("*") if path.is_file()]
+            for key, path in sorted((path.relative_to(self.root).as_posix(), path) for path in files):
+                if path.name.startswith(_TEMPORARY_PREFIX):
                     continue
-                with suppress(FileNotFoundError):  # removed since it was found
-                    about = path.stat()
-                    yield Stored(key, about.st_size, datetime.fromtimestamp(about.st_mtime, UTC))
+                with suppress(FileNotFoundError):  # deleted since the folder was listed
+                    stat = path.stat()
+                    yield StoredObject(key, stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))
 
     def read(self, key: str) -> bytes:
-        with _explained(self.root / key):
+        with _translated_errors(self.root / key):
             return (self.root / key).read_bytes()
 
-    def get(self, key: str, path: Path, advance: Advance = quietly) -> str:
+    def get(self, key: str, path: Path, progress: ProgressCallback = ignore_progress) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _explained(self.root / key), _replacing(path) as temporary:
-            return _copy(self.root / key, temporary, advance)
+        with _translated_errors(self.root / key), _atomic_write(path) as temporary:
+            return _copy(self.root / key, temporary, progress)
 
-    def agrees(self, key: str, path: Path) -> bool:
-        with _explained(self.root / key):
+    def content_matches(self, key: str, path: Path) -> bool:
+        with _translated_errors(self.root / key):
             return filecmp.cmp(self.root / key, path, shallow=False)
 
-    def put(self, path: Path, key: str, advance: Advance = quietly) -> str:
+    def put(self, path: Path, key: str, progress: ProgressCallback = ignore_progress) -> str:
         target = self.root / key
-        with _explained(target):
+        with _translated_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _replacing(target) as temporary:
-                digest = _copy(path, temporary, advance)
-                _flush(temporary)
-            return digest
+            with _atomic_write(target) as temporary:
+                sha256 = _copy(path, temporary, progress)
+                _fsync(temporary)
+            return sha256
 
     def put_if_absent(self, data: bytes, key: str) -> bool:
         target = self.root / key
-        with _explained(target):
+        with _translated_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary(target.parent) as temporary:
+            with _temporary_path(target.parent) as temporary:
                 temporary.write_bytes(data)
-                _flush(temporary)
+                _fsync(temporary)
                 try:
                     os.link(temporary, target)  # atomic, and fails if the key exists
                 except FileExistsError:
@@ -70,33 +70,34 @@ class LocalStorage:
                 return True
 
     def delete(self, key: str) -> None:
-        with _explained(self.root / key):
+        with _translated_errors(self.root / key):
             (self.root / key).unlink(missing_ok=True)
 
-    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
-        found = []
-        with _explained(self.root):
-            for path in sorted((self.root / prefix).rglob(f"{_TEMPORARY}*")):
-                with suppress(FileNotFoundError):  # finished since it was found
-                    about = path.stat()
+    def list_incomplete_uploads(self, prefix: str) -> Sequence[IncompleteUpload]:
+        uploads = []
+        with _translated_errors(self.root):
+            for path in sorted((self.root / prefix).rglob(f"{_TEMPORARY_PREFIX}*")):
+                with suppress(FileNotFoundError):  # completed since the folder was listed
+                    stat = path.stat()
                     key = path.relative_to(self.root).as_posix()
-                    found.append(Unfinished(key, about.st_size, datetime.fromtimestamp(about.st_mtime, UTC), key))
-        return found
+                    modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+                    uploads.append(IncompleteUpload(key, stat.st_size, modified, upload_id=key))
+        return uploads
 
-    def abandon(self, unfinished: Unfinished) -> None:
-        self.delete(unfinished.name)
+    def abort_upload(self, upload: IncompleteUpload) -> None:
+        self.delete(upload.upload_id)
 
     def check_writable(self) -> None:
         if self.root.exists():
-            self.put_if_absent(b"", CHECK)
-            self.delete(CHECK)
+            self.put_if_absent(b"", WRITE_CHECK_KEY)
+            self.delete(WRITE_CHECK_KEY)
             return
-        above = next(path for path in self.root.absolute().parents if path.exists())
-        if not os.access(above, os.W_OK | os.X_OK):  # the folder itself is made by who has something to put there
-            raise UserError(f"{above}: no permission; choose a folder that you may use")
+        parent = next(path for path in self.root.absolute().parents if path.exists())
+        if not os.access(parent, os.W_OK | os.X_OK):  # the folder itself is created by the first write
+            raise UserError(f"{parent}: no permission; choose a folder that you may write to")
 
-    def hurry(self) -> None:
-        """A folder never waits."""
+    def stop_retrying(self) -> None:
+        """Do nothing: a local folder is never retried."""
 
     def local_path(self, key: str) -> Path | None:
         return self.root / key
@@ -106,8 +107,9 @@ class LocalStorage:
 
 
 @contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    path = folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
+def _temporary_path(folder: Path) -> Iterator[Path]:
+    """Yield an unused path in `folder`, and remove the file on exit."""
+    path = folder / f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     try:
         yield path
     finally:
@@ -115,37 +117,37 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `target` when the block ends well."""
-    with _temporary(target.parent) as temporary:
+def _atomic_write(target: Path) -> Iterator[Path]:
+    """Yield a temporary path, and rename it to `target` if the block raises nothing."""
+    with _temporary_path(target.parent) as temporary:
         yield temporary
         os.replace(temporary, target)
 
 
-def _copy(source: Path, target: Path, advance: Advance) -> str:
-    """Copy a file; returns its sha256."""
+def _copy(source: Path, target: Path, progress: ProgressCallback) -> str:
+    """Copy a file and return its sha256."""
     digest = hashlib.sha256()
-    with source.open("rb") as read, target.open("wb") as written:
-        while piece := read.read(_PIECE):
-            digest.update(piece)
-            written.write(piece)
-            advance(len(piece))
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while chunk := reader.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            writer.write(chunk)
+            progress(len(chunk))
     return digest.hexdigest()
 
 
-def _flush(path: Path) -> None:
+def _fsync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into ours, naming the path and the way out."""
+def _translated_errors(path: Path) -> Iterator[None]:
+    """Translate OSError to KeyError, UserError or FtjobsError, with the path in the message."""
     try:
         yield
     except FileNotFoundError as error:
         raise KeyError(str(path)) from error
     except PermissionError as error:
-        raise UserError(f"{error.filename or path}: no permission; choose a folder that you may use") from error
+        raise UserError(f"{error.filename or path}: no permission; choose a folder that you may write to") from error
     except OSError as error:
         raise FtjobsError(f"{error.filename or path}: {error.strerror or error}") from error

@@ -1,7 +1,7 @@
-"""Files to and from S3 in parts, several at a time, with their sha256 computed on the way.
+"""Multipart uploads and ranged downloads for S3, in parallel, with the sha256 computed along the way.
 
-The thread that asks reads the file in order and hashes; the pool's threads carry the parts. No more than a few parts of
-an upload are in memory, and of a download a few pieces.
+The calling thread reads the file in order and hashes it; threads of the pool transfer the parts. At most a few parts of
+an upload, and a few chunks of a download, are in memory.
 """
 
 from __future__ import annotations
@@ -20,106 +20,108 @@ from typing import Any, BinaryIO, TypeVar
 from botocore.exceptions import IncompleteReadError
 from botocore.parsers import ResponseParserError
 
-from ftjobs.storage.connection import Connection
-from ftjobs.storage.protocol import Advance
-from ftjobs.storage.refusals import Refused
+from ftjobs.storage.base import ProgressCallback
+from ftjobs.storage.s3_client import S3Client
+from ftjobs.storage.s3_errors import RequestRejected
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-PART = 8 << 20
-"""Bytes; S3 wants at least 5 MiB."""
-_MOST_PARTS = 10_000
-PARTS_AT_A_TIME = 8
-_PIECE = 256 << 10
-#: The first request for an object: enough for small ones, and the parts of large ones need not wait for long.
-_FIRST = 1 << 20
-#: Bytes to hash at a time. Each time waits for its turn among the threads that receive.
-_HASHED = 4 << 20
-_WHOLE_UPLOADS = 3
+PART_BYTES = 8 << 20
+"""S3 requires at least 5 MiB."""
+_MAX_PARTS = 10_000
+MAX_PARALLEL_PARTS = 8
+_CHUNK_BYTES = 256 << 10
+#: Size of the first request of a download: a whole small object; the parts of a large one start soon after.
+_FIRST_RANGE_BYTES = 1 << 20
+#: Bytes hashed per call: each call competes with the receiving threads for the interpreter lock.
+_HASH_BUFFER_BYTES = 4 << 20
+_MAX_UPLOAD_TRIES = 3
 
 
-def upload(connection: Connection, pool: Executor, path: Path, key: str, uri: str, advance: Advance) -> str:
-    """Store a file of more than one part; returns the sha256 of what was sent."""
-    for _ in range(_WHOLE_UPLOADS - 1):
+def upload(client: S3Client, pool: Executor, path: Path, key: str, uri: str, progress: ProgressCallback) -> str:
+    """Upload a file in parts; return the sha256 of the bytes sent."""
+    for _ in range(_MAX_UPLOAD_TRIES - 1):
         try:
-            return _upload(connection, pool, path, key, uri, advance)
-        except Refused as refused:
-            # The answer to the last call was lost and its repetition finds the upload done and gone, or somebody
-            # else removed it: only doing it again is certain.
-            if refused.code not in ("NoSuchUpload", "InvalidPart"):
+            return _upload(client, pool, path, key, uri, progress)
+        except RequestRejected as error:
+            # The response to the completing request was lost, and its retry found the upload completed and gone; or
+            # another process aborted the upload. Only a new upload is certain to succeed.
+            if error.code not in ("NoSuchUpload", "InvalidPart"):
                 raise
-    return _upload(connection, pool, path, key, uri, advance)
+    return _upload(client, pool, path, key, uri, progress)
 
 
-def _upload(connection: Connection, pool: Executor, path: Path, key: str, uri: str, advance: Advance) -> str:
+def _upload(client: S3Client, pool: Executor, path: Path, key: str, uri: str, progress: ProgressCallback) -> str:
     digest = hashlib.sha256()
-    upload_id = connection.call("create_multipart_upload", uri, Key=key)["UploadId"]
-    size = max(PART, -(-path.stat().st_size // _MOST_PARTS))
-    free: deque[bytearray] = deque()  # memory to use again: getting as much anew for every part takes time
+    upload_id = client.call("create_multipart_upload", uri, Key=key)["UploadId"]
+    size = max(PART_BYTES, -(-path.stat().st_size // _MAX_PARTS))
+    free_buffers: deque[bytearray] = deque()  # reused: allocating this much memory for every part takes time
 
-    def send(numbered: tuple[int, bytearray]) -> dict[str, Any]:
-        number, data = numbered
-        part = {"UploadId": upload_id, "PartNumber": number, **connection.body(data)}
-        answer = connection.call("upload_part", uri, Key=key, **part)
-        advance(len(data))
-        free.append(data)
-        return {"PartNumber": number, "ETag": answer["ETag"]}
+    def send(numbered_part: tuple[int, bytearray]) -> dict[str, Any]:
+        number, data = numbered_part
+        arguments = {"UploadId": upload_id, "PartNumber": number, **client.body_arguments(data)}
+        response = client.call("upload_part", uri, Key=key, **arguments)
+        progress(len(data))
+        free_buffers.append(data)
+        return {"PartNumber": number, "ETag": response["ETag"]}
 
     try:
         with path.open("rb") as file:
-            parts = list(
-                _in_order(pool, send, enumerate(_pieces(file, size, free, digest.update), start=1), PARTS_AT_A_TIME)
-            )
-        connection.call("complete_multipart_upload", uri, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts})
+            numbered_parts = enumerate(_read_parts(file, size, free_buffers, digest.update), start=1)
+            parts = list(_map_in_order(pool, send, numbered_parts, MAX_PARALLEL_PARTS))
+        client.call("complete_multipart_upload", uri, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts})
     except Exception:
-        connection.once("abort_multipart_upload", Key=key, UploadId=upload_id)
+        client.call_once("abort_multipart_upload", Key=key, UploadId=upload_id)
         raise
     return digest.hexdigest()
 
 
-def download(connection: Connection, pool: Executor, key: str, path: Path, uri: str, advance: Advance) -> str:
-    """Copy an object to `path`, which appears whole or not at all; returns the sha256 of what was written.
+def download(client: S3Client, pool: Executor, key: str, path: Path, uri: str, progress: ProgressCallback) -> str:
+    """Download an object to `path`, atomically; return the sha256 of the bytes written.
 
-    The answer for the first part tells the size; the rest, if any, comes in ranges of that same version. Cut short, it
-    leaves a file beside `path` that belongs to this version alone, and the next call goes on in it.
+    The response for the first range contains the size. The rest is requested in ranges of the same version of the
+    object. An interrupted download leaves a file next to `path` that is named after the version; the next call resumes
+    from it.
     """
+    first_range = f"bytes=0-{_FIRST_RANGE_BYTES - 1}"
     try:
-        first, size, etag = connection.call("get_object", uri, _first_part, Key=key, Range=f"bytes=0-{_FIRST - 1}")
-    except Refused as refused:
-        if refused.code != "InvalidRange":
+        first, size, etag = client.call("get_object", uri, _parse_first_range, Key=key, Range=first_range)
+    except RequestRejected as error:
+        if error.code != "InvalidRange":
             raise
         first, size, etag = b"", 0, ""  # an empty object has no first byte
     version = hashlib.sha256(f"{uri} {etag}".encode()).hexdigest()[:32]
     temporary = path.parent / f".part-{version}"
     with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
-        there, one_writes = _beginning(file), threading.Lock()  # many at once would spin in the file system
+        resume_at = _contiguous_size(file)
+        write_lock = threading.Lock()  # concurrent writes to one file spin in the file system
 
         def receive(start: int) -> tuple[int, int]:
-            end = min(start + PART, size)
-            if end > there:
-                wanted = {"Range": f"bytes={start}-{end - 1}", "IfMatch": etag}
-                connection.call("get_object", uri, lambda answer: write(answer, start, end), Key=key, **wanted)
-            advance(end - start)
+            end = min(start + PART_BYTES, size)
+            if end > resume_at:
+                arguments = {"Range": f"bytes={start}-{end - 1}", "IfMatch": etag}
+                client.call("get_object", uri, lambda response: write_body(response, start, end), Key=key, **arguments)
+            progress(end - start)
             return start, end
 
-        def write(answer: dict[str, Any], start: int, end: int) -> None:
-            """Write a body to its place, in pieces small enough for memory to be used again."""
+        def write_body(response: dict[str, Any], start: int, end: int) -> None:
+            """Write a body to its position in chunks small enough for the allocator to reuse their memory."""
             while start < end:
-                piece = answer["Body"].read(min(_PIECE, end - start))
-                if not piece:
+                chunk = response["Body"].read(min(_CHUNK_BYTES, end - start))
+                if not chunk:
                     raise IncompleteReadError(actual_bytes=0, expected_bytes=end - start)
-                with one_writes:
-                    _write_at(file, piece, start)
-                start += len(piece)
+                with write_lock:
+                    _write_at(file, chunk, start)
+                start += len(chunk)
 
         _write_at(file, first, 0)
-        advance(len(first))
+        progress(len(first))
         digest = hashlib.sha256(first)
-        buffer = memoryview(bytearray(min(size, _HASHED)))
-        for start, end in _in_order(pool, receive, range(len(first), size, PART), 4 * PARTS_AT_A_TIME):
+        buffer = memoryview(bytearray(min(size, _HASH_BUFFER_BYTES)))
+        for start, end in _map_in_order(pool, receive, range(len(first), size, PART_BYTES), 4 * MAX_PARALLEL_PARTS):
             file.seek(start)
-            # From the file: what was written is what counts, and no part is held in memory.
+            # Hash the file rather than the responses: its content counts, and no part stays in memory.
             while start < end and (count := file.readinto(buffer[: end - start])):
                 digest.update(buffer[:count])
                 start += count
@@ -127,78 +129,87 @@ def download(connection: Connection, pool: Executor, key: str, path: Path, uri: 
     return digest.hexdigest()
 
 
-def etag_of(path: Path) -> str:
-    """The ETag that most stores give a file that came in one piece, or in parts as aws, boto3 and we make them."""
-    digests = []
+def compute_etag(path: Path) -> str:
+    """Return the ETag that most stores assign to a file uploaded in one request, or in parts of 8 MiB as aws, boto3 and
+    `upload` send them."""
+    part_digests = []
     with path.open("rb") as file:
-        while piece := file.read(PART):
-            digests.append(hashlib.md5(piece, usedforsecurity=False))
-    if len(digests) <= 1:
-        return digests[0].hexdigest() if digests else hashlib.md5(usedforsecurity=False).hexdigest()
-    parts = b"".join(digest.digest() for digest in digests)
-    return f"{hashlib.md5(parts, usedforsecurity=False).hexdigest()}-{len(digests)}"
+        while part := file.read(PART_BYTES):
+            part_digests.append(hashlib.md5(part, usedforsecurity=False))
+    if len(part_digests) <= 1:
+        return part_digests[0].hexdigest() if part_digests else hashlib.md5(usedforsecurity=False).hexdigest()
+    joined = b"".join(digest.digest() for digest in part_digests)
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(part_digests)}"
 
 
-def _beginning(file: BinaryIO) -> int:
-    """Bytes at the beginning of a file that an earlier download has written.
+def _contiguous_size(file: BinaryIO) -> int:
+    """Return the number of leading bytes that an interrupted download has written.
 
-    Every part is written from its beginning to its end, so what was not written is a hole in the file. A file system
-    that knows no holes says that there are none; then the sha256 of the whole does not come out right.
+    Every part is written front to back, so the first missing byte is a hole in the file. File systems without support
+    for holes report none; the sha256 of the whole file then mismatches.
     """
     if not os.fstat(file.fileno()).st_size:
         return 0
     return os.lseek(file.fileno(), 0, os.SEEK_HOLE)
 
 
-def _in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """Results in the order of the items; at most `ahead` items are taken before their results are."""
+def _map_in_order(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], max_pending: int
+) -> Iterator[Result]:
+    """Yield results in the order of the items, with at most `max_pending` items submitted and not yet yielded."""
     remaining = iter(items)
-    waiting: deque[Future[Result]] = deque()
+    pending: deque[Future[Result]] = deque()
     try:
-        for item in islice(remaining, ahead):
-            waiting.append(pool.submit(work, item))
-        while waiting:
-            yield waiting.popleft().result()
+        for item in islice(remaining, max_pending):
+            pending.append(pool.submit(function, item))
+        while pending:
+            yield pending.popleft().result()
             for item in islice(remaining, 1):
-                waiting.append(pool.submit(work, item))
+                pending.append(pool.submit(function, item))
     finally:
-        for future in waiting:
+        for future in pending:
             future.cancel()
 
 
-def _pieces(
-    file: BufferedReader, size: int, free: deque[bytearray], seen: Callable[[bytearray], None]
+def _read_parts(
+    file: BufferedReader, size: int, free_buffers: deque[bytearray], on_read: Callable[[bytearray], None]
 ) -> Iterator[bytearray]:
-    """A file in pieces of `size` bytes, in memory that is `free` where there is some."""
+    """Yield a file in parts of `size` bytes, read into free buffers where available."""
     while True:
-        piece = free.popleft() if free else bytearray(size)
-        count = file.readinto(piece)
+        part = free_buffers.popleft() if free_buffers else bytearray(size)
+        count = file.readinto(part)
         if not count:
             return
         if count < size:
-            piece = piece[:count]
-        seen(piece)
-        yield piece
+            part = part[:count]
+        on_read(part)
+        yield part
 
 
-def _first_part(answer: dict[str, Any]) -> tuple[bytes, int, str]:
-    """The bytes, the size of the whole object, and its version."""
-    whole, etag = answer.get("ContentRange", "").rpartition("/")[2] or answer.get("ContentLength"), answer.get("ETag")
-    if whole is None or etag is None:
-        raise ResponseParserError("neither size nor version")
-    size = int(whole)
-    return _body(answer, min(_FIRST, size)), size, etag
+def _parse_first_range(response: dict[str, Any]) -> tuple[bytes, int, str]:
+    """Return the bytes of the first range, the size of the whole object, and its ETag."""
+    total = response.get("ContentRange", "").rpartition("/")[2] or response.get("ContentLength")
+    etag = response.get("ETag")
+    if total is None or etag is None:
+        raise ResponseParserError("the response has no size or no ETag")
+    size = int(total)
+    return _read_body(response, min(_FIRST_RANGE_BYTES, size)), size, etag
 
 
-def _body(answer: dict[str, Any], size: int) -> bytes:
-    """The first `size` bytes of an answer's body; an answer that ends before is an error."""
-    data: bytes = answer["Body"].read(size)
+def _read_body(response: dict[str, Any], size: int) -> bytes:
+    """Read `size` bytes of a response body.
+
+    Raises:
+        IncompleteReadError: the body ends early.
+    """
+    data: bytes = response["Body"].read(size)
     if len(data) != size:
         raise IncompleteReadError(actual_bytes=len(data), expected_bytes=size)
     return data
 
 
-def _write_at(file: BinaryIO, data: bytes, position: int) -> None:
-    done = 0
-    while done < len(data):  # many threads at once, each at its place
-        done += os.pwrite(file.fileno(), memoryview(data)[done:], position + done)
+def _write_at(file: BinaryIO, data: bytes, offset: int) -> None:
+    """Write all of `data` at `offset`; `pwrite` keeps no shared position and may write less than asked."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(file.fileno(), memoryview(data)[written:], offset + written)

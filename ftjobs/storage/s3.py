@@ -1,4 +1,4 @@
-"""S3-compatible object storage as a store: AWS, MinIO, Ceph, R2, SeaweedFS and the like."""
+"""S3-compatible object storage as a store: AWS, MinIO, Ceph, R2, SeaweedFS and others."""
 
 from __future__ import annotations
 
@@ -12,141 +12,145 @@ from pathlib import Path
 from typing import Any
 
 from ftjobs.errors import UserError
-from ftjobs.storage.connection import Connection
-from ftjobs.storage.multipart import PART, PARTS_AT_A_TIME, download, etag_of, upload
-from ftjobs.storage.protocol import CHECK, Advance, Stored, Unfinished, quietly
-from ftjobs.storage.refusals import Refused
+from ftjobs.storage.base import WRITE_CHECK_KEY, IncompleteUpload, ProgressCallback, StoredObject, ignore_progress
+from ftjobs.storage.multipart import MAX_PARALLEL_PARTS, PART_BYTES, compute_etag, download, upload
+from ftjobs.storage.s3_client import S3Client
+from ftjobs.storage.s3_errors import RequestRejected
 from ftjobs.system.progress import LOG
 
 
 def open_s3(store: str) -> S3Storage:
-    """The store at `s3://bucket/prefix`; nothing is asked of the server yet.
+    """Return the store at `s3://bucket/prefix`; sends no request.
 
     Raises:
-        UserError: not such an address, or settings of boto3 that are wrong.
+        UserError: the address is malformed, or the configuration of boto3 is invalid.
     """
     address = store.removeprefix("s3://").rstrip("/")
     bucket, _, prefix = address.partition("/")
     if "@" in bucket:
-        raise UserError("--store s3://…@…: no credentials in an address; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY")
+        raise UserError(
+            "--store s3://…@…: credentials do not belong in an address; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     parts = prefix.split("/") if prefix else []
     plain = prefix.isprintable() and not {"", ".", ".."} & set(parts)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", bucket) or not plain:
-        raise UserError(f"--store {store}: is no address of a store; give s3://bucket/prefix")
-    return S3Storage(Connection(bucket), prefix)
+        raise UserError(f"--store {store}: not a valid address; use s3://bucket/prefix")
+    return S3Storage(S3Client(bucket), prefix)
 
 
 class S3Storage:
-    """A prefix of a bucket as a store. S3 shows an object when it is whole, so readers never see part of one."""
+    """A prefix of a bucket as a store. S3 makes an object visible once it is complete, so readers never see a part."""
 
-    def __init__(self, connection: Connection, prefix: str) -> None:
-        self._connection = connection
+    def __init__(self, client: S3Client, prefix: str) -> None:
+        self._client = client
         self._prefix = f"{prefix}/" if prefix else ""
-        self._pool = ThreadPoolExecutor(PARTS_AT_A_TIME, thread_name_prefix="ftjobs-parts")
-        self._one_large = threading.Lock()  # its parts fill the line; two at once would only take twice the memory
-        self._conditional = True
+        self._pool = ThreadPoolExecutor(MAX_PARALLEL_PARTS, thread_name_prefix="ftjobs-parts")
+        # One multipart upload saturates the connection; two at once would only double the memory.
+        self._multipart_lock = threading.Lock()
+        self._conditional_puts = True
 
-    def list(self, prefix: str) -> Iterator[Stored]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         folder = self._prefix + (f"{prefix}/" if prefix else "")
-        found: list[Stored] = []
-        more: dict[str, Any] = {}
+        objects: list[StoredObject] = []
+        next_page: dict[str, Any] = {}
         while True:
-            page = self._call("list_objects_v2", prefix, Prefix=folder, **more)
+            page = self._call("list_objects_v2", prefix, Prefix=folder, **next_page)
             for entry in page.get("Contents", []):
-                if not entry["Key"].endswith("/"):  # what some tools put in the place of a folder
+                if not entry["Key"].endswith("/"):  # placeholder for a folder, written by some tools
                     key = entry["Key"].removeprefix(self._prefix)
-                    found.append(Stored(key, entry["Size"], entry["LastModified"]))
+                    objects.append(StoredObject(key, entry["Size"], entry["LastModified"]))
             if not page.get("IsTruncated"):
                 break
-            more = {"ContinuationToken": page["NextContinuationToken"]}
-        yield from sorted(found)  # not every store sorts as AWS does
+            next_page = {"ContinuationToken": page["NextContinuationToken"]}
+        yield from sorted(objects)  # not every store sorts like AWS
 
     def read(self, key: str) -> bytes:
-        data: bytes = self._call("get_object", key, lambda answer: answer["Body"].read(), Key=self._prefix + key)
+        data: bytes = self._call("get_object", key, lambda response: response["Body"].read(), Key=self._prefix + key)
         return data
 
-    def get(self, key: str, path: Path, advance: Advance = quietly) -> str:
+    def get(self, key: str, path: Path, progress: ProgressCallback = ignore_progress) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._interruptible():
-            return download(self._connection, self._pool, self._prefix + key, path, self.uri(key), advance)
+            return download(self._client, self._pool, self._prefix + key, path, self.uri(key), progress)
 
-    def agrees(self, key: str, path: Path) -> bool:
-        said: str = self._call("head_object", key, Key=self._prefix + key).get("ETag", "")
-        return said.strip('"') == etag_of(path)
+    def content_matches(self, key: str, path: Path) -> bool:
+        etag: str = self._call("head_object", key, Key=self._prefix + key).get("ETag", "")
+        return etag.strip('"') == compute_etag(path)
 
-    def put(self, path: Path, key: str, advance: Advance = quietly) -> str:
-        if path.stat().st_size > PART:
-            with self._interruptible(), self._one_large:
-                return upload(self._connection, self._pool, path, self._prefix + key, self.uri(key), advance)
+    def put(self, path: Path, key: str, progress: ProgressCallback = ignore_progress) -> str:
+        if path.stat().st_size > PART_BYTES:
+            with self._interruptible(), self._multipart_lock:
+                return upload(self._client, self._pool, path, self._prefix + key, self.uri(key), progress)
         data = path.read_bytes()
-        self._call("put_object", key, Key=self._prefix + key, **self._connection.body(data))
-        advance(len(data))
+        self._call("put_object", key, Key=self._prefix + key, **self._client.body_arguments(data))
+        progress(len(data))
         return hashlib.sha256(data).hexdigest()
 
     def put_if_absent(self, data: bytes, key: str) -> bool:
-        # Some stores ignore the condition; asking first leaves them only the moment between two requests.
+        # Some stores ignore the condition; this check narrows the race to the time between two requests.
         if self._exists(key):
             return False
-        condition = {"IfNoneMatch": "*"} if self._conditional else {}
+        condition = {"IfNoneMatch": "*"} if self._conditional_puts else {}
         try:
-            self._call("put_object", key, Key=self._prefix + key, **self._connection.body(data), **condition)
-        except Refused as refused:
-            if refused.code == "PreconditionFailed":
-                return refused.tries > 1  # an earlier try, whose answer was lost, may be what it found
-            if refused.code != "NotImplemented" or not self._conditional:
+            self._call("put_object", key, Key=self._prefix + key, **self._client.body_arguments(data), **condition)
+        except RequestRejected as error:
+            if error.code == "PreconditionFailed":
+                return error.tries > 1  # the existing object may come from an earlier try whose response was lost
+            if error.code != "NotImplemented" or not self._conditional_puts:
                 raise
-            self._conditional = False
+            self._conditional_puts = False
             return self.put_if_absent(data, key)
         return True
 
     def delete(self, key: str) -> None:
         self._call("delete_object", key, Key=self._prefix + key)
 
-    def unfinished(self, prefix: str) -> Sequence[Unfinished]:
+    def list_incomplete_uploads(self, prefix: str) -> Sequence[IncompleteUpload]:
         folder = self._prefix + (f"{prefix}/" if prefix else "")
-        found: list[Unfinished] = []
-        more: dict[str, Any] = {}
+        uploads: list[IncompleteUpload] = []
+        next_page: dict[str, Any] = {}
         while True:
             try:
-                page = self._call("list_multipart_uploads", prefix, Prefix=folder, **more)
-            except (Refused, UserError, KeyError) as error:
-                LOG.debug("unfinished uploads are not listed: %s", error)  # not every store can, nor everybody may
+                page = self._call("list_multipart_uploads", prefix, Prefix=folder, **next_page)
+            except (RequestRejected, UserError, KeyError) as error:
+                # Not every store implements it, and not all credentials permit it.
+                LOG.debug("incomplete uploads are not listed: %s", error)
                 return []
             for entry in page.get("Uploads", []):
-                if entry["Key"].startswith(folder):  # SeaweedFS compares without the last `/`
+                if entry["Key"].startswith(folder):  # SeaweedFS ignores the trailing `/`
                     key = entry["Key"].removeprefix(self._prefix)
-                    found.append(Unfinished(key, None, entry["Initiated"], entry["UploadId"]))
+                    uploads.append(IncompleteUpload(key, None, entry["Initiated"], entry["UploadId"]))
             if not page.get("IsTruncated"):
-                return found
-            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+                return uploads
+            next_page = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
-    def abandon(self, unfinished: Unfinished) -> None:
-        with suppress(KeyError, Refused):  # finished or given up by now
-            upload = {"Key": self._prefix + unfinished.key, "UploadId": unfinished.name}
-            self._call("abort_multipart_upload", unfinished.key, **upload)
+    def abort_upload(self, upload: IncompleteUpload) -> None:
+        with suppress(KeyError, RequestRejected):  # completed or aborted since it was listed
+            arguments = {"Key": self._prefix + upload.key, "UploadId": upload.upload_id}
+            self._call("abort_multipart_upload", upload.key, **arguments)
 
     def check_writable(self) -> None:
-        self._call("put_object", CHECK, Key=self._prefix + CHECK, Body=b"")
-        self.delete(CHECK)
+        self._call("put_object", WRITE_CHECK_KEY, Key=self._prefix + WRITE_CHECK_KEY, Body=b"")
+        self.delete(WRITE_CHECK_KEY)
 
-    def hurry(self) -> None:
-        self._connection.hurry()
+    def stop_retrying(self) -> None:
+        self._client.stop_retrying()
 
     def local_path(self, key: str) -> Path | None:
         return None
 
     def uri(self, key: str) -> str:
-        return f"s3://{self._connection.bucket}/{self._prefix}{key}".rstrip("/")
+        return f"s3://{self._client.bucket}/{self._prefix}{key}".rstrip("/")
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Let the pool's threads end when this one is asked to: they may be waiting for a store that is down."""
+        """Stop retries in the pool's threads when this thread is interrupted: the store may be down for minutes."""
         try:
             yield
         except Exception:
             raise
         except BaseException:
-            self.hurry()
+            self.stop_retrying()
             raise
 
     def _exists(self, key: str) -> bool:
@@ -156,5 +160,5 @@ class S3Storage:
             return False
         return True
 
-    def _call(self, operation: str, key: str, use: Any = None, **arguments: Any) -> Any:
-        return self._connection.call(operation, self.uri(key), use, **arguments)
+    def _call(self, operation: str, key: str, parse: Any = None, **arguments: Any) -> Any:
+        return self._client.call(operation, self.uri(key), parse, **arguments)

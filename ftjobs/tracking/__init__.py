@@ -20,12 +20,12 @@ from ftjobs.storage import Storage
 from ftjobs.system.signals import Stopped
 from ftjobs.tracking.journal import Log, nowhere
 
-__all__ = ["Log", "NotTracked", "nowhere", "tracker"]
+__all__ = ["Log", "Tracker", "nowhere", "tracker"]
 
 _SECONDS_TO_STOP = 2.0
 
 
-class NotTracked:
+class Tracker:
     """A stage without a tracker."""
 
     def log(self, metrics: dict[str, Any], step: int) -> None:
@@ -42,7 +42,7 @@ class NotTracked:
 
 
 @contextmanager
-def tracker(run: StageRun, storage: Storage, work: Path) -> Iterator[NotTracked]:
+def tracker(run: StageRun, storage: Storage, work: Path) -> Iterator[Tracker]:
     """While the block runs, what is logged goes to the job's trackers.
 
     Args:
@@ -51,7 +51,7 @@ def tracker(run: StageRun, storage: Storage, work: Path) -> Iterator[NotTracked]
         work: local folder for what trackers write, unless `WANDB_DIR` names another.
     """
     if run.tracking.wandb is None or os.environ.get("WANDB_MODE") == "disabled":
-        yield NotTracked()
+        yield Tracker()
         return
     from ftjobs.tracking.tracked import Tracked
 

@@ -18,7 +18,7 @@ from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
 from ftjobs.system.device import training_device
 from ftjobs.system.progress import LOG
-from ftjobs.tracking import NotTracked, folders
+from ftjobs.tracking import Tracker, folders
 from ftjobs.tracking.journal import Journal
 from ftjobs.tracking.process import WorkerProcess
 from ftjobs.tracking.weights_and_biases import WeightsAndBiases, writable
@@ -40,7 +40,7 @@ _ARTIFACT_TYPES = {
 _gave_up = threading.Event()
 
 
-class Tracked(NotTracked):
+class Tracked(Tracker):
     """A stage that is tracked. Nothing here raises, and only the end waits, and not for long."""
 
     def __init__(self, run: StageRun, settings: WandbTracking, storage: Storage, work: Path) -> None:

@@ -67,7 +67,7 @@ SCRIPTS = {
     ),
     ("pull", "ftjobs"): (
         _PREPARE_FTJOBS,
-        "artifacts.pull(storage, artifacts.require(storage, run), folder / name)",
+        "artifacts.pull(storage, artifacts.require_manifest(storage, run), folder / name)",
     ),
     ("pull", "boto3"): (_PREPARE_BOTO3, f"client.download_file('{BUCKET}', name, str(folder / name))"),
     ("pull", "aws"): (_PREPARE_AWS, f"assert not aws('s3', 'cp', 's3://{BUCKET}/' + name, str(folder / name))"),

@@ -216,7 +216,7 @@ def test_two_containers_run_a_stage_together(
         code, logs = engine.wait(f"machine-{rank}")
         assert code == 0, logs
     storage = open_storage(store)
-    manifest = artifacts.require(storage, select(plan(read(job)), "adapt", None))
+    manifest = artifacts.require_manifest(storage, select(plan(read(job)), "adapt", None))
     assert "It was trained on 2 processes" in artifacts.read_text(storage, manifest, "model/README.md")
 
 
@@ -245,7 +245,7 @@ def test_a_pipeline_stage_by_stage(
     engine.podman("stop", "--time=30", "adapt")
     code, logs = engine.wait("adapt")
     assert code == 143, logs
-    assert not artifacts.find(storage, select(runs, "adapt", None))
+    assert not artifacts.find_manifest(storage, select(runs, "adapt", None))
     (step,) = saved_steps(storage, runs).values()
     assert f"resuming after step {step} of" in stage("adapt")
     for name in LATER_STAGES:
@@ -261,7 +261,7 @@ def test_a_pipeline_stage_by_stage(
         there, local = (
             {
                 file.path: file.sha256
-                for file in artifacts.require(one, run).files
+                for file in artifacts.require_manifest(one, run).files
                 if file.path.startswith("model/") and file.path != "model/README.md"  # it names the version of Python
             }
             for one in (storage, open_storage(str(here)))
@@ -269,7 +269,9 @@ def test_a_pipeline_stage_by_stage(
         assert there == local, run.title
 
     accuracy = {
-        run.stage: artifacts.require(storage, run).metrics["accuracy"] for run in runs if run.kind == "classify"
+        run.stage: artifacts.require_manifest(storage, run).metrics["accuracy"]
+        for run in runs
+        if run.kind == "classify"
     }
     winner, pulled = max(accuracy, key=lambda name: accuracy[name]), tmp_path / "winner"
     subprocess.run([*command, "pull", str(job), winner, str(pulled), "--store", store], check=True, capture_output=True)

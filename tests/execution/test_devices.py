@@ -57,7 +57,7 @@ class Device(NamedTuple):
     def published(self, job: Path, store: Path, stage: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the training and evaluation losses of a published stage, (epochs, 2), and its timing."""
         run = select(plan(read(job, self.overrides)), stage)
-        folder = store / artifacts.require(open_storage(str(store)), run).folder
+        folder = store / artifacts.require_manifest(open_storage(str(store)), run).folder
         epochs = json.loads((folder / "metrics.json").read_text())["epochs"]
         losses = [[epoch["train_loss"], epoch.get("test", epoch)["loss"]] for epoch in epochs]
         return np.array(losses), json.loads((folder / "timing.json").read_text())

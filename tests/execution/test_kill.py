@@ -21,7 +21,7 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import StageRun, plan
 from ftjobs.storage import Storage, open_storage
 from tests.fakes import fault_proxy
-from tests.fakes.fault_proxy import Answer, Proxy, Request
+from tests.fakes.fault_proxy import Proxy, Request, Response
 from tests.fakes.s3_server import BUCKET, S3Server, environment
 from tests.helpers.interruptions import preloaded_forkserver, published_models, run_command, saved_steps, start_run
 from tests.helpers.pipelines import job_fields, write_rows
@@ -41,7 +41,7 @@ class Reader(threading.Thread):
         while not last:
             last = self.ended.wait(0.2)  # one more round for what was published last
             try:
-                for manifest in artifacts.listing(self.storage):
+                for manifest in artifacts.list_manifests(self.storage):
                     artifacts.fetch(self.storage, manifest, self.folder / f"{time.monotonic_ns()}")
                     self.seen.add(manifest.identity)
             except Exception as error:
@@ -151,7 +151,7 @@ class Killer:
         carried_out = aim == "committed" or (aim in ("upload", "saving") and self.moments.random() < 0.5)
         lock, count = threading.Lock(), 0
 
-        def fault(request: Request, forward: Callable[[Request], Answer]) -> Answer | None:
+        def fault(request: Request, forward: Callable[[Request], Response]) -> Response | None:
             nonlocal count
             if met.is_set() or request.method != "PUT" or part not in request.path:
                 return forward(request)
@@ -218,22 +218,22 @@ def test_thirty_kills_change_no_bytes(
     with fault_proxy.proxy(s3.url) as proxy:
         killer = Killer(proxy, job, f"s3://{BUCKET}/{tmp_path.name}", moments)
         for number, (kind, aim) in enumerate(planned):
-            unpublished = next(run for run in runs if artifacts.find(killed, run) is None)
+            unpublished = next(run for run in runs if artifacts.find_manifest(killed, run) is None)
             assert unpublished.kind == kind
             before, log = saved_steps(killed, runs), tmp_path / f"attempt-{number}.log"
-            proxy.seen = []
+            proxy.requests = []
             killer.kill(kind, aim, log)
-            check_nothing_redone(proxy.seen, runs, before)
+            check_nothing_redone(proxy.requests, runs, before)
             resumed += check_resumed(log, before)
             hit[{"upload": "upload", "commit": "commit", "committed": "commit"}.get(aim, kind)] += 1
-            assert (artifacts.find(killed, unpublished) is not None) == (aim == "committed")
-        proxy.fault = fault_proxy.none
+            assert (artifacts.find_manifest(killed, unpublished) is not None) == (aim == "committed")
+        proxy.fault = fault_proxy.no_fault
         before, log = saved_steps(killed, runs), tmp_path / "last.log"
-        proxy.seen = []
+        proxy.requests = []
         killer.start(log)
         killer.process.join()
         assert killer.process.exitcode == 0, log.read_text()
-        check_nothing_redone(proxy.seen, runs, before)
+        check_nothing_redone(proxy.requests, runs, before)
     assert hit.total() == 30
     assert min(hit[moment] for moment in ("prepare", "adapt", "classify", "upload", "commit")) >= 4, hit
     assert resumed > 8
@@ -244,11 +244,13 @@ def test_thirty_kills_change_no_bytes(
     assert published_models(killed, runs, tmp_path) == published_models(whole, runs, tmp_path)
     # Killed uploads leave attempts, and a kill right after the commit leaves training state; `gc` removes both.
     assert saved_steps(killed, runs)
-    removed = [artifacts.remove(killed, garbage) for garbage in artifacts.dead(killed, timedelta(seconds=-60))]
+    removed = [
+        artifacts.remove_garbage(killed, garbage) for garbage in artifacts.find_garbage(killed, timedelta(seconds=-60))
+    ]
     assert all(removed)
     assert not saved_steps(killed, runs)
     assert [artifacts.verify(killed, run.key) for run in runs] == [[] for _ in runs]
-    manifests = [artifacts.require(killed, run) for run in runs]
+    manifests = [artifacts.require_manifest(killed, run) for run in runs]
     named = {f"{manifest.folder}/{file.path}" for manifest in manifests for file in manifest.files}
     stored = {entry.key for entry in killed.list("")}
     assert stored == named | {f"{manifest.key}/manifest.json" for manifest in manifests}

@@ -74,7 +74,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def published(job: Path, store: Path) -> Path:
     storage = open_storage(str(store))
-    return store / artifacts.require(storage, select(plan(read(job)), "adapt")).folder
+    return store / artifacts.require_manifest(storage, select(plan(read(job)), "adapt")).folder
 
 
 def model(job: Path, store: Path) -> bytes:

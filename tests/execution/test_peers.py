@@ -204,7 +204,7 @@ class TestAssist:
     ) -> None:
         later = threading.Timer(0.3, lambda: publish(storage, run, tmp_path / "output"))
         assist(later.start)
-        assert artifacts.find(storage, run) is not None
+        assert artifacts.find_manifest(storage, run) is not None
         later.join()
 
     def test_succeeds_if_rank_0_ends_after_publishing(

@@ -22,7 +22,7 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import StageRun, plan, select
 from ftjobs.storage import Storage, open_storage
 from tests.fakes import fault_proxy
-from tests.fakes.fault_proxy import Answer, Proxy, Request
+from tests.fakes.fault_proxy import Proxy, Request, Response
 from tests.fakes.s3_server import BUCKET, S3Server, environment
 from tests.helpers.interruptions import preloaded_forkserver, published_models, run_command, saved_steps
 from tests.helpers.pipelines import job_fields, write_rows
@@ -133,7 +133,7 @@ class Attempts:
     def hold_back(self, wait: Wait) -> None:
         """Hold back the answer to matching requests until `answered` is set."""
 
-        def fault(request: Request, forward: Callable[[Request], Answer]) -> Answer | None:
+        def fault(request: Request, forward: Callable[[Request], Response]) -> Response | None:
             if request.method == wait.method and wait.part in request.path:
                 self.met.touch()
                 self.answered.wait(2 * PHASE_TIMEOUT_SECONDS)
@@ -210,11 +210,11 @@ def test_sigterm_saves_state_in_every_phase(
     assert seconds < SECONDS
     assert "Traceback" not in log
     assert log.splitlines()[-1] == "stopped by SIGTERM"
-    assert artifacts.find(storage, run) is None
+    assert artifacts.find_manifest(storage, run) is None
     assert (run.title in saved_steps(storage, runs)) == (phase in WITH_STATE)
     assert not [entry.key for entry in storage.list(run.key) if entry.key.endswith(("/running.json", "/failed.json"))]
 
-    attempts.proxy.fault = fault_proxy.none
+    attempts.proxy.fault = fault_proxy.no_fault
     again = attempts.start(run.stage)
     again.join(2 * PHASE_TIMEOUT_SECONDS)
     assert again.exitcode == 0, attempts.log.read_text()
@@ -238,7 +238,7 @@ def test_second_sigterm_ends_the_process_at_once(attempts: Attempts, runs: list[
     process.join(SECONDS)
     assert process.exitcode == 143
     assert time.monotonic() - sent < 1.0
-    assert artifacts.find(storage, select(runs, "adapt")) is None
+    assert artifacts.find_manifest(storage, select(runs, "adapt")) is None
 
 
 @pytest.mark.parametrize("phase", CONVERTED)
@@ -255,7 +255,7 @@ def test_error_raised_after_sigterm_counts_as_stopped(attempts: Attempts, runs: 
     assert process.exitcode == 143, log
     assert "Traceback" not in log
     assert log.splitlines()[-1] == "stopped by SIGTERM"
-    assert artifacts.find(storage, run) is None
+    assert artifacts.find_manifest(storage, run) is None
     assert (run.title in saved_steps(storage, runs)) == (phase in WITH_STATE)
     assert not [entry.key for entry in storage.list(run.key) if entry.key.endswith(("/running.json", "/failed.json"))]
 

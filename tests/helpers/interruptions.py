@@ -73,7 +73,7 @@ def published_models(storage: Storage, runs: list[StageRun], folder: Path) -> di
     """Fetch published artifacts and return the bytes of their weights by title of the stage."""
     models = {}
     for run in runs:
-        path = artifacts.fetch(storage, artifacts.require(storage, run), folder)
+        path = artifacts.fetch(storage, artifacts.require_manifest(storage, run), folder)
         if run.kind != "report":
             models[run.title] = (path / "model/model.safetensors").read_bytes()
     return models

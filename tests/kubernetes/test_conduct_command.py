@@ -56,7 +56,7 @@ def test_controller_resumes_after_sigterm(toy: ToyCluster, tmp_path: Path) -> No
         process = start_controller(tmp_path)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
-    report = artifacts.require(toy.storage, toy.stages[-1].runs[0])
+    report = artifacts.require_manifest(toy.storage, toy.stages[-1].runs[0])
     assert stdout == f"{toy.storage.uri(report.folder)}\n"
     lines = [line.partition(" ")[2] for line in stderr.splitlines()]
     for value in ("toy", "5 Jobs", "8 artifacts", "namespace team", toy.api.url, f"{tmp_path}/store"):

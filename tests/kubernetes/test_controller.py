@@ -202,7 +202,7 @@ class TestFailures:
             toy.named("plain").name,
             {"status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}},
         )
-        with toy.running(), pytest.raises(FtjobsError, match=r"plain seed 1: .*no valid manifest"):
+        with toy.running(), pytest.raises(FtjobsError, match=r"plain seed 1: .*invalid manifest"):
             conduct(toy)
         assert "adapted seed 1" in toy.ran
 

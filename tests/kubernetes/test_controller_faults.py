@@ -206,14 +206,14 @@ class TestFaults:
 
     def test_controller_waits_for_an_unavailable_store(self, toy: ToyCluster, monkeypatch: pytest.MonkeyPatch) -> None:
         calls = itertools.count(1)
-        find = artifacts.find
+        find = artifacts.find_manifest
 
         def find_with_faults(storage: Any, run: Any) -> Any:
             if threading.current_thread().name.startswith("ftjobs-files") and next(calls) in range(9, 40):
                 raise FtjobsError("s3://bucket: down; gave up after 300 s")
             return find(storage, run)
 
-        monkeypatch.setattr(artifacts, "find", find_with_faults)
+        monkeypatch.setattr(artifacts, "find_manifest", find_with_faults)
         with toy.running():
             conduct(toy)
         assert next(calls) > 40
@@ -223,7 +223,7 @@ class TestFaults:
         def deny(storage: Any, run: Any) -> Any:
             raise UserError("s3://bucket: denied")
 
-        monkeypatch.setattr(artifacts, "find", deny)
+        monkeypatch.setattr(artifacts, "find_manifest", deny)
         with pytest.raises(UserError, match="denied"):
             conduct(toy)
 

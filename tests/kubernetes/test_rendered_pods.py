@@ -113,5 +113,7 @@ def test_pipeline_runs_from_its_manifests_alone(s3: S3Server, tmp_path: Path, no
     (tmp_path / "quickstart.csv").write_bytes((ROOT / "jobs/quickstart.csv").read_bytes())
     runs = plan(read(tmp_path / "job.yaml"))  # the original job file finds the artifacts of the pods
     storage = open_storage(store)
-    assert [run.title for run in runs if artifacts.find(storage, run) is None] == []
-    assert "`head` is right on" in artifacts.read_text(storage, artifacts.require(storage, runs[-1]), "report.md")
+    assert [run.title for run in runs if artifacts.find_manifest(storage, run) is None] == []
+    assert "`head` is right on" in artifacts.read_text(
+        storage, artifacts.require_manifest(storage, runs[-1]), "report.md"
+    )

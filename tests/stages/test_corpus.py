@@ -283,7 +283,7 @@ def test_a_stage_reads_a_bucket_file_by_file(s3: S3Server, tmp_path: Path) -> No
     assert texts["pattern"] == sorted(passages[:6])
     assert len(texts["some"]) == 4
     assert set(texts["some"]) < set(passages)
-    with pytest.raises(UserError, match=r"stages\.none\.corpus\.source: no data file lies at s3://"):
+    with pytest.raises(UserError, match=r"stages\.none\.corpus\.source: no data file at s3://"):
         runner.run_stage(select(runs, "none-corpus"), storage)
 
 

@@ -1,4 +1,4 @@
-"""The object store is away for 20 seconds, at the worst moments: every command waits for it, says so, and ends well."""
+"""A 20 s outage of the object store at critical moments: every command waits, logs it, and succeeds."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import StageRun, plan
 from ftjobs.storage import Storage, open_storage
 from tests.fakes import fault_proxy
-from tests.fakes.fault_proxy import Answer, Request
+from tests.fakes.fault_proxy import Request, Response
 from tests.fakes.s3_server import BUCKET, S3Server, environment, running_server
 from tests.helpers.pipelines import job_fields, write_rows
 
-SECONDS = 20.0
-_TO_GET_THERE = 120.0  # for a process on a busy machine to come to its moment
+OUTAGE_SECONDS = 20.0
+_TIMEOUT_SECONDS = 120.0  # for a process on a busy machine to reach its moment
 
 
 class Moment:
-    """The `number`-th request that matches waits until the server is gone."""
+    """The `number`-th matching request, which is held until the server is down."""
 
     def __init__(self, method: str, part: str, number: int = 1) -> None:
         self.method, self.part, self.number = method, part, number
         self.reached = threading.Event()
         self._lock = threading.Lock()
 
-    def is_it(self, request: Request) -> bool:
+    def matches(self, request: Request) -> bool:
         if request.method != self.method or self.part not in f"{request.path} {request.headers.get('Range', '')}":
             return False
         with self._lock:
@@ -45,7 +45,7 @@ class Moment:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """A server of this test's own, for it is killed."""
+    """A server for this test only, because the test kills it."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "FTJOBS_"))]:
         monkeypatch.delenv(name)
     for running in running_server(tmp_path / "server"):
@@ -55,7 +55,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server
 
 
 @pytest.mark.slow
-def test_an_upload_a_download_and_a_commit_outlast_it(
+def test_upload_download_and_commit_survive_an_outage(
     server: S3Server, make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_rows(tmp_path / "rows.csv")
@@ -67,22 +67,22 @@ def test_an_upload_a_download_and_a_commit_outlast_it(
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         ftjobs(tmp_path, "stage", "job.yaml", "prepare", "--store", stores["download"]).communicate()
         manifest = published(stores["download"], prepare)
-        assert max(file.size for file in manifest.files) > 7 * 8 * 2**20, "not a file of many parts"
+        assert max(file.size for file in manifest.files) > 7 * 8 * 2**20, "the file has too few parts"
         moments = {
             "upload": Moment("PUT", "partNumber=5"),
             "download": Moment("GET", "bytes=34603008-"),  # the fifth part
             "commit": Moment("PUT", "/manifest.json"),
         }
-        gone = threading.Event()
+        server_down = threading.Event()
 
-        def hold(request: Request, forward: Callable[[Request], Answer]) -> Answer | None:
+        def hold(request: Request, forward: Callable[[Request], Response]) -> Response | None:
             for name, moment in moments.items():
-                if f"/{BUCKET}/{name}/" in request.path and moment.is_it(request):
+                if f"/{BUCKET}/{name}/" in request.path and moment.matches(request):
                     moment.reached.set()
-                    assert gone.wait(2 * _TO_GET_THERE)
+                    assert server_down.wait(2 * _TIMEOUT_SECONDS)
             try:
                 return forward(request)
-            except OSError:  # the server is gone, and the proxy with it
+            except OSError:  # the server and the proxy are down
                 return None
 
         proxy.fault = hold
@@ -93,21 +93,21 @@ def test_an_upload_a_download_and_a_commit_outlast_it(
         }
         try:
             for name, moment in moments.items():
-                assert moment.reached.wait(_TO_GET_THERE), name
+                assert moment.reached.wait(_TIMEOUT_SECONDS), name
             server.kill()
             proxy.down()
-            gone.set()
-            went = time.monotonic()
-            time.sleep(SECONDS)
+            server_down.set()
+            down_since = time.monotonic()
+            time.sleep(OUTAGE_SECONDS)
             assert [process.poll() for process in processes.values()] == [None, None, None]
             assert not (tmp_path / "pulled").exists()
             server.start()
             proxy.up()
-            assert time.monotonic() - went >= SECONDS
+            assert time.monotonic() - down_since >= OUTAGE_SECONDS
             for name, process in processes.items():
                 _, errors = process.communicate(timeout=120)
                 assert process.returncode == 0, errors
-                assert f"s3://{BUCKET}/{name}/" in waiting_line(errors)
+                assert f"s3://{BUCKET}/{name}/" in first_retry_line(errors)
         finally:
             for process in processes.values():
                 process.kill()
@@ -130,10 +130,10 @@ def ftjobs(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def published(store: str, run: StageRun) -> Manifest:
     storage: Storage = open_storage(store)
-    return artifacts.require(storage, run)
+    return artifacts.require_manifest(storage, run)
 
 
-def waiting_line(log: str) -> str:
-    lines = [line for line in log.splitlines() if "; trying again, for up to" in line]
+def first_retry_line(log: str) -> str:
+    lines = [line for line in log.splitlines() if "; retrying for up to" in line]
     assert lines, log
     return lines[0]

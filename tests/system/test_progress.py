@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ftjobs.artifacts.transfers import bytes_shown
+from ftjobs.artifacts.fetching import transfer_progress
 from ftjobs.system import progress
 
 
@@ -18,7 +18,7 @@ def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, ca
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(progress.LOG, "propagate", True)
-    with caplog.at_level("INFO"), bytes_shown("head seed 1: publishing", 440_000_000) as advance:
+    with caplog.at_level("INFO"), transfer_progress("head seed 1: publishing", 440_000_000) as advance:
         for _ in range(4):
             now[0] += 6.0
             advance(20_000_000)
@@ -30,8 +30,8 @@ def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, ca
 
 def test_a_terminal_gets_a_bar() -> None:
     script = (
-        "from ftjobs.artifacts.transfers import bytes_shown; import time\n"
-        "with bytes_shown('head seed 1: fetching', 440_000_000) as advance:\n"
+        "from ftjobs.artifacts.fetching import transfer_progress; import time\n"
+        "with transfer_progress('head seed 1: fetching', 440_000_000) as advance:\n"
         "    advance(220_000_000); time.sleep(0.5)"
     )
     terminal, end = pty.openpty()

@@ -120,7 +120,7 @@ def test_a_stopped_stage_goes_on_offline_as_one_run_and_publishes_the_same_model
     assert "Weights & Biases is kept offline: no key" in said
     storage = open_storage(str(tmp_path / "store"))
     tracked = select(plan(read(path)), "head")
-    manifest = artifacts.require(storage, tracked)
+    manifest = artifacts.require_manifest(storage, tracked)
     folder = artifacts.fetch(storage, manifest, tmp_path)
     logs = sorted(folder.glob(f"wandb/offline-run-*-{run_id(tracked)}/run-{run_id(tracked)}.wandb"))
     assert len(logs) in (1, 2), "a folder for each attempt; that of the first only if wandb had begun to write it"
@@ -132,7 +132,7 @@ def test_a_stopped_stage_goes_on_offline_as_one_run_and_publishes_the_same_model
     path = job({})
     run(path, "plain")
     untracked = open_storage(str(tmp_path / "plain"))
-    plain = artifacts.fetch(untracked, artifacts.require(untracked, tracked), tmp_path)
+    plain = artifacts.fetch(untracked, artifacts.require_manifest(untracked, tracked), tmp_path)
     assert not (plain / "wandb").exists()
     for name in ("model/model.safetensors", "metrics.json", "predictions.parquet"):
         assert (plain / name).read_bytes() == (folder / name).read_bytes(), name

@@ -15,7 +15,7 @@ import pytest
 
 from ftjobs.plan import StageRun
 from ftjobs.storage import LocalStorage
-from ftjobs.tracking import NotTracked, folders, tracker
+from ftjobs.tracking import Tracker, folders, tracker
 from ftjobs.tracking.tracked import run_id
 from tests.fakes.wandb_server import KEY, WandbServer
 from tests.helpers.published import STAGES, Pipeline
@@ -294,7 +294,7 @@ def test_without_tracking_nothing_is_there(
         monkeypatch.setenv("WANDB_MODE", "disabled")
     work, output = work_folder(tmp_path / "work")
     with tracker(stage("adapt", **changes), storage, work) as tracked:
-        assert type(tracked) is NotTracked
+        assert type(tracked) is Tracker
         tracked.begin(None)
         tracked.log({}, 1)
         tracked.keep(output)

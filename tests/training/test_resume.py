@@ -293,7 +293,7 @@ def test_a_stage_resumes_from_storage_and_leaves_no_state_behind(
         assert "resuming after step 9 of" in caplog.text
         caplog.clear()
         assert not list(storage.list(f"{run.key}/state"))
-        expected = files_of(whole, runner.artifacts.require(whole, run))
+        expected = files_of(whole, runner.artifacts.require_manifest(whole, run))
         resumed = files_of(storage, manifest)
         assert {name for name in expected if resumed[name] != expected[name]} == {"timing.json"}
         lines = [json.loads(line) for line in resumed["metrics.jsonl"].splitlines()]
@@ -483,7 +483,7 @@ def test_an_attempt_that_was_overtaken_takes_what_the_other_published(
 
     monkeypatch.setattr(StorageCheckpointer, "_store", other_publishes_at_step_5)
     manifest = runner.run_stage(run, storage)
-    assert manifest == runner.artifacts.require(other, run)
+    assert manifest == runner.artifacts.require_manifest(other, run)
     left = {stored[0].removeprefix(f"{run.key}/").split("/")[0] for stored in storage.list(run.key)}
     assert left == {"attempts", "manifest.json"}
 
