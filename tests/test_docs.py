@@ -167,11 +167,14 @@ def test_map_names_exactly_the_existing_packages_in_import_order() -> None:
     assert top_level == re.findall(r'"(\w+)"', layers[1])
 
 
-def test_quickstart_table_lists_the_strategies_of_the_job() -> None:
-    rows = re.findall(r"^\| \**([a-z-]+)\** \|", marked(README, "quickstart output"), re.MULTILINE)
-    job = read_job(ROOT / "jobs/quickstart.yaml")
-    strategies = [name for name, stage in job.stages.items() if stage.kind == "classify"]
-    assert [row for row in rows if row != "model"] == strategies
+_SOURCE = re.compile(r"`((?:\w+/)+\w+\.(?:py|yaml|csv))`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_files_in_inline_code_exist(page: Path) -> None:
+    """Relative to the repository, to the page, or to the package."""
+    for name in _SOURCE.findall(documentation.read(page)):
+        assert any((folder / name).is_file() for folder in (ROOT, ROOT / page.parent, ROOT / "ftjobs")), name
 
 
 def test_version_is_the_same_everywhere() -> None:

@@ -43,8 +43,8 @@ def refusal(error: BaseException, name: str, kind: str) -> str | None:
     if any(isinstance(link, RepositoryNotFoundError | HFValidationError) for link in chain):
         path = os.path.abspath(os.path.expanduser(name))
         return (
-            f"not found on the Hub (or private), nor on this machine (looked at {path}); correct the id or the path, or "
-            "set HF_TOKEN to a token that can read it"
+            f"not found on the Hub (or private), nor on this machine (looked at {path}); correct the id or the path, "
+            "or set HF_TOKEN to a token that can read it"
         )
     return None
 

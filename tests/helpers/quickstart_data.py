@@ -1,15 +1,14 @@
-"""Write the quickstart's data set: pairs of short, made-up questions to a neighbourhood advice line.
+"""Write the data set of the quickstart: pairs of short, synthetic questions to a neighborhood advice line.
 
     python -m tests.helpers.quickstart_data > jobs/quickstart.csv
 
-Every question is about one of six subjects and uses five words of that subject's vocabulary. A pair is `similar` when
-both questions are about the same subject, else `different`. The subject itself is written nowhere: a label tells one
-bit about a pair and nothing about a single word, while the questions alone, without labels, show which words keep
-company. That is what adapting an encoder to a domain can learn, and what labels hardly teach.
+Every question is about one of six subjects and uses five words of that subject's vocabulary. A pair is `similar` if both
+questions are about the same subject, else `different`. The subject is not a column: a label carries one bit about a pair
+and nothing about a single word, while the questions alone, without labels, show which words occur together. Adaptation to
+a domain can learn that; labels hardly can.
 
-The grammar and the word lists were written for this project: nothing is copied, nobody is meant. Words are drawn as in
-a real language, a few often and most of them rarely (Zipf 1949). One generator makes all rows, no question occurs
-twice, and six labels in a hundred are wrong, as in data labelled by hand: 94 % is the best a classifier can hope for.
+Grammar and word lists were written for this project. Word frequencies follow Zipf's law (Zipf 1949). No question occurs
+twice, and six labels in a hundred are wrong, as in manual labels, so that 94 % is the ceiling of accuracy.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ SEED = 20240
 PAIRS = 3000
 WRONG_LABELS = 0.06
 
-#: The vocabulary of each subject by place in the sentence, most frequent word first. Two words belong to two subjects
-#: ("frame", "sticky"), as words do.
+#: Vocabulary of each subject by position in the sentence, most frequent word first. Two words are ambiguous: "frame", "sticky".
 SUBJECTS: dict[str, dict[str, list[str]]] = {
     "bicycle": {
         "noun": ["chain", "saddle", "brake", "tyre", "pedal", "spoke", "handlebar", "frame"],
@@ -73,12 +71,12 @@ TEMPLATES = [
 
 
 def _draw(rng: random.Random, words: list[str]) -> str:
-    """One word; the n-th of the list with a probability proportional to 1/n."""
+    """Draw a word; the probability of the n-th is proportional to 1/n."""
     return rng.choices(words, [1 / rank for rank in range(1, len(words) + 1)])[0]
 
 
 def question(rng: random.Random, subject: str) -> str:
-    """One question about a subject; its two nouns differ."""
+    """Return a question about a subject, with two different nouns."""
     vocabulary = SUBJECTS[subject]
     words = {place: _draw(rng, vocabulary[place]) for place in vocabulary}
     other = _draw(rng, [noun for noun in vocabulary["noun"] if noun != words["noun"]])
@@ -86,10 +84,7 @@ def question(rng: random.Random, subject: str) -> str:
 
 
 def rows(seed: int = SEED, pairs: int = PAIRS) -> list[tuple[str, str, str]]:
-    """The data set: `(question_1, question_2, label)`, as many similar pairs as different ones before labels go wrong.
-
-    `seed`: another one gives another data set of the same kind.
-    """
+    """Return the data set: `(question_1, question_2, label)`, half of them similar before label noise."""
     rng = random.Random(seed)
     seen: set[str] = set()
 
@@ -99,15 +94,15 @@ def rows(seed: int = SEED, pairs: int = PAIRS) -> list[tuple[str, str, str]]:
         seen.add(text)
         return text
 
-    made = []
+    pairs_with_labels = []
     for number in range(pairs):
         first, second = rng.sample(list(SUBJECTS), 2)
         similar = number % 2 == 0
         texts = fresh(first), fresh(first if similar else second)
-        says_similar = similar != (rng.random() < WRONG_LABELS)
-        made.append((*texts, "similar" if says_similar else "different"))
-    rng.shuffle(made)
-    return made
+        labeled_similar = similar != (rng.random() < WRONG_LABELS)
+        pairs_with_labels.append((*texts, "similar" if labeled_similar else "different"))
+    rng.shuffle(pairs_with_labels)
+    return pairs_with_labels
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import ftjobs
 
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "quickstart.yaml"
-WIDTH, HEIGHT = 1000, 760
+WIDTH, HEIGHT = 1000, 900
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 #: Boxes of the diagram: left, top, width, title, lines, color.
@@ -29,7 +29,7 @@ _BOXES = [
     (480, 40, 170, "adapt", ["masked LM on texts,", "no labels"], "#dcefdc"),
     (480, 170, 170, "classify", ["head only,", "on either encoder"], "#fdebd0"),
     (480, 300, 170, "classify", ["fine-tuned,", "on either encoder"], "#fdebd0"),
-    (720, 170, 160, "report", ["what won, by how much,", "which model to ship"], "#e9dff0"),
+    (710, 170, 190, "report", ["what won, by how much,", "which model to ship"], "#e9dff0"),
 ]
 _ARROWS = [
     ((190, 75), (290, 168)),
@@ -39,16 +39,16 @@ _ARROWS = [
     ((410, 207), (478, 207)),
     ((410, 225), (478, 330)),
     ((565, 114), (565, 168)),
-    ((650, 80), (750, 168)),
-    ((650, 207), (718, 207)),
-    ((650, 330), (750, 246)),
+    ((650, 80), (770, 168)),
+    ((650, 207), (708, 207)),
+    ((650, 330), (770, 246)),
 ]
 _STORE = (
     240,
     410,
     660,
     46,
-    "object storage: every stage publishes checkpoints, metrics and predictions, and reads those of earlier stages",
+    "storage: every stage publishes checkpoints, metrics and predictions for later stages",
 )
 
 

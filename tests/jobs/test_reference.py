@@ -1,4 +1,4 @@
-"""The reference experiment on the real data, with a real small encoder."""
+"""The reference experiment on the real data, with a small pretrained encoder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def overrides(shared: Path) -> list[str]:
 
 
 @pytest.mark.shared
-def test_the_split_is_the_references(shared: Path, tmp_path: Path) -> None:
+def test_split_equals_that_of_the_study(shared: Path, tmp_path: Path) -> None:
     runs = plan(read(JOB, overrides(shared)))
     storage = open_storage(str(tmp_path))
     manifest = runner.run_stage(runs[0], storage)
@@ -35,19 +35,20 @@ def test_the_split_is_the_references(shared: Path, tmp_path: Path) -> None:
     folder = tmp_path / manifest.folder / "data"
     rows = datasets.load_dataset("csv", data_files=f"{shared}/data/medical_question_pairs.csv", split="train",
                                  cache_dir=str(tmp_path / "cache"))  # fmt: skip
-    sides = rows.train_test_split(test_size=0.07, seed=42)
-    for name, expected in sides.items():
-        found = pq.read_table(folder / f"{name}.parquet").to_pydict()
-        assert found["text"] == expected["question_1"][:]
-        assert found["text_pair"] == expected["question_2"][:]
-        assert found["label"] == expected["label"][:]
+    for name, expected in rows.train_test_split(test_size=0.07, seed=42).items():
+        split = pq.read_table(folder / f"{name}.parquet").to_pydict()
+        assert split["text"] == expected["question_1"][:]
+        assert split["text_pair"] == expected["question_2"][:]
+        assert split["label"] == expected["label"][:]
     assert manifest.metrics["overlap"]["test"]["rows_in_training"] == 210
 
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_all_five_training_stages(shared: Path, tmp_path: Path, make_encoder: Callable[..., Path]) -> None:
-    """One epoch of each stage on all the data; adaptation lowers the held-out loss of this encoder by a lot."""
+def test_adaptation_lowers_held_out_loss_and_every_stage_publishes(
+    shared: Path, tmp_path: Path, make_encoder: Callable[..., Path]
+) -> None:
+    """One epoch of each stage on all the data."""
     short = ["defaults.adapt.epochs=1", "defaults.classify.epochs=1"]
     manifests = runner.run_all(plan(read(JOB, overrides(shared) + short)), open_storage(str(tmp_path)))
     kinds = [manifest.kind for manifest in manifests]
@@ -57,20 +58,20 @@ def test_all_five_training_stages(shared: Path, tmp_path: Path, make_encoder: Ca
     assert adapted["best"]["loss"] < adapted["before"]["loss"] - 1.0
 
 
-def test_the_adaptation_job_judges_every_encoder_frozen_and_fine_tuned() -> None:
+def test_adaptation_job_evaluates_every_encoder_frozen_and_fine_tuned() -> None:
     job = read(ROOT / "jobs" / "medical-adaptation.yaml")
-    judged: dict[str | None, list[bool]] = {}
+    evaluated: dict[str | None, list[bool]] = {}
     for name in job.stages:
         settings = job.stage(name)
         if isinstance(settings, Classify):
-            judged.setdefault(settings.encoder, []).append(settings.freeze_encoder)
-    assert judged == {
+            evaluated.setdefault(settings.encoder, []).append(settings.freeze_encoder)
+    assert evaluated == {
         encoder: [True, False] for encoder in (None, "task", "corpus", "both", "both-words", "both-vocab")
     }
     assert len(job.seeds) == 5
 
 
 @pytest.mark.shared
-def test_the_adaptation_job_finds_its_data(shared: Path) -> None:
+def test_adaptation_job_plans_its_corpora(shared: Path) -> None:
     stages = {run.stage for run in plan(read(ROOT / "jobs" / "medical-adaptation.yaml"))}
     assert {"corpus-corpus", "corpus-vocab", "both-vocab"} <= stages
