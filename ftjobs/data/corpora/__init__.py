@@ -1,1 +1,1 @@
-"""From the passages of a source to a corpus: read, cleaned of repetitions and of test texts, published."""
+"""Adaptation corpora: read passages, drop duplicates and passages with test texts, publish the rest."""
