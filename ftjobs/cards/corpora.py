@@ -43,14 +43,14 @@ def section(made: CardContext) -> str:
     assert isinstance(settings, Adapt)
     assert isinstance(settings.corpus, Corpus)
     used = made.metrics["corpus"]
-    counts = [
-        ["passages read", found["read"]],
-        ["without words", found["empty"]],
-        ["hold a test or validation text", found["contaminated"] if made.decontaminated else "not looked for"],
-        ["repeat others exactly", found["exact_duplicates"]],
-        ["repeat others nearly", found["near_duplicates"]],
-        ["held out, to measure perplexity on", found["held_out"]],
-        ["trained on", found["train"]],
+    counts: list[tuple[str, int | str]] = [
+        ("passages read", found["read"]),
+        ("without words", found["empty"]),
+        ("hold a test or validation text", found["contaminated"] if made.decontaminated else "not looked for"),
+        ("repeat others exactly", found["exact_duplicates"]),
+        ("repeat others nearly", found["near_duplicates"]),
+        ("held out, to measure perplexity on", found["held_out"]),
+        ("trained on", found["train"]),
     ]
     rows = [[what, f"{count:,}" if isinstance(count, int) else count] for what, count in counts]
     apart = ", without attention between them" if settings.corpus.isolate else ""

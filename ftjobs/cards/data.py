@@ -7,6 +7,7 @@ from typing import Any
 from ftjobs.cards import corpora
 from ftjobs.cards.made import CardContext
 from ftjobs.cards.markdown import code, table
+from ftjobs.data.prepared import DataSummary
 
 #: Most classes that are listed.
 MOST_CLASSES = 30
@@ -43,7 +44,7 @@ def _provenance(provenance: dict[str, Any]) -> str:
     return table(["file", "read as", "bytes", "sha256"], files)
 
 
-def _division(data: dict[str, Any]) -> str:
+def _division(data: DataSummary) -> str:
     settings, said = data["split"], []
     for split in ("test", "validation"):
         if settings[f"{split}_fraction"] is not None:

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 
 from ftjobs.cards import basecard
 from ftjobs.data import prepared
-from ftjobs.data.corpora import curated
+from ftjobs.data.corpora import curation
+from ftjobs.data.corpora.curation import CorpusRecord
+from ftjobs.data.prepared import DataSummary
 from ftjobs.jobfile.fields import Adapt, Data
 from ftjobs.plan import CorpusStage, DataStage, Prepare, StageRun
 from ftjobs.statistics import score_interval
@@ -23,7 +25,7 @@ class CardContext:
 
     run: StageRun
     metrics: dict[str, Any]
-    data: dict[str, Any]
+    data: DataSummary
     """`data.json` of the stage that brought its data, with what `prepare` found out about the encoder."""
     base: dict[str, str]
     """What the base model's own card says of its licence."""
@@ -35,7 +37,7 @@ class CardContext:
     """`predictions.parquet`, of classifiers."""
     timing: dict[str, Any]
     """What it was trained on; empty of what was not trained."""
-    corpus: dict[str, Any] | None = None
+    corpus: CorpusRecord | None = None
     """The record of the corpus that it was adapted to, if that was one of its own."""
 
     @classmethod
@@ -58,7 +60,7 @@ class CardContext:
             data=data,
             base=basecard.license_of(prepare / "model"),
             environment=environment,
-            corpus=curated.read_record(inputs["corpus"] / "corpus") if "corpus" in inputs else None,
+            corpus=curation.read_record(inputs["corpus"] / "corpus") if "corpus" in inputs else None,
             model=output / "model",
             predictions=output / "predictions.parquet",
             timing=json.loads((output / "timing.json").read_text()) if run.has_seed else {},

@@ -1,1 +1,1 @@
-"""From a `data:` entry of a job file to batches: sources, splits, labels, tokenization, masking, batching."""
+"""From `data:` and `corpus:` entries of a job file to training batches."""

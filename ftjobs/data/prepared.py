@@ -1,4 +1,4 @@
-"""The data that `prepare` publishes and every later stage reads: one parquet file per split, and the class names."""
+"""Prepared data as published by `prepare`: one parquet file per split, and `data.json` with class names and summary."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ftjobs.data.overlap import Overlap
 from ftjobs.tasks import DEFAULT_LABEL_TYPE, Task, get_task
 
 SPLITS = ("train", "validation", "test")
-TEXTS = ("text", "text_pair")
-"""What the text columns are called in the files."""
+TEXT_COLUMNS = ("text", "text_pair")
+"""Names of the text columns in the files."""
 
-#: Bytes of a row group: a split that is smaller is one.
-_ROW_GROUP = 2**23
-#: Texts that become strings of Python at a time.
-_BATCH = 1_000
+#: Minimum bytes per row group; a smaller split has one.
+_ROW_GROUP_BYTES = 2**23
+#: Texts that are converted to Python strings at a time.
+_BATCH_ROWS = 1_000
 
 
 class Texts(Protocol):
-    """A text column: a list, or one that is read when it is asked for."""
+    """A text column: a list, or a lazily read `TextColumn`."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...
@@ -35,7 +36,7 @@ class Texts(Protocol):
 
 
 class TextColumn:
-    """A text column of a parquet file, read when it is asked for; of its row groups one at a time is in memory."""
+    """A lazily read text column of a parquet file, with at most one row group in memory."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._path, self._name = path, name
@@ -49,7 +50,7 @@ class TextColumn:
     def __iter__(self) -> Iterator[str]:
         with self._open() as file:
             for group in range(file.num_row_groups):
-                for batch in file.read_row_group(group, columns=[self._name]).to_batches(_BATCH):
+                for batch in file.read_row_group(group, columns=[self._name]).to_batches(_BATCH_ROWS):
                     yield from batch.column(0).to_pylist()
 
     def __getitem__(self, index: int, /) -> str:
@@ -69,13 +70,13 @@ class Rows:
     """The rows of one split."""
 
     ids: np.ndarray
-    """int64 (N,): position of the row in the source, counted over all its splits."""
+    """int64 (N,): position of the row in the source, counted across its splits."""
     texts: Texts
     pairs: Texts | None
-    """The second text of each row, where the job has two text columns."""
+    """The second text of each row, if the job has two text columns."""
     labels: np.ndarray | None
-    """Where the job has labels: int64 (N,), index into the class names; or by type of label float64 (N,), or uint8
-    (N, C), 1 for each of the C labels that a row has."""
+    """Encoded labels: int64 (N,), indices of class names; float64 (N,), numbers; or uint8 (N, C), 1 for each label of a
+    row. None if the job has no labels."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,13 +87,13 @@ class Rows:
         return [self.texts] if self.pairs is None else [self.texts, self.pairs]
 
     @property
-    def sentences(self) -> Sentences:
-        """Every text on its own: those of the first column, then those of the second."""
-        return Sentences(self.columns)
+    def all_texts(self) -> ChainedTexts:
+        """The texts of the first column, then those of the second."""
+        return ChainedTexts(self.columns)
 
 
 @dataclass(frozen=True)
-class Sentences:
+class ChainedTexts:
     """The texts of several columns, one column after the other."""
 
     columns: list[Texts]
@@ -106,11 +107,11 @@ class Sentences:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The job's data, split and checked."""
+    """A validated data set, divided into splits."""
 
     splits: dict[str, Rows]
     classes: list[str]
-    """Names of the classes or labels in the order of their indices, or of the number; empty for jobs without labels."""
+    """Names of the classifier's outputs by index: classes, labels, or the label column; empty without labels."""
     label_type: str = DEFAULT_LABEL_TYPE
 
     @property
@@ -120,12 +121,35 @@ class PreparedData:
 
     @property
     def selection_split(self) -> str:
-        """The split that the best epoch is chosen on: validation where there is one, else test."""
+        """The split that selects the best epoch: validation if it exists, else test."""
         return "validation" if "validation" in self.splits else "test"
 
 
-def write(data: PreparedData, summary: dict[str, Any], folder: Path) -> None:
-    """Write the splits and `data.json` (class names, and what was found out about the data)."""
+class DataSummary(TypedDict):
+    """The content of `data.json`. Dictionaries by split unless stated otherwise."""
+
+    classes: NotRequired[list[str]]
+    """Names of the classifier's outputs by index."""
+    rows: dict[str, int]
+    labels: dict[str, dict[str, Any]]
+    """Label distributions, as `Task.summarize` returns them."""
+    overlap: dict[str, Overlap]
+    """Texts shared with training, of every other split."""
+    text_columns: list[str]
+    split: dict[str, Any]
+    """The `split` field of the job file."""
+    provenance: dict[str, Any]
+    """`sources.Source.provenance`."""
+    label_type: NotRequired[str]
+    """Set if it is not the default."""
+    tokens: NotRequired[dict[str, Any]]
+    """Text lengths in tokens of the job's encoder."""
+    encoder: NotRequired[dict[str, Any]]
+    """Provenance of the job's encoder."""
+
+
+def write(data: PreparedData, summary: DataSummary, folder: Path) -> None:
+    """Write the splits and `data.json`."""
     folder.mkdir(parents=True)
     for name, rows in data.splits.items():
         columns: dict[str, Any] = {"id": pa.array(rows.ids), "text": pa.array(list(rows.texts), pa.string())}
@@ -138,7 +162,7 @@ def write(data: PreparedData, summary: dict[str, Any], folder: Path) -> None:
 
 
 def label_array(labels: np.ndarray) -> pa.Array:
-    """Labels as a column: one value a row, or for (N, C) a list of C."""
+    """Convert encoded labels to a column: one value per row, or for (N, C) a list of length C."""
     if labels.ndim == 1:
         return pa.array(labels)
     return pa.FixedSizeListArray.from_arrays(pa.array(labels.reshape(-1)), labels.shape[1])
@@ -152,12 +176,12 @@ def _labels(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _numbers(values: pa.Array) -> np.ndarray:
-    """Without `to_numpy`, which imports pandas: a quarter of a second at the start of every stage."""
+    """Convert to NumPy without `to_numpy`, which imports pandas and takes 0.25 s at the start of every stage."""
     return np.from_dlpack(values)
 
 
 def write_rows(tables: Iterable[pa.Table], folder: Path, name: str) -> None:
-    """Write a split a table at a time. Columns: `id`, `text`, `text_pair` and `label` if the job has them."""
+    """Write a split, one table at a time. Columns: `id`, `text`, and if the job has them `text_pair` and `label`."""
     with ExitStack() as stack:
         writer = None
         for group in _row_groups(tables):
@@ -167,33 +191,33 @@ def write_rows(tables: Iterable[pa.Table], folder: Path, name: str) -> None:
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of `_ROW_GROUP` bytes or a little more, which is what readers hold at a time."""
+    """Concatenate tables to row groups of at least `_ROW_GROUP_BYTES`, the unit that readers hold in memory."""
     pending: list[pa.Table] = []
     for table in tables:
         pending.append(table)
-        if sum(part.nbytes for part in pending) >= _ROW_GROUP:
+        if sum(part.nbytes for part in pending) >= _ROW_GROUP_BYTES:
             yield pa.concat_tables(pending).combine_chunks()
             pending = []
     if pending:
         yield pa.concat_tables(pending).combine_chunks()
 
 
-def write_summary(classes: list[str], summary: dict[str, Any], folder: Path) -> None:
+def write_summary(classes: list[str], summary: DataSummary, folder: Path) -> None:
     """Write `data.json`."""
     content = {"classes": classes, **summary}
     (folder / "data.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> PreparedData:
-    """Read what `write` wrote; texts only when they are asked for."""
+    """Read prepared data. Texts are read lazily."""
     summary = read_summary(folder)
-    return read_splits(folder, summary["classes"], summary.get("label_type", DEFAULT_LABEL_TYPE))
+    return read_splits(folder, summary.get("classes", []), summary.get("label_type", DEFAULT_LABEL_TYPE))
 
 
 def read_splits(folder: Path, classes: list[str], label_type: str = DEFAULT_LABEL_TYPE) -> PreparedData:
-    """Read what `write_rows` wrote."""
-    found = {name: folder / f"{name}.parquet" for name in SPLITS}
-    return PreparedData({name: _read_rows(path) for name, path in found.items() if path.is_file()}, classes, label_type)
+    """Read the splits that exist in `folder`."""
+    paths = {name: folder / f"{name}.parquet" for name in SPLITS}
+    return PreparedData({name: _read_rows(path) for name, path in paths.items() if path.is_file()}, classes, label_type)
 
 
 def _read_rows(path: Path) -> Rows:
@@ -208,7 +232,7 @@ def _read_rows(path: Path) -> Rows:
     )
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """What `prepare` found out about the data: `data.json`."""
-    summary: dict[str, Any] = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+def read_summary(folder: Path) -> DataSummary:
+    """Read `data.json`."""
+    summary: DataSummary = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     return summary

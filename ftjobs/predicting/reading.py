@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ftjobs.data.readers.columns import Needed
+from ftjobs.data.readers.columns import RequiredColumns
 from ftjobs.data.readers.files import read_file
 from ftjobs.jobfile import local_files
 
@@ -15,7 +15,7 @@ from ftjobs.jobfile import local_files
 _ROWS, _BYTES = 4_096, 2**26
 
 
-def chunks(source: str, needed: Needed, separator: str) -> Iterator[dict[str, list[Any]]]:
+def chunks(source: str, needed: RequiredColumns, separator: str) -> Iterator[dict[str, list[Any]]]:
     """The rows of a file, a glob or a folder in their order: per chunk the values of each needed column.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ftjobs.data.readers.columns import Asked, Needed
+from ftjobs.data.readers.columns import RequiredColumn, RequiredColumns
 from ftjobs.errors import UserError
 from ftjobs.predicting.classifier import Classifier
 from ftjobs.predicting.reading import chunks
@@ -117,7 +117,7 @@ def evaluate(classifier: Classifier, source: str, text: list[str] | None, label:
         given = " ".join(f"--label {column}" for column in columns)
         raise UserError(f"{given}: the model takes one column of labels" + _or_each(classifier))
     texts = _texts(classifier, text)
-    labelled = dict.fromkeys(columns, Asked(classifier.task.cell_type(several), "--label"))
+    labelled = dict.fromkeys(columns, RequiredColumn(classifier.task.cell_type(several), "--label"))
     outputs: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     cut = 0
@@ -142,10 +142,10 @@ def _or_each(classifier: Classifier) -> str:
     return f", or one for each of its {len(classifier.classes)} labels" if classifier.task.several_columns else ""
 
 
-def _texts(classifier: Classifier, given: list[str] | None) -> Needed:
+def _texts(classifier: Classifier, given: list[str] | None) -> RequiredColumns:
     columns = given or classifier.text_columns
     if columns is None:
         raise UserError("the model does not say which columns held the texts; name them with --text, once or twice")
     if len(columns) > 2 or len(set(columns)) < len(columns):
         raise UserError(f"--text {' --text '.join(columns)}: a model takes one text column, or two different ones")
-    return dict.fromkeys(columns, Asked(TextCell(), "--text"))
+    return dict.fromkeys(columns, RequiredColumn(TextCell(), "--text"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from ftjobs.data import prepared
 from ftjobs.data.corpora import curation
-from ftjobs.data.corpora.contamination import HeldTexts
+from ftjobs.data.corpora.decontamination import EvaluationTexts
 from ftjobs.data.corpora.passages import Fetch, Passages
 from ftjobs.plan import CorpusStage
 from ftjobs.system.progress import LOG
@@ -35,7 +35,7 @@ def run(
     """
     corpus, field = settings.corpus, f"stages.{settings.stage}.corpus"
     held = _held_texts(inputs["prepare"] / "data", corpus.shortest_test_text) if corpus.decontaminate else None
-    passages, kept = Passages(corpus, field, fetch), curation.Curation(corpus, held, field)
+    passages, kept = Passages(corpus, field, fetch), curation.CorpusWriter(corpus, held, field)
     kept.add(passages)
     record = kept.publish(output / "corpus", passages.provenance)
     LOG.info(
@@ -48,8 +48,8 @@ def run(
     return {name: value for name, value in record.items() if name not in ("examples", "most_held", "provenance")}
 
 
-def _held_texts(folder: Path, shortest: int) -> HeldTexts:
+def _held_texts(folder: Path, shortest: int) -> EvaluationTexts:
     """The texts of every split but the training split."""
     data = prepared.read(folder)
     columns = [column for name, rows in data.splits.items() if name != "train" for column in rows.columns]
-    return HeldTexts(chain.from_iterable(columns), shortest)
+    return EvaluationTexts(chain.from_iterable(columns), shortest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ftjobs.data import labelled, prepared
+from ftjobs.data import preparation, prepared
 from ftjobs.errors import UserError
 from ftjobs.plan import DataStage
 
@@ -21,9 +21,9 @@ def run(settings: DataStage, seed: int, inputs: dict[str, Path], output: Path) -
     """
     folder = output / "data"
     try:
-        data, found = labelled.bring(settings.data, folder)
+        data, found = preparation.prepare_data(settings.data, folder)
     except UserError as error:  # which calls the fields those of the job's data
         raise UserError([f"stage `{settings.stage}`: {problem}" for problem in error.problems]) from error
     prepared.write_summary(data.classes, found, folder)
-    labelled.tell(found)
+    preparation.log_summary(found)
     return {"rows": found["rows"], "labels": found["labels"], "overlap": found["overlap"]}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ftjobs.data import labelled, prepared
+from ftjobs.data import preparation, prepared
 from ftjobs.data.examples.tokenization import count_tokens
 from ftjobs.data.prepared import PreparedData
 from ftjobs.jobfile import local_files
@@ -28,18 +28,18 @@ def run(settings: Prepare, seed: int, inputs: dict[str, Path], output: Path) -> 
         FtjobsError: the hub does not answer.
     """
     folder = output / "data"
-    data, found = labelled.bring(settings.data, folder)
+    data, found = preparation.prepare_data(settings.data, folder)
     origin = _bring_encoder(settings.encoder, data, output / "model")
     lengths = _lengths(data, output / "model")
     prepared.write_summary(data.classes, {**found, "tokens": lengths, "encoder": origin}, folder)
-    labelled.tell(found)
+    preparation.log_summary(found)
     return {"rows": found["rows"], "labels": found["labels"], "overlap": found["overlap"], "tokens": lengths}
 
 
 def _bring_encoder(settings: Encoder, data: PreparedData, folder: Path) -> dict[str, Any]:
     """Put the job's encoder into `folder`; returns where it came from."""
     if settings.scratch is not None:
-        sentences = data.splits["train"].sentences
+        sentences = data.splits["train"].all_texts
         tokenizer = scratch.tokenizer_from_texts(sentences, settings.scratch)
         model = scratch.model_from_settings(settings.scratch, len(tokenizer))
         heads.save(model, tokenizer, folder, {})

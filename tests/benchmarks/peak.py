@@ -42,7 +42,7 @@ def tokens_and_operations(whole: Path, stage: Any) -> tuple[int, float]:
     tokenizer = checkpoints.load_tokenizer(whole / "model")
     config = checkpoints.load_config(whole / "model")
     mlm = stage.kind == "adapt"
-    texts = (rows.sentences, None) if mlm else (rows.texts, rows.pairs)
+    texts = (rows.all_texts, None) if mlm else (rows.texts, rows.pairs)
     lengths = tokenize(tokenizer, *texts, 512).lengths
     width, layers = config.hidden_size, config.num_hidden_layers
     weights = layers * (4 * width**2 + 2 * width * config.intermediate_size)

@@ -56,7 +56,7 @@ class Stamps(TrainerCallback):
 
 def tokenized(tokenizer: PreTrainedTokenizerBase, rows: Rows, kind: str, pad: bool) -> Dataset:
     """Sentences for masked language modelling, labelled pairs for classification."""
-    texts = [list(column) for column in ([rows.sentences] if kind == "adapt" else rows.columns)]
+    texts = [list(column) for column in ([rows.all_texts] if kind == "adapt" else rows.columns)]
     extra: dict[str, Any] = {"return_special_tokens_mask": True} if kind == "adapt" else {}
     columns = tokenizer(*texts, truncation=True, max_length=LONGEST, padding="max_length" if pad else False, **extra)
     if kind == "classify":

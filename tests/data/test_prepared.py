@@ -1,4 +1,4 @@
-"""What `prepare` publishes is written and read a little at a time, and is the same as at once."""
+"""Prepared data: written in batches, read lazily."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ def tables(rows: int) -> list[pa.Table]:
     return [whole.slice(start, rows) for start in range(0, 100, rows)]
 
 
-def test_rows_are_read_when_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "_ROW_GROUP", 2_000)
-    monkeypatch.setattr(prepared, "_BATCH", 6)
+def test_rows_are_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared, "_ROW_GROUP_BYTES", 2_000)
+    monkeypatch.setattr(prepared, "_BATCH_ROWS", 6)
     prepared.write_rows(tables(3), tmp_path, "train")
     assert pq.read_metadata(tmp_path / "train.parquet").num_row_groups > 5
     rows = prepared.read_splits(tmp_path, ["a", "b", "c"]).splits["train"]
     assert rows.pairs is not None
     assert rows.labels is not None
     assert (list(rows.texts), list(rows.pairs)) == (TEXTS, PAIRS)
-    assert list(rows.texts) == TEXTS  # and again
+    assert list(rows.texts) == TEXTS  # a second time
     assert [rows.texts[row] for row in (0, 99, 50, 13, -1)] == [TEXTS[row] for row in (0, 99, 50, 13, -1)]
     with pytest.raises(IndexError):
         rows.texts[100]
-    assert list(rows.sentences) == TEXTS + PAIRS
-    assert len(rows.sentences) == 2 * len(rows.texts) == 200
+    assert list(rows.all_texts) == TEXTS + PAIRS
+    assert len(rows.all_texts) == 2 * len(rows.texts) == 200
     assert rows.ids.tolist() == list(range(100))
     assert rows.labels.tolist() == [row % 3 for row in range(100)]
 
 
-def test_a_split_of_a_few_megabytes_has_the_bytes_that_one_table_has(tmp_path: Path) -> None:
+def test_small_split_written_in_batches_equals_a_single_table(tmp_path: Path) -> None:
     prepared.write_rows(tables(7), tmp_path, "train")
     pq.write_table(pa.concat_tables(tables(100)), tmp_path / "whole.parquet")
     assert (tmp_path / "train.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
-def test_all_that_is_written_is_read(tmp_path: Path) -> None:
-    one = Rows(np.arange(2), ["a", "b"], None, None)
-    prepared.write(PreparedData({"train": one, "test": one}, []), {"rows": 4}, tmp_path / "data")
+def test_read_returns_written_data(tmp_path: Path) -> None:
+    rows = Rows(np.arange(2), ["a", "b"], None, None)
+    prepared.write(PreparedData({"train": rows, "test": rows}, []), {"rows": {"train": 4}}, tmp_path / "data")
     data = prepared.read(tmp_path / "data")
     assert list(data.splits) == ["train", "test"]
-    assert list(data.splits["test"].sentences) == ["a", "b"]
+    assert list(data.splits["test"].all_texts) == ["a", "b"]
     assert (data.splits["test"].pairs, data.splits["test"].labels, data.classes) == (None, None, [])
-    assert json.loads((tmp_path / "data" / "data.json").read_text()) == {"classes": [], "rows": 4}
+    assert json.loads((tmp_path / "data" / "data.json").read_text()) == {"classes": [], "rows": {"train": 4}}

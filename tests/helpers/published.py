@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ftjobs.artifacts import Manifest
 from ftjobs.artifacts.manifest import FileEntry
 from ftjobs.data import prepared
-from ftjobs.data.overlap import normalise
+from ftjobs.data.overlap import normalize
 from ftjobs.data.prepared import PreparedData, Rows
 from ftjobs.jobfile.fields import Job
 from ftjobs.plan import Report, plan
@@ -139,9 +139,9 @@ class Pipeline:
         return PreparedData(splits, self.classes)
 
     def _write_prepare(self, sizes: dict[str, int], pairs: bool) -> None:
-        seen = {normalise(text) for text in self.data.splits["train"].sentences}
+        seen = {normalize(text) for text in self.data.splits["train"].all_texts}
         test = self.data.splits["test"]
-        among = {normalise(text) for text in test.sentences}
+        among = {normalize(text) for text in test.all_texts}
         balance = {
             split: {name: int((rows.labels == index).sum()) for index, name in enumerate(self.classes)}
             for split, rows in self.data.splits.items()
@@ -151,7 +151,7 @@ class Pipeline:
             "labels": balance if self.classes else {},
             "overlap": {"test": {
                 "texts": len(among), "texts_in_training": len(among & seen), "rows": len(test),
-                "rows_in_training": sum(normalise(text) in seen for text in test.texts),
+                "rows_in_training": sum(normalize(text) in seen for text in test.texts),
             }},
             "text_columns": self.job.data.text_columns,
             "split": self.job.data.split.model_dump(),

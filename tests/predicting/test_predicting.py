@@ -126,7 +126,7 @@ def test_every_format_in_and_out_and_chunks_that_end_anywhere(
     source: str,
     out: str,
 ) -> None:
-    monkeypatch.setattr(columns, "_ROWS", 3)
+    monkeypatch.setattr(columns, "_BATCH_ROWS", 3)
     monkeypatch.setattr(reading, "_ROWS", 7)
     code, printed, err = ftjobs("predict", model, write(rows, source), "--out", out)
     assert code == 0, err

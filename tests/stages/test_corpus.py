@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ftjobs.data import prepared
-from ftjobs.data.corpora import curated
-from ftjobs.data.corpora.contamination import HeldTexts
-from ftjobs.data.corpora.shingles import words_of
+from ftjobs.data.corpora import curation
+from ftjobs.data.corpora.decontamination import EvaluationTexts
+from ftjobs.data.corpora.shingles import hash_words
 from ftjobs.data.examples.documents import split_sentences
 from ftjobs.errors import UserError
 from ftjobs.execution import runner
@@ -68,7 +68,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., Pa
 
 
 def published(storage: Any, manifest: Any) -> tuple[list[str], list[str]]:
-    train, held_out = curated.read(storage.root / manifest.folder / "corpus")
+    train, held_out = curation.read(storage.root / manifest.folder / "corpus")
     return list(train), list(held_out)
 
 
@@ -76,10 +76,10 @@ def test_a_corpus_is_brought_once_without_repetitions_and_test_texts(job: Any) -
     _, _, storage, manifests, passages = job
     assert [title for title in manifests if "corpus" in title] == ["packed-corpus"]
     data = prepared.read(storage.root / manifests["prepare"].folder / "data")
-    held = HeldTexts(text for column in data.splits["test"].columns for text in column)
+    held = EvaluationTexts(text for column in data.splits["test"].columns for text in column)
     train, held_out = published(storage, manifests["packed-corpus"])
-    assert (held.find(words_of(train + held_out)) == -1).all()
-    assert (held.find(words_of(passages)) >= 0).sum() == 18  # one for each test row
+    assert (held.find(hash_words(train + held_out)) == -1).all()
+    assert (held.find(hash_words(passages)) >= 0).sum() == 18  # one for each test row
     metrics = manifests["packed-corpus"].metrics
     dropped = {name: metrics[name] for name in ("empty", "contaminated", "exact_duplicates", "near_duplicates")}
     assert dropped == {"empty": 3, "contaminated": 18, "exact_duplicates": 1, "near_duplicates": 1}
@@ -88,7 +88,7 @@ def test_a_corpus_is_brought_once_without_repetitions_and_test_texts(job: Any) -
     assert len(held_out) == metrics["held_out"] == 4  # one in twenty of 83
     assert set(train) & set(held_out) == set()
     assert set(train) | set(held_out) <= set(passages)
-    record = curated.read_record(storage.root / manifests["packed-corpus"].folder / "corpus")
+    record = curation.read_record(storage.root / manifests["packed-corpus"].folder / "corpus")
     assert record["examples"]["contaminated"][0]["holds"] in held.texts
     [near] = record["examples"]["near_duplicates"]
     assert near["passage"] == near["like"]  # as far as they are shown
@@ -311,7 +311,7 @@ def test_what_is_held_out_is_drawn_by_the_seed_and_as_many_as_asked(tmp_path: Pa
     def held_out(name: str, **settings: Any) -> list[str]:
         given = CorpusSource(source=str(tmp_path / "a.txt"), decontaminate=False, **settings)
         stage.run(CorpusStage(stage="a", corpus=given), 0, {}, tmp_path / name)
-        return list(curated.read(tmp_path / name / "corpus")[1])
+        return list(curation.read(tmp_path / name / "corpus")[1])
 
     assert len(held_out("a")) == 2
     assert len(held_out("b", held_out=7)) == 7

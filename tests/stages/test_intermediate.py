@@ -14,7 +14,7 @@ import yaml
 
 from ftjobs import artifacts
 from ftjobs.data import prepared
-from ftjobs.data.overlap import normalise
+from ftjobs.data.overlap import normalize
 from ftjobs.errors import UserError
 from ftjobs.execution import runner
 from ftjobs.jobfile.read import read
@@ -103,9 +103,9 @@ def test_the_report_keeps_it_apart(job: Any) -> None:
 def test_test_texts_that_stand_in_its_training_are_counted(job: Any) -> None:
     _, _, storage, manifests = job
     own, jobs = (prepared.read(storage.root / manifests[name].folder / "data") for name in ("nli-data", "prepare"))
-    seen = {normalise(text) for text in own.splits["train"].sentences}
+    seen = {normalize(text) for text in own.splits["train"].all_texts}
     test = jobs.splits["test"]
-    expected = sum(any(normalise(column[row]) in seen for column in test.columns) for row in range(len(test)))
+    expected = sum(any(normalize(column[row]) in seen for column in test.columns) for row in range(len(test)))
     assert expected > 0
     found = json.loads(files_of(storage, manifests["report"])["report.json"])
     (caveat,) = [one for one in found["caveats"] if one["kind"] == "intermediate task"]

@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ftjobs import predicting
-from ftjobs.data import labelled, prepared
+from ftjobs.data import preparation, prepared
 from ftjobs.errors import UserError
 from ftjobs.execution.status import summarize
 from ftjobs.jobfile.fields import Data, Split
@@ -187,7 +187,7 @@ class TestSeveral:
     def test_one_column_of_names_is_as_a_column_for_each(self, several: Any, tmp_path: Path) -> None:
         write(tmp_path)
         flags = Data(source=str(tmp_path / "rows.csv"), text="text", label=TAGS, label_type="multi", split=SPLIT)
-        found, _ = labelled.bring(flags, tmp_path / "out")
+        found, _ = preparation.prepare_data(flags, tmp_path / "out")
         names = prepared.read(model_of(several, "prepare") / "data")
         assert found.classes == names.classes == TAGS
         for split, rows in found.splits.items():

@@ -19,15 +19,16 @@ from tests.helpers.families import WORDS
 SCRIPT = """
 import json, sys, tempfile
 from pathlib import Path
-from ftjobs.data import columns, prepared
+from ftjobs.data import prepared
 from ftjobs.data.examples import tokenization
+from ftjobs.data.readers import columns
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder
 from ftjobs.plan import Prepare
 from ftjobs.stages import adapt, classify, prepare
 from ftjobs.training.context import Session
 from tests.benchmarks.corpus import watched_memory
 
-columns._BYTES = prepared._ROW_GROUP = tokenization._CHARACTERS = 2**17
+columns._BATCH_BYTES = prepared._ROW_GROUP_BYTES = tokenization._BATCH_CHARACTERS = 2**17
 folder, encoder = Path(sys.argv[1]), sys.argv[2]
 
 class Enough(Exception):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ftjobs.data import labelled, prepared
+from ftjobs.data import preparation, prepared
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Data
 
@@ -31,7 +31,7 @@ def data(source: str, label: Any, label_type: str, **more: Any) -> Data:
 
 
 def prepare_data(settings: Data) -> tuple[prepared.PreparedData, dict[str, Any]]:
-    found, summary = labelled.bring(settings, Path("out"))
+    found, summary = preparation.prepare_data(settings, Path("out"))
     prepared.write_summary(found.classes, summary, Path("out"))
     assert prepared.read(Path("out")).label_type == settings.label_type
     return found, summary
@@ -100,9 +100,9 @@ def test_class_numbers_of_hub_lists_become_names() -> None:
         {"q": datasets.Value("string"), "tags": datasets.List(datasets.ClassLabel(names=["x", "y", "z"]))}
     )
     column = pa.chunked_array([pa.array([[0, 1], [], [2]], pa.list_(pa.int64()))])
-    from ftjobs.data.readers.columns import conform
+    from ftjobs.data.readers.columns import normalize_types
 
-    table = conform(pa.table({"q": ["a", "b", "c"], "tags": column}), features)
+    table = normalize_types(pa.table({"q": ["a", "b", "c"], "tags": column}), features)
     assert table["tags"].to_pylist() == [["x", "y"], [], ["z"]]
 
 

@@ -70,9 +70,7 @@ def read_record(folder: Path) -> CorpusRecord:
 class CorpusWriter:
     """Collect passages in temporary files, then publish those that remain after cleaning."""
 
-    def __init__(
-        self, settings: CorpusSource, evaluation_texts: EvaluationTexts | None, field: str = "corpus"
-    ) -> None:
+    def __init__(self, settings: CorpusSource, evaluation_texts: EvaluationTexts | None, field: str = "corpus") -> None:
         """
         Args:
             settings: the corpus.

@@ -35,7 +35,9 @@ class EvaluationTexts:
         """Number of distinct texts with fewer words than `min_words`."""
         self.texts = [distinct[index] for index in indexed]
         self._words = [words.of_text(int(index)) for index in indexed]
-        self._tables = {size: self._build_table(size) for size in sorted({self._prefix(words) for words in self._words})}
+        self._tables = {
+            size: self._build_table(size) for size in sorted({self._prefix(words) for words in self._words})
+        }
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from ftjobs.data.corpora.shingles import HashedWords, odd_constant, shingle_keys
 from ftjobs.data.memory_mapped import ArrayFile
@@ -57,6 +55,9 @@ class DuplicateFinder:
 
         A passage that repeats none is its own first occurrence. Near-duplicates are transitive.
         """
+        from scipy.sparse import coo_matrix  # slow to import, and readers of corpora do not need it
+        from scipy.sparse.csgraph import connected_components
+
         keys = self._keys.mapped()
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         exact = first[inverse]

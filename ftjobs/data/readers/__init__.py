@@ -1,1 +1,1 @@
-"""Read texts and labels from files, the Hugging Face hub and object storage."""
+"""Read labeled data and passages from files and Hugging Face data sets, with strict validation."""

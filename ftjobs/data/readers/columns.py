@@ -1,4 +1,4 @@
-"""The columns of a source that a job needs: finding them, checking their values, one type for each."""
+"""Required columns of a source: presence, types and values, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,128 +16,136 @@ from ftjobs.tasks import DEFAULT_LABEL_TYPE, get_task
 from ftjobs.tasks.cells import CategoryCell, CellType, TextCell, arrow_type_name
 
 MAX_PROBLEMS = 5
-"""Problems reported of one file before reading stops: enough to see a pattern."""
+"""Problems per file after which reading stops."""
 
-#: What is in memory at a time of rows that are read one after the other.
-_ROWS, _BYTES = 1_000, 2**23
+#: Maximum rows and bytes per batch.
+_BATCH_ROWS, _BATCH_BYTES = 1_000, 2**23
 
 
-class Asked(NamedTuple):
-    """What is asked of a column."""
+class RequiredColumn(NamedTuple):
+    """A column that the job reads."""
 
     cell: CellType
-    """How its cells are read."""
-    by: str
-    """What names the column, for errors: a field of the job file, or an option."""
+    """Type of its cells."""
+    field: str
+    """The field of the job file, or the option, that names the column; for error messages."""
 
 
-Needed = dict[str, Asked]
-"""Columns by name."""
-TEXT_FIELD = Asked(TextCell(), "data.text")
+RequiredColumns = dict[str, RequiredColumn]
+"""Required columns by name."""
+TEXT_FIELD = RequiredColumn(TextCell(), "data.text")
+
+Locate = Callable[[int], str]
+"""Maps the index of a row in a table to its place in the source: "line 7", "row 7"."""
+LocatedTables = Iterator[tuple[pa.Table, Locate]]
+"""Batches of rows, each with a function that locates its rows."""
 
 
-def wanted(data: Data) -> Needed:
-    """Columns the job reads, in order."""
+def required_columns(data: Data) -> RequiredColumns:
+    """Return the columns that the job reads, in order."""
     columns = dict.fromkeys(data.text_columns, TEXT_FIELD)
     cell = get_task(data.label_type).cell_type(isinstance(data.label, list))
     field = ["data.label", *([f"label_type: {data.label_type}"] if data.label_type != DEFAULT_LABEL_TYPE else [])]
     for label in data.label_columns:
-        columns.setdefault(label, Asked(cell, ", ".join([*field, *filter(None, [cell.layout])])))
+        columns.setdefault(label, RequiredColumn(cell, ", ".join([*field, *filter(None, [cell.layout])])))
     if data.split.group_by not in (None, "connected"):
-        columns.setdefault(data.split.group_by, Asked(CategoryCell(), "data.split.group_by"))
+        columns.setdefault(data.split.group_by, RequiredColumn(CategoryCell(), "data.split.group_by"))
     return columns
 
 
-def missing(where: str, present: Sequence[str], needed: Needed) -> list[str]:
-    """One problem for each needed column that is not present, with the nearest name that is."""
+def missing_columns(where: str, present: Sequence[str], required: RequiredColumns) -> list[str]:
+    """Return one problem per missing column, with the most similar column name as the remedy."""
     problems = []
-    for name, asked in needed.items():
+    for name, column in required.items():
         if name not in present:
             near = difflib.get_close_matches(name, present, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"set {asked.by.partition(',')[0]} to one of them"
-            listed = ", ".join(repr(column) for column in present) or "none"
-            problems.append(f"{where}: there is no column {name!r} ({asked.by}); columns: {listed}; {hint}")
+            remedy = f"did you mean {near[0]!r}?" if near else f"set {column.field.partition(',')[0]} to one of them"
+            listed = ", ".join(repr(other) for other in present) or "none"
+            problems.append(f"{where}: there is no column {name!r} ({column.field}); columns: {listed}; {remedy}")
     return problems
 
 
-class Values:
-    """Types and values of the needed columns, looked at a table at a time.
+class ColumnChecker:
+    """Check types and values of the required columns of a source, one table at a time.
 
-    Texts are strings; labels and groups are strings, whole numbers or booleans; none is missing or blank, unless gaps
-    are allowed. Other labels are parsed by their `CellType`.
+    Texts must be strings; classes and groups must be strings, whole numbers or booleans; no value may be missing or
+    blank unless `allow_missing`. Other labels are parsed by their `CellType`.
     """
 
-    def __init__(self, where: str, needed: Needed, separator: str = ",", gaps: bool = False) -> None:
-        self._where, self._needed, self._separator, self._gaps = where, needed, separator, gaps
+    def __init__(
+        self, where: str, required: RequiredColumns, separator: str = ",", allow_missing: bool = False
+    ) -> None:
+        self._where, self._required = where, required
+        self._separator, self._allow_missing = separator, allow_missing
         self._rows = 0
-        self._wrong: dict[str, str] = {}  # columns of a type that is not taken, with that type
-        self._blank: dict[str, tuple[int, str]] = {}  # columns with gaps: how many, and where the first is
-        self._unfit: dict[str, tuple[int, str]] = {}  # labels that cannot be: how many, and what the first is
+        self._wrong_type: dict[str, str] = {}  # column -> its type, which is not accepted
+        self._blank: dict[str, tuple[int, str]] = {}  # column -> number of missing values, place of the first
+        self._invalid: dict[str, tuple[int, str]] = {}  # column -> number of invalid labels, description of the first
 
-    def taken(self, table: pa.Table, place: Callable[[int], str]) -> pa.Table | None:
-        """Look at the next rows. `place` says where row i of them stands, such as "line 7".
+    def check(self, table: pa.Table, locate: Locate) -> pa.Table | None:
+        """Check the next rows of the source, and return them with parsed labels.
 
-        Returns them, None if they or any before them are not as they should be.
+        Returns None if these rows or any rows before them are invalid.
         """
-        for name, asked in self._needed.items():
-            called = arrow_type_name(table[name].type)
-            if not asked.cell.accepts(table[name].type):
-                self._wrong.setdefault(name, called)
+        for name, required in self._required.items():
+            type_name = arrow_type_name(table[name].type)
+            if not required.cell.accepts(table[name].type):
+                self._wrong_type.setdefault(name, type_name)
                 continue
-            if asked.cell.is_parsed:
-                table = self._parsed(table, name, asked.cell, place)
+            if required.cell.is_parsed:
+                table = self._parse(table, name, required.cell, locate)
                 continue
-            if self._gaps:
+            if self._allow_missing:
                 continue
-            blank = _blank(table[name], called)
+            blank = _is_blank(table[name], type_name)
             if count := pc.sum(blank).as_py() or 0:
-                first = place(pc.index(blank, pa.scalar(True)).as_py())
+                first = locate(pc.index(blank, pa.scalar(True)).as_py())
                 before, first = self._blank.get(name, (0, first))
                 self._blank[name] = (before + count, first)
         self._rows += len(table)
-        return None if self._wrong or self._blank or self._unfit else table
+        return None if self._wrong_type or self._blank or self._invalid else table
 
-    def _parsed(self, table: pa.Table, name: str, cell: CellType, place: Callable[[int], str]) -> pa.Table:
+    def _parse(self, table: pa.Table, name: str, cell: CellType, locate: Locate) -> pa.Table:
         column, rows = cell.parse(table[name], self._separator)
         if rows:
-            first = f"{place(rows[0])} {cell.problem(table[name][rows[0]].as_py())}"
-            before, first = self._unfit.get(name, (0, first))
-            self._unfit[name] = (before + len(rows), first)
+            first = f"{locate(rows[0])} {cell.problem(table[name][rows[0]].as_py())}"
+            before, first = self._invalid.get(name, (0, first))
+            self._invalid[name] = (before + len(rows), first)
         return table.set_column(table.schema.get_field_index(name), name, column)
 
     def problems(self) -> list[str]:
-        """One for each column that was not as it should be."""
-        found = self._wrong.keys() | self._blank.keys() | self._unfit.keys()
-        return [self._problem(name, asked) for name, asked in self._needed.items() if name in found]
+        """Return one problem per invalid column."""
+        invalid = self._wrong_type.keys() | self._blank.keys() | self._invalid.keys()
+        return [self._describe(name, column) for name, column in self._required.items() if name in invalid]
 
-    def _problem(self, name: str, asked: Asked) -> str:
-        if name in self._wrong:
+    def _describe(self, name: str, column: RequiredColumn) -> str:
+        if name in self._wrong_type:
             return (
-                f"{self._where}: column {name!r} holds {self._wrong[name]}, but {asked.by} takes "
-                f"{asked.cell.expected}; convert the column"
+                f"{self._where}: column {name!r} contains {self._wrong_type[name]}, but {column.field} requires "
+                f"{column.cell.expected}; convert the column"
             )
-        if name in self._unfit:
-            count, first = self._unfit[name]
+        if name in self._invalid:
+            count, first = self._invalid[name]
             return (
-                f"{self._where}: column {name!r} ({asked.by}) cannot be read in {count} of {self._rows} rows: {first}; "
-                "correct or remove these rows"
+                f"{self._where}: column {name!r} ({column.field}) cannot be read in {count} of {self._rows} rows: "
+                f"{first}; correct or remove these rows"
             )
         count, first = self._blank[name]
         return (
-            f"{self._where}: column {name!r} ({asked.by}) is empty or missing in {count} of {self._rows} rows, first "
-            f"in {first}; fill it in or remove these rows"
+            f"{self._where}: column {name!r} ({column.field}) is empty or missing in {count} of {self._rows} rows, "
+            f"first in {first}; fill in or remove these rows"
         )
 
 
-def _blank(column: pa.ChunkedArray, called: str) -> pa.ChunkedArray:
+def _is_blank(column: pa.ChunkedArray, type_name: str) -> pa.ChunkedArray:
     """bool (N,): values that are missing, or strings of white space."""
-    if called != "strings":
+    if type_name != "strings":
         return pc.is_null(column)
     return pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(pc.fill_null(column, ""))), 0)
 
 
-class Chunk:
-    """Rows on their way from lines of text to a table: their values by column, and the lines they start on."""
+class TableBuilder:
+    """Collect the rows of a line-oriented file for a table, with the line number of each."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._values: dict[str, list[Any]] = {name: [] for name in names}
@@ -148,54 +156,53 @@ class Chunk:
         return len(self._lines)
 
     def add(self, line: int, values: Iterable[Any], size: int) -> bool:
-        """Add a row. Returns whether that is enough for a table; `size` is roughly what the row takes in memory."""
+        """Add a row of about `size` bytes, and return whether the table is full."""
         self._lines.append(line)
         for column, value in zip(self._values.values(), values, strict=True):
             column.append(value)
         self._size += size
-        return len(self) == _ROWS or self._size >= _BYTES
+        return len(self) == _BATCH_ROWS or self._size >= _BATCH_BYTES
 
-    def table(self) -> tuple[pa.Table, Callable[[int], str]]:
-        """The rows, and what says where row i of them stands."""
+    def build(self) -> tuple[pa.Table, Locate]:
+        """Return the table and a function that locates its rows."""
         lines = self._lines
         return pa.table(self._values), lambda row: f"line {lines[row]}"
 
 
-def row_after(start: int) -> Callable[[int], str]:
-    """What says where a row stands in a table whose first row comes after `start` others."""
+def row_locator(start: int) -> Locate:
+    """Return a function that locates the rows of a table whose first row has index `start` in the source."""
     return lambda row: f"row {start + row + 1}"
 
 
-Tables = Iterator[tuple[pa.Table, Callable[[int], str]]]
-"""Rows of a file, a few at a time, each time with what says where row i of them stands: "line 7", "row 7"."""
+def iter_tables(rows: Dataset) -> Iterator[pa.Table]:
+    """Iterate over a data set in batches."""
+    batch_size = rows_per_batch(rows.data.nbytes, len(rows.data))
+    yield from rows.with_format("arrow").iter(batch_size)
 
 
-def in_batches(rows: Dataset) -> Iterator[pa.Table]:
-    """The rows of a data set, a few at a time."""
-    at_once = rows_at_once(rows.data.nbytes, len(rows.data))
-    yield from rows.with_format("arrow").iter(at_once)
-
-
-def column_of(rows: Dataset, name: str) -> Iterator[Any]:
-    """The values of a column, of which few are in memory at a time."""
-    for table in in_batches(rows.select_columns([name])):
+def column_values(rows: Dataset, name: str) -> Iterator[Any]:
+    """Iterate over the values of a column in bounded memory."""
+    for table in iter_tables(rows.select_columns([name])):
         yield from table[name].to_pylist()
 
 
-def rows_at_once(size: int, rows: int) -> int:
-    """How many rows to have in memory at a time where `rows` take `size` bytes."""
-    return max(1, min(_ROWS, _BYTES * rows // max(size, 1)))
+def rows_per_batch(size: int, rows: int) -> int:
+    """Return the batch size for a source in which `rows` take `size` bytes."""
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(size, 1)))
 
 
-def shown(value: object) -> str:
-    """A value for an error message: on one line, and not longer than one can read."""
+def format_value(value: object) -> str:
+    """Format a value for an error message: on one line, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def conform(table: pa.Table, features: Features) -> pa.Table:
-    """The same rows without metadata: every kind of string as `string`, whole numbers as `int64`, and class labels as
-    the names of their classes (unlabelled, -1, as missing)."""
+def normalize_types(table: pa.Table, features: Features) -> pa.Table:
+    """Return the table without metadata and with few types.
+
+    Strings of every kind become `string`, whole numbers `int64`, and class labels the names of their classes
+    (unlabeled, -1, becomes missing).
+    """
     columns = {}
     for name in table.column_names:
         column, feature = table[name], features[name]
@@ -219,7 +226,7 @@ def _class_names(codes: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
 
 
 def _named_lists(column: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
-    """Lists of class numbers, as hub data sets store them, as lists of class names; unknown numbers as missing."""
+    """Convert lists of class numbers, as in hub data sets, to lists of class names; unknown numbers become missing."""
     lists = [
         None if codes is None else [names[code] if 0 <= code < len(names) else None for code in codes]
         for codes in column.to_pylist()

@@ -1,4 +1,4 @@
-"""Reading jsonl, one object a line: values of one type a column, and errors that say the line."""
+"""Read JSON Lines files: one type per column, and every problem has a line number."""
 
 from __future__ import annotations
 
@@ -6,56 +6,75 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ftjobs.data.readers.columns import MAX_PROBLEMS, Asked, Chunk, Needed, Tables, missing, shown
+from ftjobs.data.readers.columns import (
+    MAX_PROBLEMS,
+    LocatedTables,
+    RequiredColumn,
+    RequiredColumns,
+    TableBuilder,
+    format_value,
+    missing_columns,
+)
 from ftjobs.errors import UserError
 
-Kinds = dict[str, tuple[int, object]]
-"""Kinds of values a column has, each with the line and the value that showed it first."""
+SeenTypes = dict[str, tuple[int, object]]
+"""JSON types in a column, each with the line and value of its first occurrence."""
+_NAME_TYPES = {"a string", "a whole number"}
+"""Types of the items of a list of names."""
 
 
-def read_jsonl(path: Path, lines: Iterator[str], needed: Needed) -> Tables:
-    """Values of the needed keys of each line's object. Blank lines are skipped."""
-    kinds: dict[str, Kinds] = {name: {} for name in needed}
+def read_jsonl(path: Path, lines: Iterator[str], required: RequiredColumns) -> LocatedTables:
+    """Yield the values of the required keys of each line's object. Blank lines are skipped.
+
+    Raises:
+        UserError: with every problem of the file, possibly after valid tables.
+    """
+    types: dict[str, SeenTypes] = {name: {} for name in required}
     present: dict[str, None] = {}
     problems: list[str] = []
-    chunk, rows = Chunk(needed), 0
+    builder, rows = TableBuilder(required), 0
     for number, line in enumerate(lines, 1):
         if len(problems) >= MAX_PROBLEMS:
             break
         if not line.strip():
             continue
-        try:
-            record = json.loads(line)
-            wrong = None if isinstance(record, dict) else "is not a JSON object"
-        except (ValueError, RecursionError) as error:
-            wrong = f"is not JSON ({error})"
-        if wrong:
+        record, problem = _parse(line)
+        if record is None:
             is_array = not rows and not problems and line.lstrip().startswith("[")
-            how = " (as `jq --compact-output '.[]'` does with an array)" if is_array else ""
-            problems.append(f"{path}, line {number}: {wrong}: {shown(line)}; write one object a line{how}")
+            hint = " (`jq --compact-output '.[]'` converts an array)" if is_array else ""
+            problems.append(f"{path}, line {number}: {problem}: {format_value(line)}; write one object per line{hint}")
             if is_array:
-                break  # and not every line of it
+                break  # instead of one problem per line of the array
             continue
         present.update(dict.fromkeys(record))
-        values = [record.get(name) for name in needed]
-        for kind, value in zip(kinds.values(), values, strict=True):
-            kind.setdefault(_kind(value), (number, value))
-        values = [asked.cell.uniform_json(value) for value, asked in zip(values, needed.values(), strict=True)]
+        values = [record.get(name) for name in required]
+        for seen, value in zip(types.values(), values, strict=True):
+            seen.setdefault(_type_name(value), (number, value))
+        values = [column.cell.uniform_json(value) for value, column in zip(values, required.values(), strict=True)]
         rows += 1
-        if chunk.add(number, values, len(line)):
-            if not problems and not _wrong_kinds(path, needed, kinds):  # else no table can be made of them
-                yield chunk.table()
-            chunk = Chunk(needed)
+        if builder.add(number, values, len(line)):
+            if not problems and not _type_problems(path, required, types):  # else the table cannot be built
+                yield builder.build()
+            builder = TableBuilder(required)
     if not problems and not rows:
-        problems.append(f"{path}: is empty; write one JSON object a line")
-    problems = problems or missing(str(path), list(present), needed) or _wrong_kinds(path, needed, kinds)
+        problems.append(f"{path}: is empty; write one JSON object per line")
+    problems = problems or missing_columns(str(path), list(present), required) or _type_problems(path, required, types)
     if problems:
         raise UserError(problems)
-    if len(chunk):
-        yield chunk.table()
+    if len(builder):
+        yield builder.build()
 
 
-def _kind(value: object) -> str:
+def _parse(line: str) -> tuple[dict[str, object] | None, str]:
+    """Parse a line; returns the object, or None and the problem."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return None, f"is not JSON ({error})"
+    return (record, "") if isinstance(record, dict) else (None, "is not a JSON object")
+
+
+def _type_name(value: object) -> str:
     if value is None:
         return "missing"
     if isinstance(value, bool):
@@ -65,7 +84,7 @@ def _kind(value: object) -> str:
     if isinstance(value, float):
         return "a floating-point number"
     if isinstance(value, str):
-        # JSON may spell half of a surrogate pair ("\ud800"), which is no character and has no UTF-8.
+        # JSON can encode a lone surrogate ("\ud800"), which is not a character and cannot be encoded as UTF-8.
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -73,27 +92,30 @@ def _kind(value: object) -> str:
         return "a string"
     if not isinstance(value, list):
         return "an object"
-    return "a list" if {_kind(item) for item in value} <= _IN_LISTS else "a list of other things than names"
+    return "a list" if {_type_name(item) for item in value} <= _NAME_TYPES else "a list of other things than names"
 
 
-#: What a list of names may hold.
-_IN_LISTS = {"a string", "a whole number"}
-
-
-def _wrong_kinds(path: Path, needed: Needed, kinds: dict[str, Kinds]) -> list[str]:
-    return [text for name, asked in needed.items() for text in _wrong_kinds_of(path, name, asked, kinds[name])]
-
-
-def _wrong_kinds_of(path: Path, name: str, asked: Asked, kinds: Kinds) -> list[str]:
-    allowed = asked.cell.json_types
-    problems = [
-        f"{path}, line {number}: column {name!r} is {shown(value)}, {kind}; {asked.by} takes {' or '.join(allowed)}"
-        for kind, (number, value) in kinds.items()
-        if kind not in (*allowed, "missing")
+def _type_problems(path: Path, required: RequiredColumns, types: dict[str, SeenTypes]) -> list[str]:
+    """Return the problems of columns with types that are not accepted, or with several types."""
+    return [
+        problem
+        for name, column in required.items()
+        for problem in _column_type_problems(path, name, column, types[name])
     ]
-    used = {kind: first for kind, first in kinds.items() if kind != "missing"}
-    used = {asked.cell.json_type_name(kind): first for kind, first in used.items()}
+
+
+def _column_type_problems(path: Path, name: str, column: RequiredColumn, seen: SeenTypes) -> list[str]:
+    accepted = column.cell.json_types
+    problems = [
+        f"{path}, line {number}: column {name!r} is {format_value(value)}, {json_type}; {column.field} requires "
+        f"{' or '.join(accepted)}"
+        for json_type, (number, value) in seen.items()
+        if json_type not in (*accepted, "missing")
+    ]
+    used = {column.cell.json_type_name(name): first for name, first in seen.items() if name != "missing"}
     if not problems and len(used) > 1:
-        examples = " and ".join(f"{kind} ({shown(value)} in line {line})" for kind, (line, value) in used.items())
-        problems.append(f"{path}: column {name!r} mixes {examples}; write all values of {asked.by} alike")
+        examples = " and ".join(
+            f"{json_type} ({format_value(value)} in line {line})" for json_type, (line, value) in used.items()
+        )
+        problems.append(f"{path}: column {name!r} mixes {examples}; use one type for all values of {column.field}")
     return problems

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ftjobs.data.overlap import overlap, seen, text_keys
+from ftjobs.data.overlap import measure_overlap, shares_text, text_keys
 from ftjobs.reporting.inputs import reference_study
 from ftjobs.reporting.inputs.evidence import Evidence
 from ftjobs.reporting.inputs.runs import Intermediate, Run, Stage, Strategy
@@ -149,9 +149,9 @@ def _entry(evidence: Evidence, one: Intermediate) -> dict[str, Any]:
 
 def _overlap(evidence: Evidence, one: Intermediate, readers: list[Strategy]) -> dict[str, Any]:
     train, test = text_keys(one.data.splits["train"].columns), text_keys(evidence.data.splits["test"].columns)
-    rows = seen(train, test)
+    rows = shares_text(train, test)
     return {
-        **overlap(train, test),
+        **measure_overlap(train, test),
         "accuracy": {
             strategy.name: {
                 "in_training": abs(float(strategy.scores[:, rows].mean())) if rows.any() else None,

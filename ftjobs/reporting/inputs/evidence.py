@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ftjobs.data import prepared
-from ftjobs.data.corpora import curated
-from ftjobs.data.overlap import seen, text_keys
-from ftjobs.data.prepared import PreparedData
+from ftjobs.data.corpora import curation
+from ftjobs.data.corpora.curation import CorpusRecord
+from ftjobs.data.overlap import shares_text, text_keys
+from ftjobs.data.prepared import DataSummary, PreparedData
 from ftjobs.plan import Report
 from ftjobs.reporting.inputs.runs import Intermediate, Run, Stage, Strategy, read_predictions, read_run
 from ftjobs.tasks import Task
@@ -25,12 +26,12 @@ class Evidence:
 
     report: Report
     data: PreparedData
-    summary: dict[str, Any]
+    summary: DataSummary
     """What `prepare` found out about the data and the encoder."""
     strategies: list[Strategy]
     adaptations: list[Stage]
     intermediate: list[Intermediate]
-    corpora: dict[str, dict[str, Any]] = field(default_factory=dict)
+    corpora: dict[str, CorpusRecord] = field(default_factory=dict)
     """By the stage that brought it, the record of a corpus that stages have to themselves."""
 
     @property
@@ -57,7 +58,7 @@ class Evidence:
     def in_training(self) -> np.ndarray:
         """bool (N,): test rows with at least one text that also stands in training, compared normalised."""
         train, test = (text_keys(self.data.splits[name].columns) for name in ("train", "test"))
-        return seen(train, test)
+        return shares_text(train, test)
 
     def lineage(self, name: str) -> list[str]:
         """The stages whose encoders a stage builds on, the nearest first."""
@@ -103,7 +104,7 @@ def read(report: Report, inputs: dict[str, Path]) -> Evidence:
         assert labels is not None, "the job file's checks let no classify stage through without labels"
         strategies.append(Strategy(name, settings, runs, predictions, labels, data.classes, data.label_type))
     summary = prepared.read_summary(folder)
-    records = {name: curated.read_record(inputs[name] / "corpus") for name in dict.fromkeys(report.corpora.values())}
+    records = {name: curation.read_record(inputs[name] / "corpus") for name in dict.fromkeys(report.corpora.values())}
     return Evidence(report, data, summary, strategies, adaptations, intermediate, records)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ftjobs.data.prepared import PreparedData
+from ftjobs.data.prepared import DataSummary, PreparedData
 from ftjobs.errors import CorruptArtifact
 from ftjobs.tasks import DEFAULT_LABEL_TYPE, Task, get_task
 from ftjobs.tasks.measures import Measure
@@ -138,7 +138,7 @@ class Intermediate(Stage):
     """A `classify` stage on data of its own."""
 
     data: PreparedData
-    summary: dict[str, Any]
+    summary: DataSummary
     """What the stage that brought the data found out about it."""
     predictions: np.ndarray
     """As a `Strategy` has them, per seed and row of its own test split."""

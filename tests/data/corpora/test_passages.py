@@ -1,4 +1,4 @@
-"""Reading corpora: files of every kind, the hub, all of it or a bounded part in random order."""
+"""Passages of files and hub data sets, completely or streamed."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
-from ftjobs.data.corpora.passages import Passages, shuffled
+from ftjobs.data.corpora.passages import Passages, shuffle
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import CorpusSource, Streaming
 
 
 def passages(source: Any, **settings: Any) -> Passages:
-    source = [str(one) for one in source] if isinstance(source, list) else str(source)
+    source = [str(path) for path in source] if isinstance(source, list) else str(source)
     return Passages(CorpusSource(source=source, **settings), "stages.adapt.corpus")
 
 
-def refused(source: Any, **settings: Any) -> list[str]:
+def read_problems(source: Any, **settings: Any) -> list[str]:
     with pytest.raises(UserError) as caught:
         list(passages(source, **settings))
     return caught.value.problems
 
 
-def texts(count: int) -> list[str]:
+def numbered_texts(count: int) -> list[str]:
     return [f"passage {number}" for number in range(count)]
 
 
-def jsonl(path: Path, rows: list[Any]) -> Path:
+def write_jsonl(path: Path, rows: list[Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "wt", encoding="utf-8") as file:
@@ -44,19 +44,19 @@ def jsonl(path: Path, rows: list[Any]) -> Path:
     return path
 
 
-def test_files_of_every_kind_in_the_order_of_their_names(tmp_path):
-    jsonl(tmp_path / "a/train.jsonl.gz", ["one", None, "", "two"])
+def test_files_of_every_format_are_read_in_name_order(tmp_path):
+    write_jsonl(tmp_path / "a/train.jsonl.gz", ["one", None, "", "two"])
     (tmp_path / "b.csv").write_text("text,other\nthree,\n,x\n")
     pq.write_table(pa.table({"text": ["four", None], "n": [1, 2]}), tmp_path / "c.parquet")
     (tmp_path / "d.txt").write_text("five\n\nsix\n")
     (tmp_path / ".hidden.txt").write_text("no")
     found = passages(tmp_path)
     assert list(found) == ["one", "", "", "two", "three", "", "four", "", "five", "six"]
-    assert [one["name"] for one in found.provenance] == ["a/train.jsonl.gz", "b.csv", "c.parquet", "d.txt"]
-    assert all(len(one["sha256"]) == 64 and one["bytes"] for one in found.provenance)
+    assert [file["name"] for file in found.provenance] == ["a/train.jsonl.gz", "b.csv", "c.parquet", "d.txt"]
+    assert all(len(file["sha256"]) == 64 and file["bytes"] for file in found.provenance)
 
 
-def test_several_sources_and_another_column(tmp_path):
+def test_list_of_sources_with_another_text_column(tmp_path):
     (tmp_path / "a.csv").write_text("body\none\n")
     (tmp_path / "b.tsv").write_text("body\ttext\ntwo\tno\n")
     assert list(passages([tmp_path / "b.tsv", tmp_path / "*.csv"], text="body")) == ["two", "one"]
@@ -70,52 +70,53 @@ def test_several_sources_and_another_column(tmp_path):
         ("file", ["\nA b.\nc d\n \n\nE.\nF."]),
     ],
 )
-def test_what_a_passage_of_a_text_file_is(tmp_path, unit, expected):
+def test_text_files_are_split_into_passages(tmp_path, unit, expected):
     (tmp_path / "a.txt").write_text("\nA b.\nc d\n \n\nE.\nF.")
     assert list(passages(tmp_path / "a.txt", text_files=unit)) == expected
 
 
-def test_problems_say_the_field_and_the_place(tmp_path):
-    jsonl(tmp_path / "a.jsonl", ["one"])
-    problem = refused(tmp_path / "a.jsonl", text="body")[0]
-    assert "there is no column 'body' (stages.adapt.corpus.text); columns: 'id', 'text'" in problem
+def test_problems_contain_field_and_place(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", ["one"])
+    problem = read_problems(tmp_path / "a.jsonl", text="body")[0]
+    assert "'body' (stages.adapt.corpus.text); columns: 'id', 'text'" in problem
     (tmp_path / "b.jsonl").write_text('{"text": "one"}\n{"text": 7}\n')
-    problem = refused(tmp_path / "b.jsonl")[0]
-    assert f"{tmp_path}/b.jsonl, line 2: column 'text' is 7, a whole number; stages.adapt.corpus.text takes" in problem
-    assert "stages.adapt.corpus.source: there is no file or folder" in refused(tmp_path / "none.txt")[0]
-    assert "stages.adapt.corpus.source: 'ftp://x/y' cannot be read" in refused("ftp://x/y")[0]
+    problem = read_problems(tmp_path / "b.jsonl")[0]
+    assert f"{tmp_path}/b.jsonl, line 2: column 'text' is 7" in problem
+    assert "stages.adapt.corpus.text" in problem
+    assert "stages.adapt.corpus.source: " in read_problems(tmp_path / "none.txt")[0]
+    assert "stages.adapt.corpus.source: 'ftp://x/y'" in read_problems("ftp://x/y")[0]
 
 
 class TestStreaming:
-    def test_takes_as_many_of_each_source_of_a_list(self, tmp_path):
+    def test_reads_sources_of_a_list_in_turn(self, tmp_path):
         for name, count in {"a": 100, "b": 100, "c": 5}.items():
-            jsonl(tmp_path / f"{name}.jsonl", [f"{name} {number}" for number in range(count)])
+            write_jsonl(tmp_path / f"{name}.jsonl", [f"{name} {number}" for number in range(count)])
         sources = [tmp_path / f"{name}.jsonl" for name in "abc"]
         found = passages(sources, streaming=Streaming(limit=45, shuffle_buffer=1))
         assert Counter(text[0] for text in found) == {"a": 20, "b": 20, "c": 5}
-        assert [one["name"] for one in found.provenance] == ["a.jsonl", "b.jsonl", "c.jsonl"]
-        everything = passages(sources, streaming=Streaming(limit=1_000, shuffle_buffer=7))
-        assert sorted(everything) == sorted(passages(sources))
+        assert [file["name"] for file in found.provenance] == ["a.jsonl", "b.jsonl", "c.jsonl"]
+        all_passages = passages(sources, streaming=Streaming(limit=1_000, shuffle_buffer=7))
+        assert sorted(all_passages) == sorted(passages(sources))
 
-    def test_takes_a_bounded_number_in_random_order_by_the_seed(self, tmp_path):
+    def test_reads_limited_passages_in_an_order_that_depends_on_the_seed(self, tmp_path):
         for number in range(4):
-            jsonl(tmp_path / f"{number}.jsonl", texts(100)[number * 25 : number * 25 + 25])
+            write_jsonl(tmp_path / f"{number}.jsonl", numbered_texts(100)[number * 25 : number * 25 + 25])
         streaming = Streaming(limit=40, shuffle_buffer=10)
         found = list(passages(tmp_path, streaming=streaming))
         assert len(found) == len(set(found)) == 40
-        assert set(found) < set(texts(100))
+        assert set(found) < set(numbered_texts(100))
         assert found == list(passages(tmp_path, streaming=streaming))
         assert found != list(passages(tmp_path, streaming=streaming, seed=1))
         assert found != sorted(found)
 
-    def test_reads_no_further_than_it_must(self, tmp_path):
+    def test_downloads_only_the_files_that_are_read(self, tmp_path):
         opened = []
 
         def fetch(address: str, field: str) -> Any:
-            paths = [jsonl(tmp_path / f"{number}.jsonl", texts(50)) for number in range(20)]
-            return [(path.name, Noted(path)) for path in paths]
+            paths = [write_jsonl(tmp_path / f"{number}.jsonl", numbered_texts(50)) for number in range(20)]
+            return [(path.name, RecordOpened(path)) for path in paths]
 
-        class Noted(nullcontext[Path]):
+        class RecordOpened(nullcontext[Path]):
             def __enter__(self) -> Path:
                 opened.append(self.enter_result)
                 return self.enter_result
@@ -124,22 +125,22 @@ class TestStreaming:
         found = Passages(settings, fetch=fetch)
         assert len(list(found)) == 60
         assert len(opened) == 2
-        assert [one["name"] for one in found.provenance] == [path.name for path in opened]
+        assert [file["name"] for file in found.provenance] == [path.name for path in opened]
         assert sorted(path.name for path in opened) != ["0.jsonl", "1.jsonl"]
 
-    def test_less_than_the_limit_is_all_there_is(self, tmp_path):
-        path = jsonl(tmp_path / "a.jsonl", texts(7))
-        assert sorted(passages(path, streaming=Streaming(limit=100, shuffle_buffer=3))) == texts(7)
+    def test_source_smaller_than_the_limit_is_read_completely(self, tmp_path):
+        path = write_jsonl(tmp_path / "a.jsonl", numbered_texts(7))
+        assert sorted(passages(path, streaming=Streaming(limit=100, shuffle_buffer=3))) == numbered_texts(7)
 
-    def test_a_buffer_as_large_as_the_source_shuffles_evenly(self):
-        places: Counter[int] = Counter()
+    def test_buffer_of_source_size_shuffles_uniformly(self):
+        positions: Counter[int] = Counter()
         for seed in range(600):
-            found = list(shuffled(texts(6), 6, np.random.default_rng(seed)))
-            places[found.index("passage 0")] += 1
-        assert all(60 < places[place] < 140 for place in range(6))  # 100 each, give or take four standard errors
+            found = list(shuffle(numbered_texts(6), 6, np.random.default_rng(seed)))
+            positions[found.index("passage 0")] += 1
+        assert all(60 < positions[position] < 140 for position in range(6))  # 100 each, within four standard errors
 
-    def test_a_passage_leaves_a_buffer_no_earlier_than_it_entered(self):
-        found = [int(one.split()[1]) for one in shuffled(texts(500), 20, np.random.default_rng(1))]
+    def test_shuffle_moves_a_passage_forward_by_at_most_the_buffer_size(self):
+        found = [int(text.split()[1]) for text in shuffle(numbered_texts(500), 20, np.random.default_rng(1))]
         assert sorted(found) == list(range(500))
         assert all(number < place + 20 for place, number in enumerate(found))
 
@@ -151,39 +152,41 @@ def parquet(some: list[Any], column: str = "text") -> bytes:
 
 
 class TestHub:
-    """The stand-in of the hub has one data set, `me/pairs`."""
+    """The fake hub has one data set, `me/pairs`."""
 
-    def test_the_training_split_of_the_commit_that_main_is_now(self, hub):
+    def test_reads_the_training_split_of_the_current_commit_of_main(self, hub):
         hub.add("main", "a" * 40, {"train.parquet": parquet(["one", None]), "test.parquet": parquet(["no"])})
         found = passages("me/pairs")
         assert list(found) == ["one", ""]
         assert found.provenance == [{"hub_id": "me/pairs", "revision": "main", "commit": "a" * 40, "config": None}]
         assert list(passages("me/pairs", split="test")) == ["no"]
-        assert refused("me/pairs", split="dev") == [
-            "stages.adapt.corpus.split: 'me/pairs' has no split 'dev'; set stages.adapt.corpus.split to one of train, test"
-        ]
-        assert "there is no column 'body' (stages.adapt.corpus.text)" in refused("me/pairs", text="body")[0]
+        (problem,) = read_problems("me/pairs", split="dev")
+        assert problem.startswith("stages.adapt.corpus.split: 'me/pairs' has no split 'dev'")
+        assert problem.endswith("stages.adapt.corpus.split to one of train, test")
+        assert "'body' (stages.adapt.corpus.text)" in read_problems("me/pairs", text="body")[0]
 
-    def test_streamed_it_gives_as_many_as_were_asked_for(self, hub, monkeypatch):
-        monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # for reads that were begun in vain
-        files = {f"data/train-0000{n}-of-00002.parquet": parquet(texts(60)[n * 30 : n * 30 + 30]) for n in range(2)}
+    def test_streams_limited_passages(self, hub, monkeypatch):
+        monkeypatch.setattr(
+            "datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0
+        )  # for prefetched reads that are discarded
+        files = {
+            f"data/train-0000{n}-of-00002.parquet": parquet(numbered_texts(60)[n * 30 : n * 30 + 30]) for n in range(2)
+        }
         hub.add("main", "a" * 40, files)
         streaming = Streaming(limit=20, shuffle_buffer=8)
         found = passages("me/pairs", streaming=streaming)
         taken = list(found)
         assert len(set(taken)) == 20
-        assert set(taken) < set(texts(60))
+        assert set(taken) < set(numbered_texts(60))
         assert taken == list(passages("me/pairs", streaming=streaming))
         assert taken != list(passages("me/pairs", streaming=streaming, seed=3))
         assert found.provenance[0]["commit"] == "a" * 40
-        assert "no column 'body' (stages.adapt.corpus.text)" in refused("me/pairs", text="body", streaming=streaming)[0]
-        assert "stages.adapt.corpus.split" in refused("me/pairs", split="dev", streaming=streaming)[0]
+        assert "'body' (stages.adapt.corpus.text)" in read_problems("me/pairs", text="body", streaming=streaming)[0]
+        assert "stages.adapt.corpus.split" in read_problems("me/pairs", split="dev", streaming=streaming)[0]
 
-    def test_a_hub_that_is_down_is_worth_another_try(self, hub):
+    def test_unreachable_hub_may_be_retried(self, hub):
         hub.add("main", "a" * 40, {"train.parquet": parquet(["one"])})
         hub.failing = True
-        with pytest.raises(
-            FtjobsError, match=r"^stages\.adapt\.corpus\.source: 'me/pairs'.*cannot be reached"
-        ) as caught:
+        with pytest.raises(FtjobsError, match=r"^stages\.adapt\.corpus\.source: 'me/pairs'.*unreachable") as caught:
             list(passages("me/pairs"))
         assert type(caught.value) is FtjobsError
