@@ -113,11 +113,11 @@ def test_class_numbers_of_hub_lists_become_names() -> None:
         ("a.csv", ["1", "", "2", "3", "4"], "cannot be read in 1 of 5 rows: line 3 is no finite number: ''"),
         ("a.csv", ["1", "1_0", "2", "3", "4"], "cannot be read in 1 of 5 rows: line 3 is no finite number: '1_0'"),
         ("a.jsonl", [1, float("inf"), 2, 3, 4], "cannot be read in 1 of 5 rows: line 2 is no finite number: inf"),
-        ("a.jsonl", [1, True, 2, 3, 4], "is True, a boolean; data.label, label_type: float takes"),
+        ("a.jsonl", [1, True, 2, 3, 4], "is True, a boolean; data.label, label_type: float requires"),
         ("a.jsonl", [1, "2", 2, 3, 4], "mixes a number"),
         ("a.jsonl", [1, None, 2, 3, 4], "line 2 is missing"),
         ("a.parquet", [1.0, float("nan"), 2.0, 3.0, 4.0], "row 2 is no finite number: nan"),
-        ("a.parquet", [["x"], ["y"], [], [], []], "but data.label, label_type: float takes numbers"),
+        ("a.parquet", [["x"], ["y"], [], [], []], "but data.label, label_type: float requires numbers"),
     ],
 )
 def test_unreadable_number_is_reported_with_place_and_value(name: str, values: list[Any], message: str) -> None:

@@ -6,6 +6,7 @@ import huggingface_hub.constants
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
+from ftjobs.data.readers.hub_datasets import DatasetScriptError
 from ftjobs.data.readers.sources import read
 from ftjobs.errors import FtjobsError, UserError
 from ftjobs.jobfile.fields import Data
@@ -88,7 +89,7 @@ def test_script_is_read_from_the_parquet_conversion(hub):
 def test_script_at_a_pinned_revision_or_without_conversion_is_an_error(hub):
     hub.add("main", MAIN, {"pairs.py": b""})
     hub.add("v1", OLD, {"pairs.py": b""})
-    pinned = fails(pairs(revision="v1"))
+    pinned = fails(pairs(revision="v1"), DatasetScriptError)
     assert mentions(pinned, "revision 'v1'", "Python script", EXPORT_BRANCH)
     unexported = fails(pairs())
     assert mentions(unexported, "revision 'main'", "Python script", f"revision '{EXPORT_BRANCH}'", "no such revision")
