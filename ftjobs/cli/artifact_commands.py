@@ -25,7 +25,7 @@ def ls(
     store: Store = "runs",
     as_json: AsJson = False,
 ) -> None:
-    """List published artifacts, of all pipelines in the store or of one job."""
+    """List published artifacts of a store or of one job."""
     from ftjobs import artifacts
 
     storage, pipeline, keys = open_scope(job, overrides, store)
@@ -56,7 +56,7 @@ def pull(
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:
-    """Fetch the model of a stage into a new folder that `from_pretrained` loads. Rerun to resume a partial download."""
+    """Fetch the model of a stage into a new folder. `from_pretrained` loads it. Rerun to resume a partial download."""
     from ftjobs import artifacts
     from ftjobs.system.progress import LOG, log_to_stderr
 
@@ -90,7 +90,7 @@ def push(
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:
-    """Upload the model of a stage, with its model card, to the Hugging Face Hub. Reads the token from HF_TOKEN."""
+    """Upload the model of a stage to the Hugging Face Hub. Includes its model card. Reads the token from HF_TOKEN."""
     from ftjobs.system.progress import log_to_stderr
 
     log_to_stderr()
@@ -139,7 +139,8 @@ def gc(
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:
-    """List garbage, or delete it with --delete: dead attempts, training state of published stages, partial uploads."""
+    """List garbage, or delete it with --delete. Garbage is dead attempts, training state of published stages, and
+    partial uploads."""
     from ftjobs import artifacts
 
     age = artifacts.parse_age(older_than)

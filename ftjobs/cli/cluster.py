@@ -57,7 +57,7 @@ def render(
     variables: Env = None,
     overrides: Set = None,
 ) -> None:
-    """Print a pipeline's Kubernetes manifests, for `kubectl apply --filename -`."""
+    """Print the Kubernetes manifests of a pipeline. Pipe them to `kubectl apply --filename -`."""
     from ftjobs.jobfile.read import read
     from ftjobs.kubernetes import rendering
 
@@ -85,7 +85,7 @@ def submit(
     dry_run: DryRun = False,
     wait: Wait = False,
 ) -> None:
-    """Apply a pipeline's manifests to a cluster; running stages are left alone, failed ones are restarted."""
+    """Apply the manifests of a pipeline to a cluster. Leaves running Jobs alone and restarts failed ones."""
     from ftjobs.jobfile.read import read
     from ftjobs.kubernetes import rendering
 
@@ -118,7 +118,7 @@ def conduct(
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:
-    """Run the controller: release each stage when its inputs are published, until the report is published."""
+    """Run the controller that starts stages once their inputs exist. Ends when the report is published."""
     from ftjobs.system.progress import log_to_stderr
 
     _require_client()

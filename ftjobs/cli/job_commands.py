@@ -31,7 +31,7 @@ def run(
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:
-    """Run all stages on this machine, skipping published ones, and print the report."""
+    """Run all stages on this machine and print the report. Skips published stages."""
     runs, storage = open_job(job, overrides, store)
     report = _run_all(runs, storage, parallel)[-1]
     from ftjobs import artifacts
@@ -81,7 +81,7 @@ def stage(
     overrides: Set = None,
     store: Store = "runs",
 ) -> None:
-    """Run one stage whose inputs are published, as a container does, and print its metrics as JSON."""
+    """Run one stage, as a container does. Its inputs must be published. Prints its metrics as JSON."""
     from ftjobs.execution.topology import Topology
     from ftjobs.plan import select, select_index
     from ftjobs.system.progress import log_to_stderr
@@ -105,7 +105,7 @@ def stage(
 
 @command("ftjobs plan job.yaml --set seeds=[1,2,3]")
 def plan(job: Job, overrides: Set = None, store: Store = "runs", as_json: AsJson = False) -> None:
-    """Show all stages: their inputs, identities, which are published, and the work that remains."""
+    """Show all stages with their inputs and the work that remains. Published stages are not run again."""
     from ftjobs import artifacts
     from ftjobs.execution.status import estimate_work
 
@@ -150,7 +150,7 @@ def status(
     store: Store = "runs",
     as_json: AsJson = False,
 ) -> None:
-    """Show which stages are published, running, failed, ready or waiting, from storage alone."""
+    """Show the state of all stages, from storage alone. A stage is published, running, failed, ready or waiting."""
     from ftjobs.execution.status import stage_statuses
 
     runs, storage = open_job(job, overrides, store)

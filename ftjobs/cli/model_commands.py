@@ -50,7 +50,7 @@ def predict(
     ],
     text: Text = None,
 ) -> None:
-    """Predict the label of every row of a file, with a probability for each class."""
+    """Predict the label of every row of a file. Classes come with their probabilities."""
     from ftjobs.system.progress import log_to_stderr
 
     log_to_stderr()
@@ -77,8 +77,8 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a classifier on a labeled file: accuracy with its 95 % interval, F1 and loss. For numeric labels:
-    mean squared error and correlations."""
+    """Evaluate a classifier on a labeled file. Reports accuracy with its 95 % interval, F1 and loss; for numeric
+    labels, mean squared error and correlations."""
     from ftjobs.system.progress import log_to_stderr
 
     log_to_stderr()

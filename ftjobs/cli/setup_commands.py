@@ -56,7 +56,7 @@ def _findings(job: Path | None, overrides: list[str], store: str) -> Iterator[Fi
 
 @command("ftjobs schema > job.schema.json")
 def schema() -> None:
-    """Print the JSON schema of job files, for validation and completion in editors."""
+    """Print the JSON schema of job files. Editors use it for validation and completion."""
     from ftjobs.jobfile.fields import Job as JobFile
 
     print(json.dumps(JobFile.model_json_schema(), indent=1))

@@ -137,6 +137,7 @@ class TestHelp:
         listed = re.findall(r"^  (\w+)  ", text[text.index("Commands:") :], re.MULTILINE)
         assert listed == list(COMMANDS)
         assert listed[:4] == ["run", "plan", "status", "report"]
+        assert "..." not in text.replace("[ARGS]...", "")  # no summary is truncated
         assert set(listed) == set(get_command(cli.app).commands)
 
     @pytest.mark.parametrize("name", COMMANDS)
