@@ -1,12 +1,11 @@
-"""What a corpus costs, ten times as long and ten times again: `python -m tests.benchmarks.corpus [--steps N] [MB …]`.
+"""Time and memory by size of the data: `python -m tests.benchmarks.corpus [--steps N] [MB …]`.
 
-For each size (1, 10 and 100 MB of text unless given) `prepare` and then `adapt`, of the latter tokenization and N steps,
-run in processes of their own, on the quick start's toy encoder. Prints seconds, MB of text per second, and memory: the
-most of the process's own (RssAnon, looked at every 10 ms), and the most that was resident (VmHWM), in which pages of
-mapped files count too: the kernel keeps them while it has room.
+For each size (default: 1, 10 and 100 MB of text), `prepare` runs, and then `adapt` up to step N, each in a new process
+with the quickstart's toy encoder. Prints seconds, MB of text per second, peak anonymous memory (RssAnon, sampled every
+10 ms) and peak resident memory (VmHWM), which includes pages of mapped files that the kernel keeps while memory is free.
 
-The texts are MedQuAD's passages (`../shared/data`), every one with a number and with some of its words exchanged so that
-none stands there twice, or made-up words where these are not at hand.
+The texts are MedQuAD's passages (`../shared/data`), numbered and with some words exchanged so that all differ; random
+words where that data is absent.
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ _COLUMNS = {
     "rows": "{rows:,}",
     "`prepare`, s": "{prepare[seconds]:.1f}",
     "MB/s": "{prepare_speed:.2f}",
-    "own memory, MB": "{prepare[own]:.0f}",
+    "anonymous memory, MB": "{prepare[anonymous]:.0f}",
     "resident, MB": "{prepare[resident]:.0f}",
-    "tokenizing, s": "{adapt[tokenizing]:.1f}",
+    "tokenization, s": "{adapt[tokenizing]:.1f}",
     "MB/s ": "{adapt_speed:.2f}",
-    "`adapt`: own memory, MB": "{adapt[own]:.0f}",
+    "`adapt`: anonymous memory, MB": "{adapt[anonymous]:.0f}",
     "resident, MB ": "{adapt[resident]:.0f}",
     "s per step": "{adapt[per_step]:.4f}",
 }
 
 
-class _Enough(Exception):
-    """The steps to be measured are done."""
+class _StepsDone(Exception):
+    """All steps to measure are done."""
 
 
 def write_corpus(path: Path, megabytes: float) -> tuple[int, int]:
-    """Write a jsonl file of about so much text. Returns its rows and the bytes of their texts."""
+    """Write a jsonl file with about this much text; return the number of rows and of bytes of text."""
     rows = size = 0
     with path.open("w", encoding="utf-8") as file:
         for text in _texts(random.Random(0)):
@@ -57,20 +56,20 @@ def write_corpus(path: Path, megabytes: float) -> tuple[int, int]:
             file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
             if size >= megabytes * 1e6:
                 return rows, size
-    raise AssertionError("texts never end")
+    raise AssertionError("unreachable: texts are infinite")
 
 
 def _texts(generator: random.Random) -> Iterator[str]:
-    passages = _passages() if _PASSAGES.exists() else _made_up(generator)
-    generator.shuffle(passages)  # the first are longer than others
+    passages = _passages() if _PASSAGES.exists() else _random_words(generator)
+    generator.shuffle(passages)  # the first ones are longer
     number = 0
     while True:
         for words in passages:
             number += 1
-            others = generator.choices(generator.choice(passages), k=len(words) // 10)
+            replacements = generator.choices(generator.choice(passages), k=len(words) // 10)
             changed = list(words)
-            for other in others:
-                changed[generator.randrange(len(words))] = other
+            for word in replacements:
+                changed[generator.randrange(len(words))] = word
             yield f"{number}: {' '.join(changed)}"
 
 
@@ -79,15 +78,15 @@ def _passages() -> list[list[str]]:
         return [json.loads(line)["text"].split() for line in file]
 
 
-def _made_up(generator: random.Random) -> list[list[str]]:
+def _random_words(generator: random.Random) -> list[list[str]]:
     words = ["".join(generator.choices("aeioulnrst", k=generator.randint(2, 9))) for _ in range(5_000)]
     return [generator.choices(words, k=generator.randint(20, 400)) for _ in range(2_000)]
 
 
 @contextmanager
-def watched_memory() -> Iterator[dict[str, float]]:
-    """Within the block, looks at the memory of this process; afterwards `own` and `resident` are the most, in MB."""
-    found: dict[str, float] = {}
+def peak_memory() -> Iterator[dict[str, float]]:
+    """Measure peak memory of this process within the block: `anonymous` and `resident`, in MB."""
+    peaks: dict[str, float] = {}
     done = threading.Event()
 
     def status(name: str) -> float:
@@ -95,19 +94,19 @@ def watched_memory() -> Iterator[dict[str, float]]:
         assert match is not None
         return int(match[1]) * 1024 / 1e6
 
-    def look() -> None:
+    def poll() -> None:
         while not done.wait(0.01):
-            found["own"] = max(found.get("own", 0.0), status("RssAnon"))
+            peaks["anonymous"] = max(peaks.get("anonymous", 0.0), status("RssAnon"))
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
-        yield found
+        yield peaks
     finally:
         done.set()
         thread.join()
-        found["own"] = max(found.get("own", 0.0), status("RssAnon"))
-        found["resident"] = status("VmHWM")
+        peaks["anonymous"] = max(peaks.get("anonymous", 0.0), status("RssAnon"))
+        peaks["resident"] = status("VmHWM")
 
 
 def prepare(corpus: Path, output: Path) -> dict[str, float]:
@@ -119,7 +118,7 @@ def prepare(corpus: Path, output: Path) -> dict[str, float]:
 
     data = Data(source=str(corpus), text="text", split={"test_fraction": 0.001})
     output.mkdir()
-    with watched_memory() as memory:
+    with peak_memory() as memory:
         started = time.perf_counter()
         stage.run(Prepare(encoder=Encoder(**encoder_settings("toy", output, [])), data=data), 0, {}, output)
         seconds = time.perf_counter() - started
@@ -127,7 +126,7 @@ def prepare(corpus: Path, output: Path) -> dict[str, float]:
 
 
 def adapt(prepared: Path, output: Path, steps: int, epochs: int = 1) -> dict[str, float]:
-    """Run `adapt` on what was prepared, in this process, up to a number of steps."""
+    """Run `adapt` on prepared data in this process, up to a number of steps."""
     from ftjobs.data.examples import units
     from ftjobs.jobfile.fields import Adapt
     from ftjobs.stages import adapt as stage
@@ -140,17 +139,17 @@ def adapt(prepared: Path, output: Path, steps: int, epochs: int = 1) -> dict[str
             if step == 1:  # allocators and kernels are warm
                 Steps.started = time.perf_counter()
             if step == steps:
-                raise _Enough
+                raise _StepsDone
 
     tokenizing: list[float] = []
     units.tokenize = _timed(units.tokenize, tokenizing)  # type: ignore[attr-defined]
     output.mkdir()
-    with watched_memory() as memory:
+    with peak_memory() as memory:
         try:
             stage.run(
                 Adapt(kind="adapt", epochs=epochs), 1, {"prepare": prepared, "encoder": prepared}, output, Steps()
             )
-        except _Enough:
+        except _StepsDone:
             per_step = (time.perf_counter() - Steps.started) / max(steps - 1, 1)
         else:
             raise ValueError(f"the corpus has fewer than {steps} steps; give fewer with --steps")
@@ -168,26 +167,28 @@ def _timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., 
     return timed
 
 
-def in_a_process(call: str, *arguments: object, before: str = "") -> dict[str, float]:
-    """What a function of this module returns in a new process. `before`: statements to run there first."""
-    given = ", ".join(f"Path({str(one)!r})" if isinstance(one, Path) else repr(one) for one in arguments)
+def in_new_process(call: str, *arguments: object, before: str = "") -> dict[str, float]:
+    """Call a function of this module in a new process and return its result; `before` holds statements to run first."""
+    values = ", ".join(f"Path({str(value)!r})" if isinstance(value, Path) else repr(value) for value in arguments)
     script = (
         f"import json\nfrom pathlib import Path\nfrom tests.benchmarks import corpus\n{before}\n"
-        f"print(json.dumps(corpus.{call}({given})))"
+        f"print(json.dumps(corpus.{call}({values})))"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    if found.returncode:
-        raise RuntimeError(f"{call}: {found.stderr[-3000:]}")
-    result: dict[str, float] = json.loads(found.stdout.splitlines()[-1])
+    completed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    if completed.returncode:
+        raise RuntimeError(f"{call}: {completed.stderr[-3000:]}")
+    result: dict[str, float] = json.loads(completed.stdout.splitlines()[-1])
     return result
 
 
 def main() -> None:
     """Measure every size and print a Markdown table."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("megabytes", nargs="*", type=float, default=[1, 10, 100], metavar="MB", help="of text")
-    parser.add_argument("--steps", type=int, default=30, help="of `adapt` to take")
+    parser.add_argument(
+        "megabytes", nargs="*", type=float, default=[1, 10, 100], metavar="MB", help="sizes of the text"
+    )
+    parser.add_argument("--steps", type=int, default=30, help="steps of `adapt` to run")
     options = parser.parse_args()
     print("| " + " | ".join(name.strip() for name in _COLUMNS) + " |")
     print("|" + "---:|" * len(_COLUMNS), flush=True)
@@ -195,8 +196,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="ftjobs-bench-") as temporary:
             folder = Path(temporary)
             rows, size = write_corpus(folder / "corpus.jsonl", megabytes)
-            prepared = in_a_process("prepare", folder / "corpus.jsonl", folder / "prepared")
-            adapted = in_a_process("adapt", folder / "prepared", folder / "adapted", options.steps)
+            prepared = in_new_process("prepare", folder / "corpus.jsonl", folder / "prepared")
+            adapted = in_new_process("adapt", folder / "prepared", folder / "adapted", options.steps)
         row = {
             "megabytes": size / 1e6,
             "rows": rows,
@@ -205,7 +206,7 @@ def main() -> None:
             "prepare_speed": size / 1e6 / prepared["seconds"],
             "adapt_speed": size / 1e6 / adapted["tokenizing"],
         }
-        print("| " + " | ".join(shown.format(**row) for shown in _COLUMNS.values()) + " |", flush=True)
+        print("| " + " | ".join(column.format(**row) for column in _COLUMNS.values()) + " |", flush=True)
 
 
 if __name__ == "__main__":

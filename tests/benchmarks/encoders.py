@@ -1,4 +1,4 @@
-"""The encoders that the yardstick knows by name, and an encoder's missing masked-LM head."""
+"""Encoders of the benchmark by name, and a masked-LM head for checkpoints without one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Any
 
 from safetensors import safe_open
 
-#: Of google-bert/bert-base-cased; its weights are random here, and so is which words its ids stand for.
+#: Vocabulary size of google-bert/bert-base-cased. Weights are random, and ids stand for other words.
 _BERT_BASE_VOCABULARY = 28_996
 
 
 def encoder_settings(name: str, folder: Path, texts: list[str]) -> dict[str, Any]:
-    """The `encoder:` of a job file for what `--encoder` names.
+    """Return the `encoder:` entry of a job file for the value of `--encoder`.
 
     Args:
-        name: `toy` (the quick start's, made on the spot), `bert-base-random` (bert-base's dimensions, random weights)
-            or a model folder.
-        folder: an empty folder for a model that is made here.
-        texts: what the tokenizer of bert-base-random is learned from.
+        name: `toy` (as in the quickstart), `bert-base-random` (dimensions of bert-base, random weights) or a model folder.
+        folder: an empty folder for a model that is created here.
+        texts: training texts for the tokenizer of bert-base-random.
     """
     if name == "toy":
         return {"scratch": {"vocab_size": 600, "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4}}
@@ -27,7 +26,7 @@ def encoder_settings(name: str, folder: Path, texts: list[str]) -> dict[str, Any
         return {"model": str(folder)}
     if _has_masked_lm_head(Path(name)):
         return {"model": name}
-    _give_masked_lm_head(Path(name), folder)
+    _add_masked_lm_head(Path(name), folder)
     return {"model": str(folder)}
 
 
@@ -50,8 +49,8 @@ def _has_masked_lm_head(folder: Path) -> bool:
         return any(name.startswith(("cls.", "lm_head.", "vocab_", "predictions.")) for name in weights.keys())  # noqa: SIM118
 
 
-def _give_masked_lm_head(source: Path, folder: Path) -> None:
-    """Both sides start from the same head: random, but for the decoder, which is tied to the embeddings."""
+def _add_masked_lm_head(source: Path, folder: Path) -> None:
+    """Save a copy with a masked-LM head, so that all sides start from the same one: random, with a tied decoder."""
     import torch
 
     from ftjobs.models import checkpoints, heads

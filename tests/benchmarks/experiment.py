@@ -1,10 +1,10 @@
-"""What the reference experiment costs by ftjobs, and by what a user would run instead.
+"""Cost of the reference experiment with ftjobs and with `transformers.Trainer`.
 
     python -m tests.benchmarks.experiment --encoder ../shared/models/bert-tiny-mlm --steps 48
 
-The five training stages of `jobs/medical-questions.yaml` run by `transformers.Trainer` as its example scripts use it
-(`plain`), by the same tuned, and by ftjobs, in turn, each in a process of its own. `--steps` optimizer steps of a stage
-are taken: three epochs over a sample of the rows. Results go to stdout as Markdown, with `--json` also to a file.
+The five training stages of `jobs/medical-questions.yaml` run with `transformers.Trainer` as its example scripts use it
+(`plain`), with the same tuned (`tuned`), and with ftjobs (`ours`), alternating, each in a new process. A stage runs for
+`--steps` optimizer steps: three epochs over a sample of the rows. Prints Markdown; `--json` also writes a file.
 """
 
 from __future__ import annotations
@@ -30,61 +30,61 @@ from tests.benchmarks.sampling import Size, sample
 ROOT = Path(__file__).parent.parent.parent
 SIDES = ("plain", "tuned", "ours")
 SAMPLE_EPOCHS = 3
-"""Of the sample: one to warm up, and as many rows as the steps allow, since all group texts by length among what is there."""
+"""Epochs over the sample: one to warm up, and few, so that the sample is large: every side groups texts by length within it."""
 PAIRS = ROOT.parent / "shared/data/medical_question_pairs.csv"
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
-    wanted = arguments()
-    job = read(ROOT / "jobs/medical-questions.yaml", [f"data.source={wanted.data}"])
+    """Run the measurements that the command line selects and print the tables."""
+    options = arguments()
+    job = read(ROOT / "jobs/medical-questions.yaml", [f"data.source={options.data}"])
     with tempfile.TemporaryDirectory(prefix="ftjobs-benchmark-") as folder:
-        experiment = Experiment(job, wanted, Path(folder))
-        print(heading(wanted), flush=True)
+        experiment = Experiment(job, options, Path(folder))
+        print(heading(options), flush=True)
         experiment.run()
         print(experiment.table(), flush=True)
-        if wanted.full:
+        if options.full:
             print(experiment.accuracies())
-        if wanted.json:
-            wanted.json.write_text(json.dumps(experiment.raw(), indent=1) + "\n")
+        if options.json:
+            options.json.write_text(json.dumps(experiment.raw(), indent=1) + "\n")
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.experiment")
     parser.add_argument("--encoder", required=True, help="toy, bert-base-random, or a model folder")
     parser.add_argument("--data", default=str(PAIRS if PAIRS.is_file() else ROOT / "jobs/quickstart.csv"))
-    parser.add_argument("--steps", type=int, default=32, help="optimizer steps per stage, in all epochs together")
-    parser.add_argument("--rounds", type=int, default=2, help="times that all sides take their turn")
-    parser.add_argument("--stages", nargs="+", help="only these stages; a stage that reads `adapt` needs it")
+    parser.add_argument("--steps", type=int, default=32, help="optimizer steps per stage, over all epochs")
+    parser.add_argument("--rounds", type=int, default=2, help="measurements of every stage and side")
+    parser.add_argument("--stages", nargs="+", help="only these stages; include `adapt` for stages that read it")
     parser.add_argument(
-        "--sides", nargs="+", choices=SIDES, default=SIDES, help="only these; `ours` is what ratios are over"
+        "--sides", nargs="+", choices=SIDES, default=SIDES, help="only these; ratios are relative to `ours`"
     )
     parser.add_argument("--full", action="store_true", help="all rows, and accuracies side by side")
-    parser.add_argument("--seeds", type=int, default=3, help="with --full: seeds")
-    parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="cpu: leave a GPU alone")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds with --full")
+    parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="cpu: do not use a GPU")
     parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of every side")
-    parser.add_argument("--json", type=Path, help="write the measurements to this file")
-    wanted = parser.parse_args()
-    if wanted.device == "cpu":
+    parser.add_argument("--json", type=Path, help="file for the measurements")
+    options = parser.parse_args()
+    if options.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    return wanted
+    return options
 
 
-def heading(wanted: argparse.Namespace) -> str:
-    """Where, what and when."""
+def heading(options: argparse.Namespace) -> str:
+    """Return the first line of the output: encoder, machine, peak, commit and load."""
     from tests.benchmarks.peak import matmul_peak
 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     peak, kind = matmul_peak()
     return (
-        f"{wanted.encoder}, {'all rows' if wanted.full else f'{wanted.steps} steps a stage'}; {machine()}; "
+        f"{options.encoder}, {'all rows' if options.full else f'{options.steps} steps a stage'}; {machine()}; "
         f"{peak / 1e9:.0f} GFLOP/s in {kind}; commit {commit.stdout.strip()}; load {os.getloadavg()[0]:.1f}\n"
     )
 
 
 def machine() -> str:
-    """The chip that is measured."""
+    """Return the name of the GPU or CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -96,41 +96,41 @@ def machine() -> str:
 class Experiment:
     """Measurements of every stage and side."""
 
-    def __init__(self, job: Job, wanted: argparse.Namespace, folder: Path) -> None:
-        self.job, self.wanted, self.folder = job, wanted, folder
+    def __init__(self, job: Job, options: argparse.Namespace, folder: Path) -> None:
+        self.job, self.options, self.folder = job, options, folder
         self.whole = folder / "whole"
-        prepare(job, wanted.encoder, self.whole, folder / "made")
-        stage = job.stage("behavioural")  # `adapt` has twice the texts and takes twice as many a step
-        rows = max(wanted.steps * stage.per_device_batch_size // SAMPLE_EPOCHS, stage.per_device_batch_size)
-        self.full, self.size = sample(self.whole, folder / "sample", 10**9 if wanted.full else rows)
-        self.stages = wanted.stages or list(job.stages)
-        self.found: dict[tuple[str, str], list[Measured]] = {}
-        self.sides = [side for side in SIDES if side in wanted.sides]
+        prepare(job, options.encoder, self.whole, folder / "encoder")
+        stage = job.stage("behavioural")  # `adapt` has twice as many texts and twice the batch size
+        rows = max(options.steps * stage.per_device_batch_size // SAMPLE_EPOCHS, stage.per_device_batch_size)
+        self.full, self.size = sample(self.whole, folder / "sample", 10**9 if options.full else rows)
+        self.stages = options.stages or list(job.stages)
+        self.measurements: dict[tuple[str, str], list[Measured]] = {}
+        self.sides = [side for side in SIDES if side in options.sides]
         self.workers = 0
 
     def run(self) -> None:
-        """Take every measurement, sides in turn."""
-        seeds = self.wanted.seeds if self.wanted.full else self.wanted.rounds
+        """Measure every stage, alternating between the sides."""
+        seeds = self.options.seeds if self.options.full else self.options.rounds
         self.workers = self._best_workers()
         for turn in range(seeds):
             for stage in self.stages:
                 for side in self.sides:
-                    seed = 42 + turn if self.wanted.full else 42
+                    seed = 42 + turn if self.options.full else 42
                     measured = self._measure(stage, side, seed, turn)
-                    self.found.setdefault((stage, side), []).append(measured)
-                    pace = 1e3 * measured.per_step(self._epochs(stage))
-                    print(f"{stage} {side}: {pace:.1f} ms a step", file=sys.stderr, flush=True)
+                    self.measurements.setdefault((stage, side), []).append(measured)
+                    milliseconds = 1e3 * measured.per_step(self._epochs(stage))
+                    print(f"{stage} {side}: {milliseconds:.1f} ms per step", file=sys.stderr, flush=True)
 
     def _best_workers(self) -> int:
         if "tuned" not in self.sides or self.stages == ["adapt"] or (os.cpu_count() or 1) < 2:
             return 0
         stage = next(name for name in self.stages if name != "adapt")
-        found = {}
+        seconds = {}
         for workers in (0, 2):
             self.workers = workers
             measured = self._measure(stage, "tuned", 42, -1 - workers, fresh=True)
-            found[workers] = measured.per_step(self._epochs(stage))
-        return min(found, key=lambda workers: found[workers])
+            seconds[workers] = measured.per_step(self._epochs(stage))
+        return min(seconds, key=lambda workers: seconds[workers])
 
     def _measure(self, stage: str, side: str, seed: int, turn: int, fresh: bool = False) -> Measured:
         from ftjobs.system.device import training_device
@@ -150,15 +150,15 @@ class Experiment:
             workers=self.workers,
             precision="bf16" if precision("auto", training_device()) != "no" else "no",
         )
-        return measure(spec, self.wanted.threads)
+        return measure(spec, self.options.threads)
 
     def table(self) -> str:
-        """Per stage and side: cost of a step, and the whole stage at that pace with its start and evaluations."""
+        """Return a table of every stage and side: cost per step, and of the whole stage at that rate."""
         from tests.benchmarks.peak import matmul_peak, tokens_and_operations
 
         peak, _ = matmul_peak()
         lines = [
-            "| stage | by | ms/step | examples/s | tokens/s | of peak | peak MB | ratio | start | test rows once | whole stage |",
+            "| stage | side | ms/step | examples/s | tokens/s | of peak | peak MB | ratio | start | evaluation | whole stage |",
             "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
         totals = dict.fromkeys(self.sides, 0.0)
@@ -169,60 +169,64 @@ class Experiment:
             steps = -(-examples // settings.per_device_batch_size) * settings.epochs
             ours = self._per_step(stage, "ours")
             for side in self.sides:
-                found = self.found[stage, side]
+                runs = self.measurements[stage, side]
                 seconds = self._per_step(stage, side) * steps
                 share = self.size.test / self.full.test
-                evaluation = statistics.mean(one.evaluation for one in found) / share
-                whole = statistics.mean(one.whole(settings.epochs, steps, share) for one in found)
+                evaluation = statistics.mean(run.evaluation for run in runs) / share
+                whole = statistics.mean(run.whole(settings.epochs, steps, share) for run in runs)
                 totals[side] += whole
                 lines.append(
                     f"| {stage} | {side} | {1e3 * seconds / steps:.1f} | {examples * settings.epochs / seconds:.0f} "
                     f"| {tokens * settings.epochs / seconds:.0f} | {operations / seconds / peak:.0%} "
-                    f"| {statistics.mean(one.memory for one in found) / 1e6:.0f} | {seconds / steps / ours:.2f} "
-                    f"| {statistics.mean(one.start for one in found):.1f} s | {evaluation:.1f} s | {whole:.0f} s |"
+                    f"| {statistics.mean(run.memory for run in runs) / 1e6:.0f} | {seconds / steps / ours:.2f} "
+                    f"| {statistics.mean(run.start for run in runs):.1f} s | {evaluation:.1f} s | {whole:.0f} s |"
                 )
         for side in self.sides:
             ratio = totals[side] / totals["ours"]
             lines.append(f"| **all** | {side} | | | | | | {ratio:.2f} | | | {totals[side]:.0f} s |")
-        notes = {side: self.found[self.stages[0], side][0].notes for side in self.sides}
-        return "\n".join([*lines, "", f"Ratio: seconds over those of ftjobs. {notes}"])
+        notes = {side: self.measurements[self.stages[0], side][0].notes for side in self.sides}
+        return "\n".join([*lines, "", f"Ratio: time relative to ftjobs. {notes}"])
 
     def _per_step(self, stage: str, side: str) -> float:
-        return statistics.mean(one.per_step(self._epochs(stage)) for one in self.found[stage, side])
+        return statistics.mean(run.per_step(self._epochs(stage)) for run in self.measurements[stage, side])
 
     def _epochs(self, stage: str, measured: bool = False) -> int:
-        """Of the job, or of what is measured."""
+        """Return the epochs of a stage in the job, or in the measurement."""
         epochs = self.job.stage(stage).epochs
-        return min(epochs, SAMPLE_EPOCHS) if measured and not self.wanted.full else epochs
+        return min(epochs, SAMPLE_EPOCHS) if measured and not self.options.full else epochs
 
     def accuracies(self) -> str:
-        """Accuracy of the best epoch over seeds, side by side."""
+        """Return a table of the accuracies of the best epochs, mean and standard deviation over seeds."""
         lines = ["", "| stage | " + " | ".join(self.sides) + " |", "|---|" + "---:|" * len(self.sides)]
         for stage in (name for name in self.stages if self.job.stage(name).kind == "classify"):
             cells = []
             for side in self.sides:
-                values = [100 * one.accuracy for one in self.found[stage, side] if one.accuracy is not None]
+                values = [100 * run.accuracy for run in self.measurements[stage, side] if run.accuracy is not None]
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 cells.append(f"{statistics.mean(values):.2f} ± {spread:.2f}")
             lines.append(f"| {stage} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
     def raw(self) -> dict[str, Any]:
-        """Everything measured."""
+        """Return all measurements as plain data."""
         sizes: dict[str, Size] = {"full": self.full, "sample": self.size}
-        found = {f"{stage} {side}": [asdict(one) for one in runs] for (stage, side), runs in self.found.items()}
-        return {"sizes": {name: asdict(size) for name, size in sizes.items()}, "measurements": found}
+        measurements = {
+            f"{stage} {side}": [asdict(run) for run in runs] for (stage, side), runs in self.measurements.items()
+        }
+        return {"sizes": {name: asdict(size) for name, size in sizes.items()}, "measurements": measurements}
 
 
-def prepare(job: Job, encoder: str, folder: Path, made: Path) -> None:
-    """Run `prepare` for an encoder that the yardstick knows, or a folder."""
+def prepare(job: Job, encoder: str, folder: Path, encoder_folder: Path) -> None:
+    """Run `prepare` with an encoder of the benchmark or a model folder."""
     from ftjobs.data.readers.sources import read as read_source
     from ftjobs.stages import prepare as stage
     from tests.benchmarks.encoders import encoder_settings
 
     source = read_source(job.data).splits["train"]
     texts = [text for column in job.data.text_columns for text in source[column][:]]
-    settings = Prepare(encoder=Encoder(**encoder_settings(encoder, made, texts)), data=Data(**job.data.model_dump()))
+    settings = Prepare(
+        encoder=Encoder(**encoder_settings(encoder, encoder_folder, texts)), data=Data(**job.data.model_dump())
+    )
     folder.mkdir()
     stage.run(settings, 0, {}, folder)
 

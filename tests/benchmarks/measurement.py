@@ -1,4 +1,4 @@
-"""One measurement: a stage, run by one side in a process of its own, and what it says about itself."""
+"""A measurement: one side runs one stage in a new process and reports its timings."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Spec:
-    """What to run; both sides read it."""
+    """A stage to run, in the same form for all sides."""
 
     side: str
     """`ours`, `plain` or `tuned`."""
     kind: str
     """`adapt` or `classify`."""
     settings: dict[str, Any]
-    """The stage of the job file."""
+    """Fields of the stage in the job file."""
     data: str
-    """Folder that `prepare` wrote, or a sample of it."""
+    """Output folder of `prepare`, or a sample of it."""
     encoder: str
-    """Folder of the checkpoint to start from, as `model` in it."""
+    """Folder whose `model` is the checkpoint to start from."""
     output: str
     seed: int
     workers: int = 0
-    """Of the tuned peer's data loader."""
+    """Data-loader workers of the tuned peer."""
     precision: str = "bf16"
-    """Of the tuned peer."""
+    """Mixed precision of the tuned peer."""
     started: float = 0.0
-    """When the process was started (time.time)."""
+    """Start of the process (time.time)."""
 
 
 @dataclass
 class Measured:
-    """What came out."""
+    """Timings, memory and accuracy of a stage."""
 
     start: float
     """Seconds from process start to the first step: imports, model, tokenization; without `once` and evaluations."""
     once: float
-    """Seconds of work done once a stage instead of in every step: features of a frozen encoder."""
+    """Seconds of work done once per stage instead of in every step: features of a frozen encoder."""
     epochs: list[float]
     """Training seconds of each epoch."""
     steps: int
@@ -51,25 +51,26 @@ class Measured:
     evaluation: float
     """Seconds of a pass over the held-out texts."""
     passes: int
-    """Such passes after every epoch: 1, or 0 where features of theirs are computed once."""
+    """Evaluation passes after every epoch: 1, or 0 where the features of held-out texts are computed once."""
     passes_once: int
-    """Such passes that a stage takes whatever its epochs: before training, of what is published, for features."""
+    """Evaluation passes per stage, independent of epochs: before training, of the published model, for features."""
     memory: int
     """Peak bytes: of the process, or of tensors on the GPU."""
     accuracy: float | None = None
-    """Of the best epoch on the test rows; None for masked language modelling."""
+    """Test accuracy of the best epoch; None for masked language modeling."""
     notes: dict[str, Any] = field(default_factory=dict)
 
     def per_step(self, epochs: int) -> float:
-        """Seconds per step of a job of `epochs` epochs, its share of `once` included.
+        """Return seconds per step of a job of `epochs` epochs, including its share of `once`.
 
-        Of the median epoch, as the first one compiles kernels and grows the heap. `once` and epochs grow alike with the
-        data, so this holds for the whole of it."""
+        Based on the median epoch, since the first one compiles kernels and grows the heap. `once` and the time of an epoch
+        both grow linearly with the data, so a sample gives the rate of the whole."""
         return (statistics.median(self.epochs) + self.once / epochs) / self.steps
 
     def whole(self, epochs: int, steps: int, share: float) -> float:
-        """Seconds of a job of `epochs` epochs and `steps` steps from process start to the last evaluation, of which
-        `share` of the held-out texts were measured."""
+        """Return seconds from process start to the last evaluation of a job of `epochs` epochs and `steps` steps.
+
+        `share` is the fraction of the held-out texts that the measurement evaluated."""
         evaluation = self.evaluation / share * (epochs * self.passes + self.passes_once)
         return self.start + self.per_step(epochs) * steps + evaluation
 
@@ -78,24 +79,26 @@ def measure(spec: Spec, threads: int | None) -> Measured:
     """Run a spec in a new process.
 
     Raises:
-        RuntimeError: it failed; with the end of what it said.
+        RuntimeError: the process failed; holds the end of its stderr.
     """
     module = "tests.benchmarks.ours" if spec.side == "ours" else "tests.benchmarks.peer"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
-    told = json.dumps({**asdict(spec), "started": time.time()})
-    found = subprocess.run([sys.executable, "-m", module, told], env=environment, capture_output=True, text=True)
-    if found.returncode:
-        raise RuntimeError(f"{spec.side} {spec.kind}: {found.stderr[-3000:]}")
-    return Measured(**json.loads(found.stdout.splitlines()[-1]))
+    argument = json.dumps({**asdict(spec), "started": time.time()})
+    completed = subprocess.run(
+        [sys.executable, "-m", module, argument], env=environment, capture_output=True, text=True
+    )
+    if completed.returncode:
+        raise RuntimeError(f"{spec.side} {spec.kind}: {completed.stderr[-3000:]}")
+    return Measured(**json.loads(completed.stdout.splitlines()[-1]))
 
 
 def spec_from_command_line() -> Spec:
-    """What this process was told to run."""
+    """Return the spec that `measure` passed to this process."""
     return Spec(**json.loads(sys.argv[1]))
 
 
 def report(measured: Measured) -> None:
-    """Tell the process that asked; the last line of stdout."""
+    """Print the result as the last line of stdout, where `measure` reads it."""
     print(json.dumps(asdict(measured)))

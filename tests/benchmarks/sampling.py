@@ -1,4 +1,4 @@
-"""A fair sample of a prepared data set: fewer rows, the same lengths."""
+"""A sample of a prepared data set with the same distribution of lengths."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ftjobs.data.prepared import PreparedData, Rows
 
 @dataclass(frozen=True)
 class Size:
-    """Rows of a prepared data set."""
+    """Numbers of rows of a prepared data set."""
 
     train: int
     test: int
 
 
 def sample(whole: Path, folder: Path, rows: int) -> tuple[Size, Size]:
-    """Write the output of `prepare` again with `rows` training rows, and as large a share of the test rows, or 64.
+    """Write a copy of the output of `prepare` with `rows` training rows and the same share of test rows, at least 64.
 
-    Rows are taken at evenly spaced ranks of length, so that every quantile of length is that of the whole, and stay in
-    their order. All epochs run over them; what is done once a stage therefore weighs what it weighs in the real job.
+    Rows are selected at evenly spaced ranks of length, so that the quantiles of length are those of the whole, and keep
+    their order. All epochs run over the sample, so that work done once per stage has its real weight.
 
     Returns:
         The size of the whole and of the sample.

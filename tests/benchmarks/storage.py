@@ -1,14 +1,14 @@
-"""What publishing and pulling a checkpoint cost: `python -m tests.benchmarks.storage [ROUNDS [PYTHON]]`.
+"""Time and memory to publish and pull a checkpoint: `python -m tests.benchmarks.storage [ROUNDS [PYTHON]]`.
 
-A 440 MB checkpoint (bert-base's size) goes to a SeaweedFS server on this machine and back, by ftjobs (hashes and all),
-by plain `boto3.upload_file` and `download_file`, and by `aws s3 cp`, in turn (A B C, C B A, ...). Each transfer is a
-process of its own, so that its peak memory can be told; seconds are those of the transfer, without imports.
+A 440 MB checkpoint (the size of bert-base) is uploaded to a SeaweedFS server on this machine and downloaded again: with
+ftjobs, including hashes; with `boto3.upload_file` and `download_file`; and with `aws s3 cp`, alternating (A B C, C B A,
+...). Each transfer runs in a new process, for its peak memory; seconds exclude imports.
 
-The server and the files are in TMPDIR. On a disk, what is written back from earlier transfers slows down later ones; in
-memory (`TMPDIR=/dev/shm`, 1.7 GB a round) it does not.
+The server and the files are in TMPDIR. On a disk, write-back of earlier transfers slows down later ones; in memory
+(`TMPDIR=/dev/shm`, 1.7 GB per round) it does not.
 
-PYTHON is the interpreter of an environment that has the AWS command line, which needs another botocore than ours:
-`python -m venv aws && aws/bin/pip install awscli`, then `aws/bin/python`. Without it only boto3 is compared with.
+PYTHON is the interpreter of an environment with the AWS CLI, which needs another version of botocore:
+`python -m venv aws && aws/bin/pip install awscli`, then `aws/bin/python`. Without it, the comparison is with boto3 only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from tests.fakes.s3_server import BUCKET, environment, running_server
 
 SIZE = 440_000_000
-#: Each says its seconds, and by how many MB its memory rose above what it was before the transfer.
+#: Prints the seconds of the transfer, and the increase of peak memory in MB.
 _FRAME = r"""
 import json, os, re, sys, time
 from pathlib import Path
@@ -75,7 +75,7 @@ SCRIPTS = {
 
 
 def main(rounds: int, aws: str | None) -> None:
-    """Run every transfer `rounds` times, in turn, and print the ratios to the others."""
+    """Run every transfer `rounds` times, alternating, and print ratios."""
     pythons = {"ftjobs": sys.executable, "boto3": sys.executable} | ({"aws": aws} if aws else {})
     with tempfile.TemporaryDirectory(prefix="ftjobs-bench-") as temporary:
         folder = Path(temporary)
@@ -90,16 +90,16 @@ def main(rounds: int, aws: str | None) -> None:
                 prepare, transfer = SCRIPTS[verb, tool]
                 script = _FRAME.format(prepare=prepare, transfer=transfer)
                 command = [pythons[tool], "-c", script, str(folder), f"round-{number}-{tool}"]
-                os.sync()  # what the last one wrote is not to slow down this one
-                found = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
-                seconds, memory = json.loads(found.stdout.splitlines()[-1])
+                os.sync()  # write-back of the previous transfer must not slow down this one
+                completed = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
+                seconds, memory = json.loads(completed.stdout.splitlines()[-1])
                 results[verb, tool].append((seconds, memory))
                 print(f"{verb:8} {tool:7} {seconds:6.2f} s {memory:6.0f} MB", file=sys.stderr)
         server.close()
     for verb in ("publish", "pull"):
         seconds = {tool: [second for second, _ in results[verb, tool]] for tool in pythons}
-        shown = ", ".join(f"{tool} {statistics.median(found):.2f} s" for tool, found in seconds.items())
-        # Round by round: what else the machine does, to its disk above all, changes within minutes.
+        shown = ", ".join(f"{tool} {statistics.median(times):.2f} s" for tool, times in seconds.items())
+        # Ratios per round, because other load on the machine, above all on its disk, changes within minutes.
         ours, ratios = seconds.pop("ftjobs"), {}
         for tool, theirs in seconds.items():
             ratios[tool] = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))

@@ -1,10 +1,9 @@
-"""What background saves cost training: `python -m tests.benchmarks.training_state [ROUNDS [SECONDS]]`.
+"""Cost of saving training state in the background: `python -m tests.benchmarks.training_state [ROUNDS [SECONDS]]`.
 
-A classifier of MiniLM's size (22.7 M parameters; one state is 360 MB) trains for SECONDS with a training state saved
-every SECONDS / 4 to a SeaweedFS server on this machine, and for as many steps without, in turn (A B, B A, …), each in
-a process of its own. That is denser than `save_every: 5m` by far, to be measurable; so beside the ratio the cost of one
-save is printed, in seconds of training, and what that comes to at one save in five minutes. The server's own work, on the
-same processor, is part of that cost; with a store elsewhere it would not be.
+A classifier of MiniLM's size (22.7 M parameters; a state has 360 MB) trains for SECONDS with a save every SECONDS / 4 to
+a SeaweedFS server on this machine, and for as many steps without saves, alternating (A B, B A, …), each in a new process.
+Saves are far more frequent than `save_every: 5m`, to be measurable; the output therefore has the cost of one save in
+seconds of training, and its share at one save per five minutes. The cost includes the server, which shares the CPU.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _DEFAULT_INTERVAL = 300.0
 
 
 def main(rounds: int, seconds: float) -> None:
-    """Train `rounds` times with saves and without, in turn, and print what the saves cost."""
+    """Train `rounds` times with and without saves, alternating, and print the cost of the saves."""
     with tempfile.TemporaryDirectory(prefix="ftjobs-bench-") as temporary:
         server = running_server(Path(temporary) / "server")
         settings = os.environ | environment(next(server).url)
@@ -57,7 +56,7 @@ def main(rounds: int, seconds: float) -> None:
 
 
 def one(name: str, every: float, steps: int) -> None:
-    """Train once and print how long that took, from the first step after warming up, and how often it saved."""
+    """Train once; print the seconds from the first step after warm-up, and the number of saves."""
     import numpy as np
     import torch
     from transformers import BertConfig, BertForSequenceClassification

@@ -26,7 +26,7 @@ from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder
 from ftjobs.plan import Prepare
 from ftjobs.stages import adapt, classify, prepare
 from ftjobs.training.context import Session
-from tests.benchmarks.corpus import watched_memory
+from tests.benchmarks.corpus import peak_memory
 
 columns._BATCH_BYTES = prepared._ROW_GROUP_BYTES = tokenization._BATCH_CHARACTERS = 2**17
 folder, encoder = Path(sys.argv[1]), sys.argv[2]
@@ -52,14 +52,14 @@ def run(size):
     split = {"test_fraction": 0.003, "group_by": "connected"}
     data = Data(source=str(folder / f"{size}.csv"), text="a", label="label", split=split)
     found = {}
-    with watched_memory() as found["prepare"]:
+    with peak_memory() as found["prepare"]:
         prepare.run(Prepare(encoder=Encoder(model=encoder), data=data), 0, {}, made)
     few = {"epochs": 1, "mixed_precision": "no"}
-    with watched_memory() as found["adapt"]:
+    with peak_memory() as found["adapt"]:
         trained(adapt, Adapt(kind="adapt", **few), made, "adapt")
-    with watched_memory() as found["classify"]:
+    with peak_memory() as found["classify"]:
         trained(classify, Classify(kind="classify", **few), made, "classify")
-    return {stage: memory["own"] for stage, memory in found.items()}
+    return {stage: memory["anonymous"] for stage, memory in found.items()}
 
 print(json.dumps([run(size) for size in ("short", "short", "long")][1:]))
 """
