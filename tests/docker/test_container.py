@@ -147,7 +147,8 @@ def test_the_context_is_what_the_image_is_made_of(engine: Engine, tmp_path: Path
         "pyproject.toml",
     }
     assert {Path(name).suffix for name in sizes if name.startswith("ftjobs/")} == {".py", ".typed", ".j2", ".css"}
-    assert sum(sizes.values()) < 2**20  # 1 MB of files; the size that podman tells has tar's padding in it
+    # Source files only, which are 1.1 MB: a data file or a model in the context would exceed the limit.
+    assert sum(sizes.values()) < 1.25 * 2**20
 
 
 def test_the_image_says_what_it_is(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,13 @@ VERSIONS = sorted({v for v in kubernetes_validate.utils.all_versions() if int(v.
 kubernetes_validate.utils.schema_contents = cache(
     kubernetes_validate.utils.schema_contents
 )  # it reads 2 MB for each manifest
+JOBSET = K8S / "jobset"  # its pipeline.yaml is not committed
 OVERLAYS = sorted(
     path.parent
     for path in K8S.rglob("kustomization.yaml")
-    if yaml.safe_load(path.read_text())["kind"] == "Kustomization"
+    if yaml.safe_load(path.read_text())["kind"] == "Kustomization" and path.parent != JOBSET
 )
-COMPONENTS = sorted(path.parent for path in K8S.rglob("kustomization.yaml") if path.parent not in OVERLAYS)
+COMPONENTS = sorted(K8S.glob("components/*"))
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
 
@@ -55,6 +57,34 @@ def built(folder: Path) -> str:
     return result.stdout
 
 
+def render_command(folder: Path) -> tuple[list[str], Path]:
+    """Arguments of the `ftjobs render` command in a kustomization's comment, and the file for its output."""
+    match = re.search(r"# +ftjobs (render .*) > (k8s/\S+)", (folder / "kustomization.yaml").read_text())
+    assert match
+    return shlex.split(match[1]), ROOT / match[2]
+
+
+def run_ftjobs(arguments: list[str], cwd: Path = ROOT, **variables: str) -> str:
+    command = [sys.executable, "-m", "ftjobs", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@cache
+def jobset_overlay() -> str:
+    """k8s/jobset with the pipeline of its render command; through kustomize if kubectl is installed."""
+    arguments, output = render_command(JOBSET)
+    assert output == JOBSET / "pipeline.yaml"
+    text = run_ftjobs(arguments)
+    if shutil.which("kubectl") is None:
+        return text
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(JOBSET / "kustomization.yaml", folder)
+        Path(folder, "pipeline.yaml").write_text(text)
+        return built(Path(folder))
+
+
 def committed() -> dict[str, str]:
     """Committed manifests as applied: folders through kustomize if kubectl is installed, else the files."""
     if shutil.which("kubectl"):
@@ -63,7 +93,7 @@ def committed() -> dict[str, str]:
     return {
         path.relative_to(K8S).as_posix(): path.read_text()
         for path in sorted(K8S.rglob("*.yaml"))
-        if path.name != "kustomization.yaml"
+        if path.name != "kustomization.yaml" and path.parent != JOBSET
     }
 
 
@@ -78,13 +108,19 @@ RENDERED = {
     "jobset nodes": {"job": "quickstart", "engine": "jobset", "nodes": 2},
     "jobset quickstart": {"job": "quickstart", "engine": "jobset", "queue": "gpus", "namespace": "team"},
 }
-SETS = {**{f"render {name}": name for name in RENDERED}, **{name: name for name in committed()}}
+SETS = {
+    **{f"render {name}": name for name in RENDERED},
+    **{name: name for name in committed()},
+    "-k jobset": "-k jobset",
+}
 
 
 @cache
 def manifests(name: str) -> list[dict[str, Any]]:
     if name in RENDERED:
         return rendered(**RENDERED[name])
+    if name == "-k jobset":
+        return list(yaml.safe_load_all(jobset_overlay()))
     return list(yaml.safe_load_all(committed()[name]))
 
 
@@ -215,20 +251,24 @@ def test_rules_detect_violations():
 
 
 class TestCommitted:
-    @pytest.mark.parametrize("path", sorted(K8S.rglob("pipeline.yaml")), ids=lambda path: path.parent.name)
-    def test_equals_the_output_of_the_command_in_its_kustomization(self, path: Path):
-        comment = (path.parent / "kustomization.yaml").read_text()
-        command = re.search(r"# +ftjobs (render .*) > (k8s/\S+)", comment)
-        assert command
-        assert ROOT / command[2] == path
-        result = subprocess.run(
-            [sys.executable, "-m", "ftjobs", *shlex.split(command[1])],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert result.stdout == path.read_text()
+    @pytest.mark.parametrize("folder", [K8S / "base", K8S / "overlays/try"], ids=lambda path: path.name)
+    def test_pipeline_equals_the_output_of_its_render_command(self, folder: Path):
+        arguments, output = render_command(folder)
+        assert output == folder / "pipeline.yaml"
+        assert run_ftjobs(arguments) == output.read_text()
+
+    def test_generated_pipelines_are_marked_and_no_others_are_committed(self):
+        listed = subprocess.run(
+            ["git", "ls-files", "k8s/*pipeline.yaml"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+        marked = re.findall(r"^(\S+) linguist-generated$", (ROOT / ".gitattributes").read_text(), re.MULTILINE)
+        assert listed == marked == ["k8s/base/pipeline.yaml", "k8s/overlays/try/pipeline.yaml"]
+
+    def test_readme_has_the_render_command_of_the_jobset_overlay(self):
+        arguments, output = render_command(JOBSET)
+        command = f"ftjobs {shlex.join(arguments)} > {output.relative_to(ROOT)}"
+        readme = re.sub(r" *\\\n *", " ", (K8S / "README.md").read_text())  # continued lines joined
+        assert command in readme
 
     @needs_kubectl
     @pytest.mark.parametrize("folder", COMPONENTS, ids=lambda path: path.name)
@@ -295,10 +335,7 @@ class TestReproducibility:
             shutil.copytree(ROOT / "jobs", tmp_path / folder)
             os.utime(tmp_path / folder / "quickstart.csv", (number, number))
             (tmp_path / folder / "quickstart.csv").chmod(0o600 + 0o44 * number)
-            command = [
-                sys.executable,
-                "-m",
-                "ftjobs",
+            arguments = [
                 "render",
                 f"{folder}/quickstart.yaml",
                 "--image",
@@ -308,11 +345,6 @@ class TestReproducibility:
                 "--engine",
                 engine,
             ]
-            environment = os.environ | {"PYTHONHASHSEED": str(number)}
-            texts.add(
-                subprocess.run(
-                    command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-                ).stdout
-            )
+            texts.add(run_ftjobs(arguments, cwd=tmp_path, PYTHONHASHSEED=str(number)))
         assert len(texts) == 1
         assert len(texts.pop()) > 10_000

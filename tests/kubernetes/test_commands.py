@@ -1,4 +1,4 @@
-"""`ftjobs conduct` as a process: output, exit code, and restarts."""
+"""`ftjobs conduct` as a process: output, exit code, and restarts; commands without the optional client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from ftjobs import artifacts, cli
 from ftjobs.system.progress import LOG
-from tests.fakes.toy_cluster import ToyCluster
+from tests.fakes.toy_cluster import ToyCluster, toy_stages
 
 
 def start_controller(folder: Path) -> subprocess.Popen[str]:
@@ -104,3 +104,36 @@ def test_controller_resumes_after_repeated_sigkill(toy: ToyCluster, tmp_path: Pa
     assert process.returncode == 0
     assert toy.too_early == []
     assert set(toy.ran) == {run.title for stage in toy.stages for run in stage.runs}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["submit", "--image", "ftjobs:0.1.0", "--store", "s3://bucket/runs"], ["conduct"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_missing_client_is_one_line_with_the_pip_command(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes", None)  # as if not installed
+    command, *options = arguments
+    monkeypatch.setattr(sys, "argv", ["ftjobs", command, str(tmp_path / "toy.yaml"), *options])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    printed = capsys.readouterr()
+    assert (end.value.code, printed.out, len(printed.err.splitlines())) == (2, "", 1)
+    assert "`pip install 'ftjobs[kubernetes]'`" in printed.err
+
+
+def test_render_works_without_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy_stages(tmp_path)
+    options = ["--image", "ftjobs:0.1.0", "--store", "s3://bucket/runs"]
+    for name in [name for name in sys.modules if name.startswith(("kubernetes", "ftjobs.kubernetes"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)  # as if not installed
+    monkeypatch.setattr(sys, "argv", ["ftjobs", "render", str(tmp_path / "toy.yaml"), *options])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("# Pipeline toy")
