@@ -1,4 +1,4 @@
-"""Markdown in which names from a job file or its data are shown as they are, and never read as markup."""
+"""Markdown for model cards; names from job files and data are escaped."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 from ftjobs.errors import one_line
 
 _LONGEST = 120
-#: Neither markup in a code span, nor in a table, nor in HTML.
+#: Characters that are no markup in code spans, tables and HTML.
 _PLAIN = re.compile(r"[\w .,:;/+='()@%!?#*\[\]{}~^$-]+")
 
 
 def code(text: str) -> str:
-    """A foreign string as code: on one line, cut if it is long, and read as nothing else, also inside a table.
+    """Format a name as inline code, on one line and truncated, safe inside tables.
 
-    What could end a code span or a table's cell is written as character references, which Markdown never takes for
-    markup (CommonMark 0.31, section 2.5).
+    Characters that could end a code span or a cell become character references, which are never markup (CommonMark
+    0.31, section 2.5).
     """
     line = one_line(text)
     if len(line) > _LONGEST:
@@ -27,14 +27,14 @@ def code(text: str) -> str:
 
 
 def fenced(text: str, language: str) -> str:
-    """A block of code, in a fence that nothing in it can close."""
+    """Format a code block, with a fence longer than any in the text."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """A table; numbers stand to the right. Cells are Markdown."""
+    """Format a table from cells of Markdown; columns of numbers are aligned to the right."""
     rule = [
         "---:" if rows and all(_NUMBER.match(row[index]) for row in rows) else "---" for index in range(len(header))
     ]
@@ -45,6 +45,6 @@ _NUMBER = re.compile(r"-?\d")
 
 
 def listed(items: list[str], most: int = 20) -> str:
-    """Foreign strings, one after the other, and how many more there are."""
+    """Format the first `most` names as inline code, and the number of further names."""
     shown = ", ".join(code(item) for item in items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"

@@ -1,90 +1,68 @@
-"""The block of YAML at the top of a card, which the hub reads."""
+"""The metadata of a model card: YAML that the Hugging Face hub reads."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ftjobs.cards.made import CardContext
+from ftjobs.cards.context import CardContext
 from ftjobs.jobfile.fields import OBJECTIVE_FIGURES
+from ftjobs.tasks.base import HubMetric
 
-_TASKS = {"adapt": "fill-mask", "classify": "text-classification"}
 
-
-def card_data(made: CardContext) -> ModelCardData:
-    """The card's metadata; the metrics stand in its `model-index`."""
-    results = _results(made)
-    hub_data = made.data["provenance"].get("hub_id")
+def card_data(context: CardContext) -> ModelCardData:
+    """Return the metadata, with test metrics in `model-index`."""
+    results = _results(context)
+    hub_data = context.data["provenance"].get("hub_id")
     return ModelCardData(
         library_name="transformers",
-        pipeline_tag=None if made.finds_replaced else _TASKS.get(made.run.kind),
-        base_model=made.base_model,
+        pipeline_tag=None if context.finds_replaced else _hub_task(context),
+        base_model=context.base_model,
         datasets=[hub_data] if hub_data else None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
-        tags=["ftjobs", *(["domain-adaptation"] if made.run.kind == "adapt" else [])],
-        model_name=made.name,
+        tags=["ftjobs", *(["domain-adaptation"] if context.run.kind == "adapt" else [])],
+        model_name=context.name,
         eval_results=results or None,
-        license=made.base.get("license"),
-        license_name=made.base.get("license_name"),
-        license_link=made.base.get("license_link"),
+        license=context.base.get("license"),
+        license_name=context.base.get("license_name"),
+        license_link=context.base.get("license_link"),
     )
 
 
-def _results(made: CardContext) -> list[EvalResult]:
-    metrics = made.metrics
-    found: list[tuple[str, str, float, dict[str, Any] | None]]
-    if made.run.kind == "adapt":
-        split = metrics["evaluated_on"] if made.corpus is None else "held-out"
-        best = metrics["best"]
-        found = [] if made.finds_replaced else [("perplexity", "Perplexity of masked tokens", best["perplexity"], None)]
-        found += [
-            (key.rpartition("_")[2], name[0].upper() + name[1:], best[key], None)
-            for key, name in OBJECTIVE_FIGURES.items()
-            if key in best
+def _hub_task(context: CardContext) -> str | None:
+    """Return the task of a trained model on the hub."""
+    return {"adapt": "fill-mask", "classify": context.task.hub_task}.get(context.run.kind)
+
+
+def _results(context: CardContext) -> list[EvalResult]:
+    """Return every finite metric."""
+    if context.run.kind == "adapt":
+        metrics = context.metrics["best"]
+        split = context.metrics["evaluated_on"] if context.corpus is None else "held-out"
+        entries = (
+            [] if context.finds_replaced else [(HubMetric("perplexity", "Perplexity of masked tokens"), "perplexity")]
+        )
+        for key, name in OBJECTIVE_FIGURES.items():
+            if key in metrics:
+                entries.append((HubMetric(key.rpartition("_")[2], name[0].upper() + name[1:]), key))
+    elif context.run.kind == "classify":
+        metrics, split = context.metrics, "test"
+        entries = [
+            (metric.hub, metric.key) for metric in context.task.card_metrics(context.names) if metric.hub is not None
         ]
-    elif made.run.kind == "classify":
-        split, found = "test", _classified(made)
     else:
         return []
-    return [
-        _result(made, split, type=metric, name=name, value=value, args=arguments)
-        for metric, name, value, arguments in found
-        if math.isfinite(value)
-    ]
+    return [_result(context, split, hub, metrics[key]) for hub, key in entries if math.isfinite(metrics[key])]
 
 
-def _classified(made: CardContext) -> list[tuple[str, str, float, dict[str, Any] | None]]:
-    """Metrics by the names that the hub knows them by."""
-    metrics = made.metrics
-    if made.label_type == "float":
-        return [
-            ("mse", "Mean squared error", metrics["mse"], None),
-            ("pearsonr", "Pearson correlation", metrics["pearson"], None),
-            ("spearmanr", "Spearman correlation", metrics["spearman"], None),
-        ]
-    if made.label_type == "multi":
-        return [
-            ("accuracy", "Subset accuracy", metrics["accuracy"], None),
-            ("f1", "F1 (micro)", metrics["f1"], {"average": "micro"}),
-            ("f1", "F1 (macro)", metrics["f1_macro"], {"average": "macro"}),
-        ]
-    average = "binary" if len(made.classes) == 2 else "macro"
-    return [
-        ("accuracy", "Accuracy", metrics["accuracy"], None),
-        ("f1", f"F1 ({average})", metrics["f1"], {"average": average}),
-    ]
-
-
-def _result(
-    made: CardContext, split: str, *, type: str, name: str, value: float, args: dict[str, Any] | None
-) -> EvalResult:
-    provenance, source = made.data["provenance"], made.source
-    if made.corpus is not None:
-        provenance = made.corpus["provenance"][0]
+def _result(context: CardContext, split: str, metric: HubMetric, value: float) -> EvalResult:
+    provenance, source = context.data["provenance"], context.source
+    if context.corpus is not None:
+        provenance = context.corpus["provenance"][0]
         source = provenance.get("hub_id") or provenance["name"]
-    task = _TASKS[made.run.kind]
+    task = _hub_task(context)
+    assert task is not None, "only trained models have metrics"
     return EvalResult(
         task_type=task,
         task_name=task.replace("-", " ").capitalize(),
@@ -93,8 +71,8 @@ def _result(
         dataset_config=provenance.get("config"),
         dataset_revision=provenance.get("commit"),
         dataset_split=split,
-        metric_type=type,
-        metric_name=name,
+        metric_type=metric.type,
+        metric_name=metric.name,
         metric_value=round(value, 6),
-        metric_args=args,
+        metric_args=metric.arguments,
     )

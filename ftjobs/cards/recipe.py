@@ -1,4 +1,4 @@
-"""How to get the same model again: the job file that leads to it and to nothing else, and the commands."""
+"""Reproduce a model: a job file with only the stages that lead to it, and the commands."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ JOB = "job.yaml"
 
 
 def job_text(chain: list[StageRun]) -> str:
-    """A job file with the stages of `chain` only. It gives them the identities that they have.
+    """Return a job file with the stages of `chain`, which keep their identities.
 
-    Files on the machine that ran it are named without the folders they were in, so they belong beside the job file.
+    Local files lose the path of their folder and belong next to the job file.
     """
     prepare = chain[0].settings
-    assert isinstance(prepare, Prepare), "every chain begins with `prepare`"
+    assert isinstance(prepare, Prepare), "the first stage of every chain is `prepare`"
     job = {
         "name": chain[-1].pipeline,
         "encoder": _encoder(prepare.encoder),
@@ -37,65 +37,67 @@ def job_text(chain: list[StageRun]) -> str:
 
 
 def with_data(chain: list[StageRun]) -> list[StageRun]:
-    """The stages of `chain`, each behind the one that brings it data or a corpus of its own, if it has any."""
-    found: dict[str, StageRun] = {}
+    """Return the stages of `chain`, each after the stage that reads its own data or corpus, if it has one."""
+    runs: dict[str, StageRun] = {}
     for run in chain:
         for kind in ("data", "corpus"):
-            brought = run.inputs.get(kind)
-            if brought and brought.identity not in found:  # in the chain's own job it is named after this one
-                found[brought.identity] = replace(brought, stage=f"{run.stage}-{kind}")
-        found[run.identity] = run
-    return list(found.values())
+            source = run.inputs.get(kind)
+            if source and source.identity not in runs:  # the job file of this chain names it after this stage
+                runs[source.identity] = replace(source, stage=f"{run.stage}-{kind}")
+        runs[run.identity] = run
+    return list(runs.values())
 
 
 def command(run: StageRun) -> str:
-    """What runs a stage."""
+    """Return the command that runs a stage."""
     return f"ftjobs stage {JOB} {run.stage}{f' --seed {run.seed}' if run.has_seed else ''}"
 
 
 def _settings(run: StageRun) -> dict[str, Any]:
-    said = run.settings.model_dump(mode="json", exclude_defaults=True)
+    fields = run.settings.model_dump(mode="json", exclude_defaults=True)
     if isinstance(run.settings, Classify) and run.settings.data is not None:
-        said["data"] = _data(run.settings.data, f"{run.data.stage}/" if "data" in run.inputs else "")
+        fields["data"] = _data(run.settings.data, f"{run.data.stage}/" if "data" in run.inputs else "")
     if isinstance(run.settings, Adapt) and isinstance(run.settings.corpus, Corpus):
         folder = run.inputs["corpus"].stage
-        said["corpus"] |= {"source": each_source(said["corpus"]["source"], partial(_beside, folder=folder))}
-    return said
+        fields["corpus"] |= {
+            "source": each_source(fields["corpus"]["source"], partial(_relative_source, folder=folder))
+        }
+    return fields
 
 
-def _beside(source: str, part: str, *, folder: str) -> str:
-    """Where a source of a stage belongs beside the job file."""
+def _relative_source(source: str, part: str, *, folder: str) -> str:
+    """Return the path of a stage's source relative to the job file."""
     if not local_files.is_local(source):
         return source
     return f"./{folder}/{f'{part}/' if part else ''}{_last_part(source)}"
 
 
 def _encoder(encoder: Encoder) -> dict[str, Any]:
-    said = encoder.model_dump(mode="json", exclude_defaults=True)
+    fields = encoder.model_dump(mode="json", exclude_defaults=True)
     if encoder.model is not None and local_files.is_local(encoder.model):
-        said["model"] = f"./{PurePath(encoder.model).name}"
-    return {**said, "scratch": said.get("scratch", {})} if encoder.scratch is not None else said
+        fields["model"] = f"./{PurePath(encoder.model).name}"
+    return {**fields, "scratch": fields.get("scratch", {})} if encoder.scratch is not None else fields
 
 
 def _data(data: Data, folder: str = "") -> dict[str, Any]:
-    """`folder`: where local files belong beside the job file, with a slash at the end."""
-    said = data.model_dump(mode="json", exclude_defaults=True)
+    """Return the fields of `data`; local files are in `folder`, relative to the job file, with a trailing slash."""
+    fields = data.model_dump(mode="json", exclude_defaults=True)
     if isinstance(data.source, dict):
         local = [os.path.expanduser(source) for source in data.source.values() if local_files.is_local(source)]
         shared = os.path.commonpath([os.path.dirname(path) for path in local]) if local else ""
-        said["source"] = {
+        fields["source"] = {
             split: f"./{folder}{os.path.relpath(os.path.expanduser(source), shared)}"
             if local_files.is_local(source)
             else source
             for split, source in data.source.items()
         }
     elif local_files.is_local(data.source):
-        said["source"] = f"./{folder}{_last_part(data.source)}"
-    return said
+        fields["source"] = f"./{folder}{_last_part(data.source)}"
+    return fields
 
 
 def _last_part(source: str) -> str:
-    """A file, a folder or a pattern without the folders that it lies in."""
+    """Return a file, folder or pattern without its parent folders."""
     parts = PurePath(source).parts
     if os.path.exists(os.path.expanduser(source)) or not glob.has_magic(source):
         return parts[-1]

@@ -1,72 +1,84 @@
-"""What a card says of how good a checkpoint is."""
+"""The section on results of a model card."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ftjobs.cards import corpora, figures
-from ftjobs.cards.made import CardContext
-from ftjobs.cards.markdown import table
-from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify
+from ftjobs.cards.context import CardContext
+from ftjobs.cards.markdown import code, table
+from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Classify
+from ftjobs.tasks.base import Metric
+from ftjobs.tasks.measures import Measure, percent
 
 
-def classified(made: CardContext) -> str:
-    """Of a `classify` stage: its metrics on the test rows, with an interval."""
-    settings, metrics = made.run.settings, made.metrics
+def results(context: CardContext) -> str:
+    """Return the metrics of a trained model, and how the published epoch was selected."""
+    return _classifier(context) if isinstance(context.run.settings, Classify) else _encoder(context)
+
+
+def _classifier(context: CardContext) -> str:
+    settings, metrics, task = context.run.settings, context.metrics, context.task
     assert isinstance(settings, Classify)
-    chosen = metrics["selected_on"]
-    header = [f"on {made.data['rows']['test']:,} test rows", "best epoch", "95 % interval", "last epoch"]
-    kind = "a bootstrap's over test rows" if made.label_type == "float" else "Wilson's for a proportion"
-    return (
-        f"{table(header, figures.rows(made))}\n\nThe published weights are those of epoch {metrics['best_epoch']} of "
-        f"{_epochs(made)}, the first with the {figures.BEST[settings.metric_for_best]} on the {chosen} split "
-        f"({made.data['rows'][chosen]:,} rows). The interval is {kind}; it says what another draw of test rows would "
-        "change, not what another seed would."
-    )
-
-
-def adapted(made: CardContext) -> str:
-    """Of an `adapt` stage: how well held-out text is guessed, before and after."""
-    before, best, last = (made.metrics[name] for name in ("before", "best", "last"))
-    shown = table(
-        [corpora.measured_on(made), "before", "after (best epoch)", "last epoch"],
+    split, interval = metrics["selected_on"], context.evaluation.interval
+    low, high = (task.measure.with_unit(bound) for bound in (interval.low, interval.high))
+    rows = [
         [
-            ["perplexity", *(f"{one['perplexity']:.2f}" for one in (before, best, last))],
-            ["masked tokens guessed right", *(figures.percent(one["accuracy"]) for one in (before, best, last))],
-            *(
-                [name, *(figures.percent(one[key]) for one in (before, best, last))]
-                for key, name in OBJECTIVE_FIGURES.items()
-                if key in before
-            ),
-            *corpora.on_the_task(made),
-        ],
-    )
-    whose = " is that of the generator, which lies in the folder `generator`;" if made.finds_replaced else ","
-    loss = "loss of the whole objective" if "objective_loss" in before else "loss"
+            metric.title or metric.name,
+            format_metric(metric, task.measure, metrics[metric.key]),
+            f"{low} to {high}" if metric.key == task.measure.key else "",
+            format_metric(metric, task.measure, metrics["last"][metric.key]),
+        ]
+        for metric in task.card_metrics([code(name) for name in context.names])
+    ]
+    header = [f"on {context.data['rows']['test']:,} test rows", "best epoch", "95 % interval", "last epoch"]
+    selection = task.metric(settings.metric_for_best)
+    best = f"{'lowest' if selection.minimize else 'highest'} {selection.name}"
     return (
-        f"{shown}\n\nPerplexity of the masked tokens{whose} with the same masks before and after. The published "
-        f"weights are those of epoch {made.metrics['best_epoch']} of {_epochs(made)}, the first with the lowest {loss} "
-        f"on them.{_new_words(made.metrics)}"
+        f"{table(header, rows)}\n\nThe published weights are those of epoch {metrics['best_epoch']} of "
+        f"{context.epochs}, the first with the {best} on the {split} split ({context.data['rows'][split]:,} rows). The "
+        f"interval is {task.interval_method}. It covers the choice of test rows, and not the variation between seeds."
     )
 
 
-def _new_words(metrics: dict[str, Any]) -> str:
-    """What was added to the tokenizer, if anything was."""
-    if "vocabulary" not in metrics:
+def format_metric(metric: Metric, measure: Measure, value: float) -> str:
+    """Return the value of a metric with its unit."""
+    if metric.key == measure.key:
+        return measure.with_unit(value)
+    return f"{percent(value)} %" if metric.is_share else f"{value:.4f}"
+
+
+def _encoder(context: CardContext) -> str:
+    records = [context.metrics[name] for name in ("before", "best", "last")]
+    rows = [
+        ["perplexity", *(f"{record['perplexity']:.2f}" for record in records)],
+        ["masked tokens predicted correctly", *(f"{percent(record['accuracy'])} %" for record in records)],
+    ]
+    for key, name in OBJECTIVE_FIGURES.items():
+        if key in records[0]:
+            rows.append([name, *(f"{percent(record[key])} %" for record in records)])
+    if all("task_perplexity" in record for record in records):
+        rows.append(["perplexity on the task's texts", *(f"{record['task_perplexity']:.2f}" for record in records)])
+    measured_on = f"on the texts of the {context.metrics['evaluated_on']} split"
+    if context.corpus is not None:
+        measured_on = "on held-out passages of its corpus"
+    whose = " is that of the generator, which is in the folder `generator`," if context.finds_replaced else ","
+    loss = "loss of the whole objective" if "objective_loss" in records[0] else "loss"
+    return (
+        f"{table([measured_on, 'before', 'after (best epoch)', 'last epoch'], rows)}\n\nPerplexity of masked "
+        f"tokens{whose} with the same masks before and after. The published weights are those of epoch "
+        f"{context.metrics['best_epoch']} of {context.epochs}, the first with the lowest {loss}."
+        f"{_new_words(context.metrics.get('vocabulary'))}"
+    )
+
+
+def _new_words(added: dict[str, Any] | None) -> str:
+    """Return a paragraph on words that were added to the tokenizer, if there are any."""
+    if added is None:
         return ""
-    added = metrics["vocabulary"]
     (old, new), (before, best) = added["pieces_per_word"], added["bits_per_character"]
     return (
-        f"\n\n{added['words']:,} words of the domain were added to the tokenizer, which has {added['tokens'][1]:,} "
-        f"tokens now: words of these texts are of {new:.3f} pieces, and were of {old:.3f}. Perplexity is per token, so "
-        "it cannot be compared with that of an encoder of another vocabulary; bits per character can: "
-        f"{before:.3f} before, with the new words in, and {best:.3f} after."
+        f"\n\nAdded {added['words']:,} words of the domain to the tokenizer, which now has {added['tokens'][1]:,} "
+        f"tokens: words of these texts have {new:.3f} tokens on average, {old:.3f} before. Perplexity is per token and "
+        "not comparable between vocabularies. Bits per character are: "
+        f"{before:.3f} before training, with the new words, and {best:.3f} after."
     )
-
-
-def _epochs(made: CardContext) -> str:
-    """How many there were: `8`, or `5 (of 8, by early stopping)`."""
-    settings = made.run.settings
-    assert isinstance(settings, Adapt | Classify)
-    run = made.metrics.get("epochs_run", settings.epochs)
-    return str(run) if run == settings.epochs else f"{run} (of {settings.epochs}, by early stopping)"

@@ -12,6 +12,7 @@ from ftjobs.execution.heartbeat import FailedAttempt, RunningAttempt, latest_att
 from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify, Corpus, Data
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
+from ftjobs.tasks import all_tasks
 
 #: A stage without a heartbeat for this long, six intervals, is reported as stale: its node may have disappeared.
 STALE_AFTER_SECONDS = 60.0
@@ -127,13 +128,13 @@ def estimate_work(run: StageRun, prepared: Manifest | None) -> str:
 def summarize(manifest: Manifest) -> str:
     """Summarize the result of a published stage in a few words."""
     metrics = manifest.metrics
-    if manifest.kind == "classify" and "mse" in metrics:
-        return (
-            f"mean squared error {_format(metrics['mse'], '.4g')}, Pearson {_format(metrics['pearson'], '.4f')} in "
-            f"epoch {metrics['best_epoch']}"
-        )
     if manifest.kind == "classify":
-        return f"accuracy {_format(metrics['accuracy'], '.4f')} in epoch {metrics['best_epoch']}"
+        task = max(all_tasks(), key=lambda task: len(metrics.keys() & {metric.key for metric in task.metrics}))
+        best = task.default_metric
+        result = f"{best.name} {_format(metrics[best.key], '.4f' if best.is_share else '.4g')}"
+        if task.numeric:
+            result += "".join(f", {name} {_format(metrics[key], '.4f')}" for key, name in task.measure.others[:1])
+        return f"{result} in epoch {metrics['best_epoch']}"
     if manifest.kind == "adapt":
         before, best = metrics["before"]["perplexity"], metrics["best"]["perplexity"]
         changes = [f"perplexity {_format(before, '.1f')} -> {_format(best, '.1f')}"]

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ftjobs import artifacts
 from ftjobs.artifacts.manifest import KEY
 from ftjobs.cards import ModelInfo
-from ftjobs.cards.facts import NAME
+from ftjobs.cards.model_info import NAME
 from ftjobs.data.downloads import download
 from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.data.examples.tokenization import tokenize

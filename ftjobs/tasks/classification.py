@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ftjobs.errors import UserError
-from ftjobs.tasks.base import Criterion, LossSettings, Metric, Task
+from ftjobs.tasks.base import Criterion, Evaluation, HubMetric, LossSettings, Metric, Task
 from ftjobs.tasks.cells import CategoryCell, CellType
-from ftjobs.tasks.measures import Measure
+from ftjobs.tasks.measures import Measure, percent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,7 @@ class Classification(Task):
     problem_type = "single_label_classification"
     owns_problem_type = True
     metrics = (
-        Metric("accuracy", "accuracy"),
+        Metric("accuracy", "accuracy", hub=HubMetric("accuracy", "Accuracy")),
         Metric("f1", "F1"),
         Metric("loss", "cross-entropy", minimize=True, is_share=False),
     )
@@ -164,6 +165,34 @@ class Classification(Task):
 
     def metrics_note(self, names: Sequence[str]) -> str:
         return f"F1 of class {names[1]}." if len(names) == 2 else "F1 is the mean over classes."
+
+    def card_purpose(self, inputs: str, names: Sequence[str], list_names: Callable[[Sequence[str]], str]) -> str:
+        return f"classifier of {inputs} into {len(names)} classes ({list_names(names)})"
+
+    def card_metrics(self, names: Sequence[str]) -> list[Metric]:
+        title, average = "F1, mean over classes", "macro"
+        if len(names) == 2:
+            title, average = f"F1 of {names[1]}", "binary"
+        f1 = replace(self.metric("f1"), title=title, hub=HubMetric("f1", f"F1 ({average})", {"average": average}))
+        return [f1 if metric.key == "f1" else metric for metric in self.metrics]
+
+    def card_limitations(self, evaluation: Evaluation, quote: Callable[[str], str]) -> Iterator[str]:
+        import numpy as np
+
+        test, train = evaluation.labels["test"], evaluation.labels["train"]
+        majority = max(test, key=lambda name: test[name])
+        share = test[majority] / sum(test.values())
+        constant = f"always predicting {quote(majority)} has an accuracy of {percent(share)} % on the test rows"
+        if evaluation.interval.low <= share:
+            yield f"Not better than a constant prediction: {constant}, which is not below the interval of this model."
+        else:
+            yield f"For comparison: {constant}."
+        predicted = np.unique(evaluation.predictions)
+        if len(predicted) == 1:
+            yield f"The model predicts {quote(evaluation.names[predicted[0]])} for every test row."
+        untrained = [quote(name) for name, count in train.items() if not count]
+        if untrained:
+            yield f"No training row has the class{'es' if len(untrained) > 1 else ''} {', '.join(untrained)}."
 
 
 def class_weights(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftjobs.errors import UserError
-from ftjobs.tasks.base import ConstantAnswer, Criterion, LossSettings, Metric, Task
+from ftjobs.tasks.base import ConstantAnswer, Criterion, Evaluation, HubMetric, LossSettings, Metric, Task
 from ftjobs.tasks.cells import CellType, FlagCell, NamesCell
 from ftjobs.tasks.classification import first_names
 from ftjobs.tasks.measures import Measure
@@ -40,13 +40,16 @@ class MultiLabel(Task):
     problem_type = "multi_label_classification"
     owns_problem_type = True
     metrics = (
-        Metric("accuracy", "accuracy"),
-        Metric("f1", "F1"),
-        Metric("f1_macro", "macro F1"),
+        Metric(
+            "accuracy", "accuracy", title="accuracy, every label right", hub=HubMetric("accuracy", "Subset accuracy")
+        ),
+        Metric("f1", "F1", title="F1, micro", hub=HubMetric("f1", "F1 (micro)", {"average": "micro"})),
+        Metric("f1_macro", "macro F1", title="F1, macro", hub=HubMetric("f1", "F1 (macro)", {"average": "macro"})),
         Metric("loss", "cross-entropy", minimize=True, is_share=False),
     )
     measure = Measure("accuracy", "accuracy", others=(("f1", "F1 micro, %"), ("f1_macro", "F1 macro, %")))
     label_sets = True
+    pipeline_arguments: ClassVar = {"top_k": None}
     several_columns = True
     has_separator = True
 
@@ -158,6 +161,18 @@ class MultiLabel(Task):
             "labels of all rows together, F1 macro is the mean over labels; a label is predicted from a probability of "
             "0.5 on."
         )
+
+    def card_purpose(self, inputs: str, names: Sequence[str], list_names: Callable[[Sequence[str]], str]) -> str:
+        return f"classifier of {inputs} that predicts any number of {len(names)} labels ({list_names(names)})"
+
+    def card_limitations(self, evaluation: Evaluation, quote: Callable[[str], str]) -> Iterator[str]:
+        untrained = [quote(name) for name, count in evaluation.labels["train"].items() if not count]
+        if untrained:
+            yield f"No training row has the label{'s' if len(untrained) > 1 else ''} {', '.join(untrained)}."
+        first = evaluation.predictions[0]
+        if (evaluation.predictions == first).all():
+            predicted = [quote(name) for name, flag in zip(evaluation.names, first, strict=True) if flag]
+            yield f"The model predicts the same labels for every test row: {', '.join(predicted) or 'none'}."
 
 
 TASK = MultiLabel()

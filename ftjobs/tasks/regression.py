@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftjobs.errors import UserError
-from ftjobs.tasks.base import ConstantAnswer, Criterion, LossSettings, Metric, Task
+from ftjobs.tasks.base import ConstantAnswer, Criterion, Evaluation, HubMetric, LossSettings, Metric, Task
 from ftjobs.tasks.cells import CellType, NumberCell
 from ftjobs.tasks.measures import ErrorMeasure
 
@@ -36,15 +36,16 @@ class Regression(Task):
     problem_type = "regression"
     owns_problem_type = True
     metrics = (
-        Metric("mse", "mean squared error", minimize=True, is_share=False),
-        Metric("pearson", "Pearson correlation", is_share=False),
-        Metric("spearman", "Spearman correlation", is_share=False),
+        Metric("mse", "mean squared error", minimize=True, is_share=False, hub=HubMetric("mse", "Mean squared error")),
+        Metric("pearson", "Pearson correlation", is_share=False, hub=HubMetric("pearsonr", "Pearson correlation")),
+        Metric("spearman", "Spearman correlation", is_share=False, hub=HubMetric("spearmanr", "Spearman correlation")),
         Metric("loss", "loss", minimize=True, is_share=False),
     )
     measure = ErrorMeasure("mse", "mean squared error", others=(("pearson", "Pearson"), ("spearman", "Spearman")))
     has_probabilities = False
     numeric = True
     loss_name = "squared error"
+    interval_method = "a bootstrap over test rows"
 
     def compute_metrics(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Return the mean squared error, and the correlations of Pearson and Spearman.
@@ -144,6 +145,31 @@ class Regression(Task):
         return (
             "The lower the mean squared error the better; strategies are compared by it. Pearson's correlation is of "
             "the values, Spearman's of their ranks; both are 0 if all predictions are equal."
+        )
+
+    def card_purpose(self, inputs: str, names: Sequence[str], list_names: Callable[[Sequence[str]], str]) -> str:
+        return f"regression model that predicts a number, {list_names(names)}, from {inputs}"
+
+    def card_metrics(self, names: Sequence[str]) -> list[Metric]:
+        return [metric for metric in self.metrics if metric.key != "loss"]  # the loss is the mean squared error
+
+    def card_label_rows(
+        self, labels: dict[str, dict[str, Any]], names: Sequence[str], quote: Callable[[str], str]
+    ) -> list[list[str]]:
+        moments = ("min", "median", "max", "mean", "sd")
+        return [[f"{name} label", *(f"{split[name]:.4g}" for split in labels.values())] for name in moments]
+
+    def card_limitations(self, evaluation: Evaluation, quote: Callable[[str], str]) -> Iterator[str]:
+        test, train = evaluation.labels["test"], evaluation.labels["train"]
+        error = test["sd"] ** 2 + (test["mean"] - train["mean"]) ** 2
+        constant = f"always predicting the mean of the training labels has a mean squared error of {error:.4g}"
+        if evaluation.interval.high >= error:
+            yield f"Not better than a constant prediction: {constant}, which is not above the interval of this model."
+        else:
+            yield f"For comparison: {constant} on the test rows."
+        yield (
+            f"Training labels range from {train['min']:g} to {train['max']:g}; predictions are not limited to this "
+            "range."
         )
 
 

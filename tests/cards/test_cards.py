@@ -1,4 +1,4 @@
-"""What published models say about themselves is true, loads, and cannot be bent by the names in a job or its data."""
+"""Cards of published models: true metadata, running examples, and names that cannot inject markup."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ BASE_CARD = "---\nlicense: apache-2.0\nlanguage: en\n---\n\n# The base\n\nMade b
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., Path]) -> Any:
-    """A finished pipeline on hostile data and an encoder with a card of its own: folder, storage, manifests."""
+def pipeline(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., Path]) -> Any:
+    """A finished pipeline on hostile names and an encoder that has a card: folder, storage, manifests."""
     folder = tmp_path_factory.mktemp("cards")
     shutil.copytree(make_encoder("bert", "pretraining"), folder / "encoder")
     (folder / "encoder/README.md").write_text(BASE_CARD)
@@ -49,25 +49,25 @@ def made(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., P
     return folder, storage, manifests
 
 
-def pulled(made: Any, title: str, tmp_path: Path) -> Path:
-    _, storage, manifests = made
+def pulled(pipeline: Any, title: str, tmp_path: Path) -> Path:
+    _, storage, manifests = pipeline
     artifacts.pull(storage, manifests[title], tmp_path / "model")
     return tmp_path / "model"
 
 
 def fence(card: str, language: str) -> str:
-    found = re.search(rf"^(```+){language}\n(.*?)\n\1$", card, re.MULTILINE | re.DOTALL)
-    assert found, language
-    return found[2]
+    match = re.search(rf"^(```+){language}\n(.*?)\n\1$", card, re.MULTILINE | re.DOTALL)
+    assert match, language
+    return match[2]
 
 
-def test_the_metadata_of_a_classifier_is_what_the_hub_reads(made: Any, tmp_path: Path) -> None:
-    folder = pulled(made, "adapted-head seed 1", tmp_path)
+def test_metadata_of_classifier_is_valid_for_the_hub(pipeline: Any, tmp_path: Path) -> None:
+    folder = pulled(pipeline, "adapted-head seed 1", tmp_path)
     data = ModelCard.load(folder / "README.md").data
     assert (data.library_name, data.pipeline_tag, data.license) == ("transformers", "text-classification", "apache-2.0")
     assert data.base_model is None  # the encoder came from a folder
     assert data.model_name == "toy-adapted-head-seed-1"
-    metrics = made[2]["adapted-head seed 1"].metrics
+    metrics = pipeline[2]["adapted-head seed 1"].metrics
     results = {result.metric_type: result for result in data.eval_results}
     assert results["accuracy"].metric_value == pytest.approx(metrics["accuracy"], abs=1e-6)
     assert results["f1"].metric_value == pytest.approx(metrics["f1"], abs=1e-6)
@@ -76,21 +76,21 @@ def test_the_metadata_of_a_classifier_is_what_the_hub_reads(made: Any, tmp_path:
     assert {result.dataset_name for result in data.eval_results} == {"rows.csv"}
 
 
-def test_the_metadata_of_an_adapted_encoder(made: Any, tmp_path: Path) -> None:
-    data = ModelCard.load(pulled(made, "adapt seed 1", tmp_path) / "README.md").data
+def test_metadata_of_adapted_encoder_has_perplexity(pipeline: Any, tmp_path: Path) -> None:
+    data = ModelCard.load(pulled(pipeline, "adapt seed 1", tmp_path) / "README.md").data
     assert (data.pipeline_tag, data.license) == ("fill-mask", "apache-2.0")
     (result,) = data.eval_results
     assert result.metric_type == "perplexity"
-    assert result.metric_value == pytest.approx(made[2]["adapt seed 1"].metrics["best"]["perplexity"], abs=1e-6)
+    assert result.metric_value == pytest.approx(pipeline[2]["adapt seed 1"].metrics["best"]["perplexity"], abs=1e-6)
 
 
-def test_the_base_model_keeps_the_card_it_came_with(made: Any, tmp_path: Path) -> None:
-    assert (pulled(made, "prepare", tmp_path) / "README.md").read_text() == BASE_CARD
+def test_base_model_keeps_its_card(pipeline: Any, tmp_path: Path) -> None:
+    assert (pulled(pipeline, "prepare", tmp_path) / "README.md").read_text() == BASE_CARD
 
 
 @pytest.mark.parametrize("title", ["adapt seed 1", "adapted-head seed 1"])
-def test_what_the_card_says_to_run_runs(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str) -> None:
-    folder = pulled(made, title, tmp_path)
+def test_usage_example_runs(pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str) -> None:
+    folder = pulled(pipeline, title, tmp_path)
     monkeypatch.chdir(folder)
     with redirect_stdout(io.StringIO()) as printed:
         exec(compile(fence((folder / "README.md").read_text(), "python"), "README.md", "exec"), {})
@@ -100,9 +100,9 @@ def test_what_the_card_says_to_run_runs(made: Any, tmp_path: Path, monkeypatch: 
         assert any(repr(name) in printed.getvalue() for name in CLASSES)
 
 
-def test_the_job_in_the_card_leads_to_the_same_identities(made: Any, tmp_path: Path) -> None:
-    source, _, manifests = made
-    card = (pulled(made, "adapted-head seed 1", tmp_path) / "README.md").read_text()
+def test_job_file_in_card_has_the_same_identities(pipeline: Any, tmp_path: Path) -> None:
+    source, _, manifests = pipeline
+    card = (pulled(pipeline, "adapted-head seed 1", tmp_path) / "README.md").read_text()
     assert str(source) not in card
     shutil.copytree(source / "encoder", tmp_path / "encoder")
     shutil.copy(source / "rows.csv", tmp_path)
@@ -117,19 +117,19 @@ def test_the_job_in_the_card_leads_to_the_same_identities(made: Any, tmp_path: P
         select(runs, stage, int(seed[0]) if seed else None)
 
 
-def test_the_interval_is_wilsons(made: Any, tmp_path: Path) -> None:
-    card = (pulled(made, "adapted-head seed 1", tmp_path) / "README.md").read_text()
-    accuracy = made[2]["adapted-head seed 1"].metrics["accuracy"]
+def test_accuracy_interval_is_wilsons(pipeline: Any, tmp_path: Path) -> None:
+    card = (pulled(pipeline, "adapted-head seed 1", tmp_path) / "README.md").read_text()
+    accuracy = pipeline[2]["adapted-head seed 1"].metrics["accuracy"]
     interval = binomtest(round(12 * accuracy), 12).proportion_ci(method="wilson")
     assert (
         f"| accuracy | {100 * accuracy:.2f} % | {100 * interval.low:.2f} % to {100 * interval.high:.2f} % |"
     ) in card
 
 
-def test_names_are_shown_as_they_are_and_never_as_markup(made: Any, tmp_path: Path) -> None:
-    """Read by a Markdown parser: the names come out as text, and nothing of them as HTML, links, images or rules."""
+def test_names_are_shown_literally_and_never_as_markup(pipeline: Any, tmp_path: Path) -> None:
+    """A Markdown parser yields the names as text, and no HTML, links, images or rules."""
     for title in ("adapted-head seed 1", "adapt seed 1"):
-        folder = pulled(made, title, tmp_path / title)
+        folder = pulled(pipeline, title, tmp_path / title)
         tokens = MarkdownIt("commonmark").enable("table").parse(ModelCard.load(folder / "README.md").text)
         inline = [child for token in tokens for child in token.children or ()]
         kinds = {token.type for token in [*tokens, *inline]}
@@ -146,19 +146,19 @@ def test_names_are_shown_as_they_are_and_never_as_markup(made: Any, tmp_path: Pa
     assert data.license == "apache-2.0"
 
 
-def test_facts_say_what_the_model_takes(made: Any, tmp_path: Path) -> None:
-    facts = ModelInfo.read(pulled(made, "adapted-head seed 1", tmp_path))
-    manifest = made[2]["adapted-head seed 1"]
-    assert facts.identity == manifest.identity
-    assert facts.text_columns == COLUMNS
-    assert facts.classes == sorted(CLASSES)
-    assert facts.label_column == "la`bel"
+def test_model_info_describes_inputs_and_outputs(pipeline: Any, tmp_path: Path) -> None:
+    info = ModelInfo.read(pulled(pipeline, "adapted-head seed 1", tmp_path))
+    manifest = pipeline[2]["adapted-head seed 1"]
+    assert info.identity == manifest.identity
+    assert info.text_columns == COLUMNS
+    assert info.classes == sorted(CLASSES)
+    assert info.label_column == "la`bel"
     config = json.loads((tmp_path / "model/config.json").read_text())
-    assert list(config["id2label"].values()) == facts.classes
-    assert facts.max_length == 64
+    assert list(config["id2label"].values()) == info.classes
+    assert info.max_length == 64
 
 
-def test_an_encoder_without_a_card_gets_a_short_one_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoder_without_card_gets_one_with_running_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = job_fields(None, hypotheses=[])
     fields["stages"] = {"adapt": {"kind": "adapt", "epochs": 1}}
     storage, manifests = run_job(tmp_path, fields, tmp_path / "store")

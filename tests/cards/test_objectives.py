@@ -1,4 +1,4 @@
-"""Encoders adapted by objectives of their families say what they are, and what their cards say to run runs."""
+"""Cards, status and plan of encoders adapted by objectives of their families."""
 
 from __future__ import annotations
 

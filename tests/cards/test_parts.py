@@ -1,4 +1,4 @@
-"""Parts of cards on their own: licences, limitations, Markdown, the job file."""
+"""Parts of model cards: licenses, limitations, Markdown, the job file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import ModelCard
 
-from ftjobs.cards.basecard import license_of
-from ftjobs.cards.limits import limitations
-from ftjobs.cards.made import CardContext
+from ftjobs.cards.card import render_card
+from ftjobs.cards.context import CardContext, license_of
+from ftjobs.cards.limitations import limitations
 from ftjobs.cards.markdown import code, fenced
 from ftjobs.cards.metadata import card_data
 from ftjobs.cards.recipe import job_text
-from ftjobs.cards.text import body
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 
@@ -32,15 +31,18 @@ stages:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Any:
-    """`made(stage, **metrics)`: a run on data and an encoder from the hub, without having run."""
+def context_of(tmp_path: Path) -> Any:
+    """`context_of(stage, **metrics)`: the context of a stage on data and an encoder from the hub that has not run."""
     (tmp_path / "job.yaml").write_text(JOB)
     runs = plan(read(tmp_path / "job.yaml"))
 
     def make(
         stage: str, predictions: str = "yn" * 50, timing: dict[str, Any] | None = None, **metrics: Any
     ) -> CardContext:
-        pq.write_table(pa.table({"prediction": list(predictions)}), tmp_path / "predictions.parquet")
+        accuracy = metrics.get("accuracy", 0.8)
+        labels = [name if row < 100 * accuracy else {"n": "y", "y": "n"}[name] for row, name in enumerate(predictions)]
+        table = pa.table({"label": labels, "prediction": list(predictions)})
+        pq.write_table(table, tmp_path / "predictions.parquet")
         data = {
             "classes": ["n", "y"],
             "rows": {"train": 900, "test": 100},
@@ -51,12 +53,12 @@ def made(tmp_path: Path) -> Any:
             "provenance": HUB,
             "encoder": {"model": "me/bert", "revision": "main", "commit": "e" * 40},
         }
-        found: dict[str, Any] = {"truncated": {"train": 0, "test": 0}, "max_length": 128, "newly_initialised": []}
-        found |= {"accuracy": 0.8, "f1": 0.7, "loss": 0.5, "best_epoch": 2, "selected_on": "validation"}
-        found |= {"last": {"accuracy": 0.78, "f1": 0.69, "loss": 0.6}, **metrics}
+        values: dict[str, Any] = {"truncated": {"train": 0, "test": 0}, "max_length": 128, "newly_initialised": []}
+        values |= {"accuracy": 0.8, "f1": 0.7, "loss": 0.5, "best_epoch": 2, "selected_on": "validation"}
+        values |= {"last": {"accuracy": 0.78, "f1": 0.69, "loss": 0.6}, **metrics}
         return CardContext(
             run=select(runs, stage),
-            metrics=found,
+            metrics=values,
             data=data,
             base={"license": "mit"},
             environment={},
@@ -68,56 +70,65 @@ def made(tmp_path: Path) -> Any:
     return make
 
 
-def test_what_came_from_the_hub_is_named_by_its_id_and_commit(made: Any) -> None:
-    head = made("head", selected_on="test")
+def test_hub_sources_are_named_by_id_and_commit(context_of: Any) -> None:
+    head = context_of("head", selected_on="test")
     data = card_data(head)
     assert (data.base_model, data.datasets, data.license) == ("me/bert", ["me/pairs"], "mit")
     assert {result.dataset_revision for result in data.eval_results} == {"c" * 40}
-    card = ModelCard(f"---\n{data.to_yaml()}\n---\n{body(head)}")
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n{render_card(head)}")
     assert card.data.to_dict() == data.to_dict()
     assert "e" * 40 in card.text
     assert "c" * 40 in card.text
 
 
-def test_metrics_that_are_not_finite_are_left_out(made: Any) -> None:
+def test_metadata_omits_metrics_that_are_not_finite(context_of: Any) -> None:
     before = {"perplexity": 9.0, "accuracy": 0.1}
-    data = card_data(made("adapt", evaluated_on="test", before=before, best={"perplexity": float("inf")}))
+    data = card_data(context_of("adapt", evaluated_on="test", before=before, best={"perplexity": float("inf")}))
     assert data.eval_results is None
     assert "model-index" not in data.to_dict()
 
 
-def test_limitations_of_a_classifier_are_those_of_its_run(made: Any) -> None:
-    good = " ".join(limitations(made("head")))
-    assert "answering `n` every time reaches 60.00 %" in good
-    for absent in ("optimistic", "also stands in training", "one answer", "cut", "Not better"):
+def test_limitations_of_classifier_follow_from_its_metrics(context_of: Any) -> None:
+    def text(**changes: Any) -> str:
+        return " ".join(limitations(context_of("head", **changes)))
+
+    good = text()
+    assert "always predicting `n` has an accuracy of 60.00 %" in good
+    for absent in ("optimistic", "share a text", "for every test row", "truncated", "Not better"):
         assert absent not in good
-    assert "optimistic; the last epoch reached 78.00 %" in " ".join(limitations(made("head", selected_on="test")))
-    assert "predicted to be `y`" in " ".join(limitations(made("head", predictions="y" * 100)))
-    assert "Not better than a constant" in " ".join(limitations(made("head", accuracy=0.62)))
-    cut = " ".join(limitations(made("head", truncated={"train": 7, "test": 2})))
-    assert "7 of 900 training rows were longer than 128 tokens" in cut
-    assert "2 of 100 test rows" in cut
-    leaking = made("head")
+    assert "optimistic; the last epoch has accuracy 78.00 %" in text(selected_on="test")
+    assert "`y` for every test row" in text(predictions="y" * 100)
+    assert "Not better than a constant" in text(accuracy=0.62)
+    cut = text(truncated={"train": 7, "test": 2})
+    assert "7 of 900 training rows (0.8 %)" in cut
+    assert "2 of 100 test rows (2.0 %)" in cut
+    assert "128 tokens" in cut
+    leaking = context_of("head")
     leaking.data["overlap"]["test"] |= {"rows_in_training": 93}
-    assert "93 of 100 test rows have a text that also stands in training" in " ".join(limitations(leaking))
+    assert "93 of 100 test rows" in " ".join(limitations(leaking))
 
 
-def test_limitations_of_adaptation_are_those_of_its_run(made: Any) -> None:
-    fields = {"before": {"perplexity": 9.0}, "best": {"perplexity": 12.0}, "texts": 80, "truncated": 3}
-    seen = " ".join(limitations(made("adapt", evaluated_on="test", evaluation_texts_also_trained_on=True, **fields)))
-    assert "were trained on too" in seen
-    assert "did not lower perplexity" in seen
-    assert "3 of 80 texts" in seen
-    fields["best"] = {"perplexity": 4.0}
-    new = " ".join(
-        limitations(made("adapt", evaluated_on="validation", evaluation_texts_also_trained_on=False, **fields))
-    )
-    assert "trained on too" not in new
-    assert "did not lower" not in new
+def test_limitations_of_adapted_encoder_follow_from_its_metrics(context_of: Any) -> None:
+    fields = {"before": {"perplexity": 9.0}, "texts": 80, "truncated": 3}
+
+    def text(perplexity: float, *, split: str, trained_on: bool) -> str:
+        best = {"perplexity": perplexity}
+        context = context_of(
+            "adapt", evaluated_on=split, evaluation_texts_also_trained_on=trained_on, best=best, **fields
+        )
+        return " ".join(limitations(context))
+
+    worse = text(12.0, split="test", trained_on=True)
+    assert "measured on training texts" in worse
+    assert "did not lower perplexity" in worse
+    assert "3 of 80 texts" in worse
+    better = text(4.0, split="validation", trained_on=False)
+    assert "training texts" not in better
+    assert "did not lower" not in better
 
 
 @pytest.mark.parametrize(
-    ("card", "said"),
+    ("card", "expected"),
     [
         ("---\nlicense: mit\n---\n", {"license": "mit"}),
         (
@@ -138,18 +149,18 @@ def test_limitations_of_adaptation_are_those_of_its_run(made: Any) -> None:
         (b"\xff\xfe\x00", {}),
     ],
 )
-def test_a_base_models_licence_is_what_its_card_says_if_it_says(
-    tmp_path: Path, card: str | bytes, said: dict[str, str]
+def test_license_is_read_from_valid_card_metadata_only(
+    tmp_path: Path, card: str | bytes, expected: dict[str, str]
 ) -> None:
     (tmp_path / "README.md").write_bytes(card if isinstance(card, bytes) else card.encode())
-    assert license_of(tmp_path) == said
+    assert license_of(tmp_path) == expected
 
 
-def test_a_base_model_without_a_card_has_no_licence(tmp_path: Path) -> None:
+def test_license_of_model_without_card_is_empty(tmp_path: Path) -> None:
     assert license_of(tmp_path) == {}
 
 
-def test_code_is_a_span_where_it_can_be_and_character_references_where_not() -> None:
+def test_code_escapes_markup_with_character_references() -> None:
     assert code("question_1") == "`question_1`"
     assert code("a*b_c [d]") == "`a*b_c [d]`"
     assert code("a|b") == "<code>a&#124;b</code>"
@@ -160,11 +171,11 @@ def test_code_is_a_span_where_it_can_be_and_character_references_where_not() -> 
     assert len(code("x" * 500)) < 200
 
 
-def test_nothing_closes_a_fence_early() -> None:
+def test_fence_is_longer_than_any_in_the_text() -> None:
     assert fenced("a\n```\nb", "yaml") == "````yaml\na\n```\nb\n````"
 
 
-def test_sources_of_several_files_keep_what_tells_them_apart(tmp_path: Path) -> None:
+def test_job_text_keeps_identities_for_sources_in_folders(tmp_path: Path) -> None:
     for split in ("train", "test"):
         (tmp_path / "deep" / split).mkdir(parents=True)
         (tmp_path / "deep" / split / "rows.csv").write_text(f"t,l\n{split} a,0\n{split} b,1\n")
@@ -183,8 +194,10 @@ def test_sources_of_several_files_keep_what_tells_them_apart(tmp_path: Path) -> 
         assert [select(again, run.stage).identity for run in chain] == [run.identity for run in chain]
 
 
-def test_a_card_says_what_several_processes_make_of_the_batch(made: Any) -> None:
-    assert "AdamW in fp32 on `cpu`, evaluation in fp32.\n" in body(made("head", selected_on="test"))
-    text = body(made("head", selected_on="test", timing={"device": "cuda", "mixed_precision": "bf16", "processes": 16}))
-    assert "AdamW in bf16 on `cuda`, evaluation in fp32. It was trained on 16 processes, 128 examples a step" in text
+def test_card_states_processes_and_examples_per_step(context_of: Any) -> None:
+    assert "AdamW in fp32 on `cpu`, evaluation in fp32.\n\n" in render_card(context_of("head", selected_on="test"))
+    text = render_card(
+        context_of("head", selected_on="test", timing={"device": "cuda", "mixed_precision": "bf16", "processes": 16})
+    )
+    assert "AdamW in bf16 on `cuda`, evaluation in fp32. Trained on 16 processes, 128 examples per step" in text
     assert "`--num-processes 16`" in text

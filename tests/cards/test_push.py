@@ -85,7 +85,8 @@ def test_pushing_it_again_changes_nothing_and_says_so(hub: Hub, push: Any, publi
     code, out, err = push(*HEAD)
     assert code == 0
     assert len(hub.pushed["me/head"].branches["main"]) == 2
-    assert f"me/head holds identity {published.identity[:12]} already; nothing changed" in err
+    assert published.identity[:12] in err
+    assert "nothing changed" in err
     assert out == f"{hub.url}/me/head/commit/{hub.pushed['me/head'].sha('main')}\n"
 
 

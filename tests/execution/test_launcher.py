@@ -87,7 +87,7 @@ def test_two_processes_stop_together_and_resume_to_the_same_bytes(job: Path, tmp
     code, output, log = ended(start(job, whole, *TWO))
     assert code == 0, log
     assert json.loads(output)["best"]["loss"] < json.loads(output)["before"]["loss"]
-    assert "trained on 2 processes, 8 examples a step" in (published(job, whole) / "model/README.md").read_text()
+    assert "Trained on 2 processes, 8 examples per step" in (published(job, whole) / "model/README.md").read_text()
 
     process = start(job, stopped, *TWO)
     wait_for_state(stopped, [process])

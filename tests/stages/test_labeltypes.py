@@ -144,7 +144,7 @@ class TestNumbers:
 
     def test_cards_and_words(self, numbers: Any) -> None:
         card = (model_of(numbers, "full seed 1") / "model/README.md").read_text()
-        assert "A regression model that gives texts (`text`) a number, `score`" in card
+        assert "A regression model that predicts a number, `score`, from texts (`text`)" in card
         assert "type: pearsonr" in card
         assert "lowest mean squared error" in card
         assert summarize(numbers[2]["full seed 1"]).startswith("mean squared error ")

@@ -57,8 +57,8 @@ def test_what_was_trained_is_counted_in_metrics_card_and_report(tuned: Any) -> N
     files = files_of(storage, manifests["top seed 1"])
     assert json.loads(files["metrics.json"])["parameters"] == {"trained": total - frozen, "all": total}
     card = files["model/README.md"].decode()
-    assert f"Of the model's {total:,} parameters, {total - frozen:,} were trained." in card
-    assert "fine-tuned in its highest layer, after new weights for the highest layer on" in card
+    assert f"Trained {total - frozen:,} of {total:,} parameters." in card
+    assert "fine-tuned in its top layer, after reinitialization of the top layer on" in card
     report = files_of(storage, manifests["report"])["report.md"].decode()
     assert f"Parameters trained: `top` {total - frozen:,} of {total:,}" in report
     assert "parameters" not in json.loads(files_of(storage, manifests["plain seed 1"])["metrics.json"])
@@ -72,7 +72,7 @@ def test_weights_and_smoothing_are_of_training_only(tuned: Any) -> None:
     expected = log_loss(rows["label"], rows["probabilities"], labels=["cold", "fever", "rash"])
     assert manifest.metrics["loss"] == pytest.approx(expected, rel=1e-5)
     card = files_of(storage, manifest)["model/README.md"].decode()
-    assert "by its class: `cold` 2, `fever` 1, `rash` 1; evaluation is unweighted." in card
+    assert "Class weights in the training loss: `cold` 2, `fever` 1, `rash` 1." in card
     assert "| `label_smoothing` | `0.3` |" in card
 
 
@@ -132,8 +132,7 @@ def test_low_rank_adapters_are_counted_and_named(tuned: Any) -> None:
     assert counted["trained"] == adapters + head
     card = files_of(storage, manifest)["model/README.md"].decode()
     assert "fine-tuned through LoRA of rank 2 on" in card
-    assert f"Trained were {counted['trained']:,} parameters, of low-rank adapters and of what was new;" in card
-    assert f"part of the model's {counted['all']:,} now." in card
+    assert f"Trained {counted['trained']:,} of {counted['all']:,} parameters, those of low-rank adapters" in card
     assert manifest.environment["peft"]
     assert "peft" not in manifests["plain seed 1"].environment
     adapted = manifests["low-rank-adapt seed 1"]

@@ -86,7 +86,7 @@ def test_later_stages_and_transformers_see_the_new_words(
     text = (folders["report"] / "report.md").read_text()
     assert "Words added to the tokenizer: `worded` 2 words" in text
     assert "bits per character" in text
-    assert "2 words of the domain were added to the tokenizer" in (folders["worded"] / "model/README.md").read_text()
+    assert "Added 2 words of the domain to the tokenizer" in (folders["worded"] / "model/README.md").read_text()
 
 
 def test_a_killed_stage_adds_the_same_words_and_ends_in_the_same_bytes(
