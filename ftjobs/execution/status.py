@@ -130,8 +130,8 @@ def summarize(manifest: Manifest) -> str:
     metrics = manifest.metrics
     if manifest.kind == "classify":
         task = max(all_tasks(), key=lambda task: len(metrics.keys() & {metric.key for metric in task.metrics}))
-        best = task.default_metric
-        result = f"{best.name} {_format(metrics[best.key], '.4f' if best.is_share else '.4g')}"
+        selection = task.default_metric
+        result = f"{selection.name} {_format(metrics[selection.key], '.4f' if selection.is_share else '.4g')}"
         if task.numeric:
             result += "".join(f", {name} {_format(metrics[key], '.4f')}" for key, name in task.measure.others[:1])
         return f"{result} in epoch {metrics['best_epoch']}"
