@@ -116,9 +116,9 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands() -> dict[str, Any]:
-    """Return the commands of the CLI by name, as Click commands."""
+    """Return the commands of the CLI by name, as Click commands in the order of `ftjobs --help`."""
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    return {name: group.commands[name] for name in group.list_commands(None)}
 
 
 def options(command: Any) -> set[str]:
