@@ -170,7 +170,7 @@ def test_map_names_exactly_the_existing_packages_in_import_order() -> None:
 _SOURCE = re.compile(r"`((?:\w+/)+\w+\.(?:py|yaml|csv))`")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=str)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=str)
 def test_files_in_inline_code_exist(page: Path) -> None:
     """Relative to the repository, to the page, or to the package."""
     for name in _SOURCE.findall(documentation.read(page)):

@@ -70,10 +70,11 @@ def marked(page: Path, marker: str) -> str:
 
 
 def shell_commands(block: Block) -> Iterator[list[str]]:
-    """Yield the simple commands of a shell block as words, without variables that are set for them."""
+    """Yield the simple commands of a shell block as words, without redirections and variable assignments."""
     text = re.sub(r"\\\n", " ", block.text)
     if block.language == "console":
         text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("$ "))
+    text = re.sub(r" > \S+", "", text)
     lexer = shlex.shlex(text.replace("\n", " ; "), posix=True, punctuation_chars="();&|")
     lexer.whitespace_split = True
     words: list[str] = []
