@@ -18,6 +18,7 @@ from ftjobs.cards.results import results
 from ftjobs.cards.training_data import MAX_NAMES, corpus_name, training_data
 from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.models.checkpoints import CARD
+from ftjobs.objectives import get_objective
 from ftjobs.plan import StageRun
 
 _LIBRARIES = ("ftjobs", "transformers", "torch", "tokenizers", "python")
@@ -111,8 +112,8 @@ def _summary(context: CardContext) -> str:
         texts = f"the texts of {code(context.source)} ({' and '.join(columns)})"
         texts = texts if context.corpus is None else f"the passages of {corpus_name(context)}"
         return (
-            f"An encoder with its {_heads(settings)}, from {base}, adapted to {texts} by {_adaptation(settings)}. "
-            "Training used no labels; fine-tune the encoder on a task."
+            f"An encoder with its {get_objective(settings.objective).heads}, from {base}, adapted to {texts} by "
+            f"{_adaptation(settings)}. Training used no labels; fine-tune the encoder on a task."
         )
     assert isinstance(settings, Classify)
     inputs = f"{'pairs of texts' if len(columns) == 2 else 'texts'} ({' and '.join(columns)})"
@@ -121,13 +122,6 @@ def _summary(context: CardContext) -> str:
     via = f", by way of {' and '.join(through)}" if through else ""
     trained = "its head trained on the frozen encoder" if settings.freeze_encoder else _encoder_training(settings)
     return f"A {purpose}: {base}{via}, {trained} on {code(context.source)}."
-
-
-def _heads(settings: Adapt) -> str:
-    pairs = {"mlm+nsp": " and its next-sentence head", "mlm+sop": " and its sentence-order head"}
-    if settings.objective == "replaced-token":
-        return "replaced-token head"
-    return f"masked-LM head{pairs.get(settings.objective, '')}"
 
 
 def _origin(encoder: dict[str, Any]) -> str:
@@ -153,18 +147,8 @@ def _usage(context: CardContext) -> list[str]:
             f'classifier = pipeline("{context.task.hub_task}", model=model)',
             f"print(classifier({example}, {listed_arguments}))",
         ]
-    if context.finds_replaced:
-        return [
-            *("from transformers import AutoModelForPreTraining, AutoTokenizer", "", _LOCAL_MODEL),
-            "electra, tokenizer = AutoModelForPreTraining.from_pretrained(model), AutoTokenizer.from_pretrained(model)",
-            'print(electra(**tokenizer("A text.", return_tensors="pt")).logits)  # above 0: predicted as replaced',
-        ]
-    if context.run.kind == "adapt":
-        return [
-            *("from transformers import pipeline", "", _LOCAL_MODEL),
-            'fill_mask = pipeline("fill-mask", model=model)',
-            'print(fill_mask(f"A text with a {fill_mask.tokenizer.mask_token} in it."))',
-        ]
+    if context.objective is not None:
+        return context.objective.usage(_LOCAL_MODEL)
     return [
         *("from transformers import AutoModel, AutoTokenizer", "", _LOCAL_MODEL),
         "encoder, tokenizer = AutoModel.from_pretrained(model), AutoTokenizer.from_pretrained(model)",
@@ -236,7 +220,7 @@ def _adaptation(settings: Adapt) -> str:
     """Return a phrase such as `masked language modeling of whole words through LoRA of rank 8`."""
     through = f" through {settings.lora}" if settings.lora is not None else ""
     words = ", with words of the domain added to the tokenizer" if settings.vocabulary is not None else ""
-    return f"{settings.in_words}{through}{words}"
+    return f"{get_objective(settings.objective).describe(settings)}{through}{words}"
 
 
 def _encoder_training(settings: Classify) -> str:

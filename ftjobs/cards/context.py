@@ -18,6 +18,7 @@ from ftjobs.data.corpora.curation import CorpusRecord
 from ftjobs.data.prepared import DataSummary
 from ftjobs.jobfile.fields import Adapt, Classify, Data
 from ftjobs.models.checkpoints import CARD
+from ftjobs.objectives import Objective, get_objective
 from ftjobs.plan import CorpusStage, DataStage, Prepare, StageRun
 from ftjobs.tasks import Task, get_task
 from ftjobs.tasks.base import Evaluation
@@ -87,9 +88,14 @@ class CardContext:
         return f"{self.run.pipeline}-{self.run.stage}{seed}"
 
     @property
-    def finds_replaced(self) -> bool:
-        """Whether the encoder was adapted to detect replaced tokens, so that it does not fill masks."""
-        return isinstance(self.run.settings, Adapt) and self.run.settings.objective == "replaced-token"
+    def objective(self) -> Objective | None:
+        """Objective of an adapted encoder; None for other models."""
+        return get_objective(self.run.settings.objective) if isinstance(self.run.settings, Adapt) else None
+
+    @property
+    def predicts_masked_tokens(self) -> bool:
+        """Whether the model is an encoder that was adapted to predict masked tokens."""
+        return self.objective is not None and self.objective.publishes_masked_lm
 
     @property
     def epochs(self) -> str:

@@ -42,7 +42,7 @@ def _encoder(context: CardContext) -> Iterator[str]:
         yield "The best epoch was selected on the test texts that perplexity is measured on, so it is optimistic."
     if context.corpus is not None and not context.is_decontaminated:
         yield "The corpus may contain test texts, so classifiers on this encoder may have memorized them."
-    if metrics["best"]["perplexity"] >= metrics["before"]["perplexity"] and not context.finds_replaced:
+    if metrics["best"]["perplexity"] >= metrics["before"]["perplexity"] and context.predicts_masked_tokens:
         yield "Adaptation did not lower perplexity."
     yield from _truncated(metrics["truncated"], metrics["texts"], "texts", metrics["max_length"])
     yield ("Lower perplexity does not imply better classifiers. The encoder may reveal texts that it was trained on.")

@@ -7,7 +7,7 @@ import math
 from huggingface_hub import EvalResult, ModelCardData
 
 from ftjobs.cards.context import CardContext
-from ftjobs.jobfile.fields import OBJECTIVE_FIGURES
+from ftjobs.objectives import all_figures
 from ftjobs.tasks.base import HubMetric
 
 
@@ -17,7 +17,7 @@ def card_data(context: CardContext) -> ModelCardData:
     hub_data = context.data["provenance"].get("hub_id")
     return ModelCardData(
         library_name="transformers",
-        pipeline_tag=None if context.finds_replaced else _hub_task(context),
+        pipeline_tag=_hub_task(context) if context.objective is None or context.predicts_masked_tokens else None,
         base_model=context.base_model,
         datasets=[hub_data] if hub_data else None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
@@ -40,10 +40,9 @@ def _results(context: CardContext) -> list[EvalResult]:
     if context.run.kind == "adapt":
         metrics = context.metrics["best"]
         split = context.metrics["evaluated_on"] if context.corpus is None else "held-out"
-        entries = (
-            [] if context.finds_replaced else [(HubMetric("perplexity", "Perplexity of masked tokens"), "perplexity")]
-        )
-        for key, name in OBJECTIVE_FIGURES.items():
+        entries = [(HubMetric("perplexity", "Perplexity of masked tokens"), "perplexity")]
+        entries = entries if context.predicts_masked_tokens else []
+        for key, name in all_figures().items():
             if key in metrics:
                 entries.append((HubMetric(key.rpartition("_")[2], name[0].upper() + name[1:]), key))
     elif context.run.kind == "classify":

@@ -6,7 +6,8 @@ from typing import Any
 
 from ftjobs.cards.context import CardContext
 from ftjobs.cards.markdown import code, table
-from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Classify
+from ftjobs.jobfile.fields import Classify
+from ftjobs.objectives import all_figures
 from ftjobs.tasks.base import Metric
 from ftjobs.tasks.measures import Measure, percent
 
@@ -53,7 +54,7 @@ def _encoder(context: CardContext) -> str:
         ["perplexity", *(f"{record['perplexity']:.2f}" for record in records)],
         ["masked tokens predicted correctly", *(f"{percent(record['accuracy'])} %" for record in records)],
     ]
-    for key, name in OBJECTIVE_FIGURES.items():
+    for key, name in all_figures().items():
         if key in records[0]:
             rows.append([name, *(f"{percent(record[key])} %" for record in records)])
     if all("task_perplexity" in record for record in records):
@@ -61,11 +62,12 @@ def _encoder(context: CardContext) -> str:
     measured_on = f"on the texts of the {context.metrics['evaluated_on']} split"
     if context.corpus is not None:
         measured_on = "on held-out passages of its corpus"
-    whose = " is that of the generator, which is in the folder `generator`," if context.finds_replaced else ","
+    note = context.objective.metrics_note if context.objective else ""
+    note = f" For this model, {note}." if note else ""
     loss = "loss of the whole objective" if "objective_loss" in records[0] else "loss"
     return (
         f"{table([measured_on, 'before', 'after (best epoch)', 'last epoch'], rows)}\n\nPerplexity of masked "
-        f"tokens{whose} with the same masks before and after. The published weights are those of epoch "
+        f"tokens, with the same masks before and after.{note} The published weights are those of epoch "
         f"{context.metrics['best_epoch']} of {context.epochs}, the first with the lowest {loss}."
         f"{_new_words(context.metrics.get('vocabulary'))}"
     )

@@ -15,7 +15,7 @@ import torch
 
 from ftjobs.doctor.finding import Finding
 from ftjobs.system.device import CGROUP, on_cpu, training_device, usable_cores
-from ftjobs.training.optimization import autocast, precision
+from ftjobs.training.optimization import autocast, resolve_precision
 
 _NVIDIA = Path("/proc/driver/nvidia/version")
 _SHARED_MEMORY = Path("/dev/shm")
@@ -75,7 +75,7 @@ def _device() -> Finding:
 def _arithmetic() -> Finding:
     """Multiply matrices in the precision that `mixed_precision: auto` picks, and compare with fp32."""
     device = training_device()
-    kind = {"no": "fp32"}.get(found := precision("auto", device), found)
+    kind = {"no": "fp32"}.get(found := resolve_precision("auto", device), found)
     generator = torch.Generator().manual_seed(0)
     size = 1024 if device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, generator=generator).to(device) for _ in range(2))

@@ -9,7 +9,8 @@ from ftjobs import artifacts
 from ftjobs.artifacts import Manifest
 from ftjobs.errors import one_line
 from ftjobs.execution.heartbeat import FailedAttempt, RunningAttempt, latest_attempt
-from ftjobs.jobfile.fields import OBJECTIVE_FIGURES, Adapt, Classify, Corpus, Data
+from ftjobs.jobfile.fields import Adapt, Classify, Corpus, Data
+from ftjobs.objectives import all_figures, get_objective
 from ftjobs.plan import StageRun
 from ftjobs.storage import Storage
 from ftjobs.tasks import all_tasks
@@ -119,7 +120,7 @@ def estimate_work(run: StageRun, prepared: Manifest | None) -> str:
     if isinstance(settings, Adapt):
         columns = Data.model_validate(prepared.settings["data"]).text_columns
         examples = len(columns) * (rows["train"] if settings.corpus == "train" else sum(rows.values()))
-        if settings.objective in ("mlm+nsp", "mlm+sop"):  # the number of pairs depends on the sentences
+        if get_objective(settings.objective).example_unit:  # the number of examples is known after tokenization
             return f"{epochs} on {examples:,} texts"
     per_step = settings.per_device_batch_size * settings.gradient_accumulation_steps
     return f"{settings.epochs * -(-examples // per_step):,} steps on {examples:,} texts"
@@ -138,7 +139,7 @@ def summarize(manifest: Manifest) -> str:
     if manifest.kind == "adapt":
         before, best = metrics["before"]["perplexity"], metrics["best"]["perplexity"]
         changes = [f"perplexity {_format(before, '.1f')} -> {_format(best, '.1f')}"]
-        for name in (name for name in OBJECTIVE_FIGURES if name in metrics["before"]):
+        for name in (name for name in all_figures() if name in metrics["before"]):
             before, best = (_format(metrics[when][name], ".4f") for when in ("before", "best"))
             changes.append(f"{name.replace('_', ' ')} {before} -> {best}")
         return ", ".join(changes)

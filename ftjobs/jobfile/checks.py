@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Hypothesis, Job
 from ftjobs.jobfile.fields.hypothesis import TOO_LARGE
 from ftjobs.jobfile.implicit_stages import implicit_stages
+from ftjobs.objectives import Objective, all_objectives, get_objective
 from ftjobs.tasks import all_tasks, get_task
 
 RESERVED = ("prepare", "report")
@@ -20,7 +21,8 @@ _NOT_COMPARED = (
     "is trained and measured on data of its own, so it cannot be compared with stages on the job's data; name a stage "
     "that takes its encoder"
 )
-_OTHER_FAMILIES = {"mlm+sop": "ALBERT", "replaced-token": "ELECTRA"}
+#: `model_type` of the encoders that `encoder.scratch` builds.
+_SCRATCH_TYPE = "bert"
 Problem = tuple[tuple[str | int, ...], str]
 
 
@@ -98,9 +100,17 @@ def _fits_labels(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Probl
 
 def _objective(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
     """What an encoder that is made on the spot, a BERT, cannot be trained by."""
-    if isinstance(stage, Adapt) and job.encoder.scratch is not None and stage.objective in _OTHER_FAMILIES:
-        reason = f"{stage.objective} is for {_OTHER_FAMILIES[stage.objective]}, and encoder.scratch makes a BERT"
-        yield ("stages", name, "objective"), f"{reason}; write mlm or mlm+nsp"
+    if not isinstance(stage, Adapt) or job.encoder.scratch is None:
+        return
+    supported = [objective.name for objective in all_objectives() if _trains_scratch(objective)]
+    if stage.objective not in supported:
+        families = ", ".join(family.upper() for family in get_objective(stage.objective).encoder_types)
+        reason = f"{stage.objective} needs an encoder of type {families}, and encoder.scratch builds a BERT"
+        yield ("stages", name, "objective"), f"{reason}; use one of: {', '.join(supported)}"
+
+
+def _trains_scratch(objective: Objective) -> bool:
+    return not objective.encoder_types or _SCRATCH_TYPE in objective.encoder_types
 
 
 def _cycles(job: Job) -> Iterator[Problem]:

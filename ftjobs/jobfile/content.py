@@ -9,7 +9,8 @@ from typing import Any
 from ftjobs.errors import UserError
 from ftjobs.jobfile import local_files
 from ftjobs.jobfile.data_mappings import each_source
-from ftjobs.jobfile.fields import GENERATOR, CorpusSource, Data, Encoder
+from ftjobs.jobfile.fields import CorpusSource, Data, Encoder
+from ftjobs.objectives import all_objectives
 
 
 def of_data(data: Data, field: str) -> dict[str, Any]:
@@ -38,8 +39,9 @@ def of_encoder(encoder: Encoder) -> list[list[str]] | None:
             f"encoder.model: {folder} is no folder (looked at {folder.absolute()}); give a hub id such as "
             "google-bert/bert-base-cased, or a folder with config.json, weights and tokenizer files"
         )
-    inside = [*folder.iterdir(), *(folder / GENERATOR).glob("*")]
-    files = sorted(path for path in inside if path.is_file() and not path.name.startswith("."))
+    companions = [folder / objective.companion_folder for objective in all_objectives() if objective.companion_folder]
+    candidates = [*folder.iterdir(), *(path for companion in companions for path in companion.glob("*"))]
+    files = sorted(path for path in candidates if path.is_file() and not path.name.startswith("."))
     return [[path.relative_to(folder).as_posix(), local_files.digest(path)] for path in files]
 
 

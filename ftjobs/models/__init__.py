@@ -1,1 +1,1 @@
-"""Encoders and their heads: bring one in, load it for a stage, freeze it, publish it whole."""
+"""Load, freeze, extend and save encoders and their heads."""

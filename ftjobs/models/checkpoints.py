@@ -1,4 +1,4 @@
-"""Model folders: bring one in from the hub or a folder, read and write its weights, load its tokenizer."""
+"""Checkpoints: download, copy, read and write weights, load configurations and tokenizers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.jobfile.fields import GENERATOR
+from ftjobs.objectives import all_objectives
 from ftjobs.system.hub_errors import causes, is_temporary, reason, refusal
 
 WEIGHTS = "model.safetensors"
@@ -33,13 +33,13 @@ _TYPES = "token_type_ids"
 
 
 def download(model: str, revision: str) -> tuple[Path, str]:
-    """Fetch a model from the hub, weights in one format only.
+    """Download a model from the hub, with weights in one format.
 
     Returns:
-        The folder it lies in, and the commit that `revision` stands for.
+        The folder, and the commit of `revision`.
 
     Raises:
-        UserError: the hub has no such model or revision, or wants a log-in.
+        UserError: the hub has no such model or revision, or requires a log-in.
         FtjobsError: the hub does not answer.
     """
     where = f"encoder.model: `{model}` at revision `{revision}`"
@@ -53,8 +53,8 @@ def download(model: str, revision: str) -> tuple[Path, str]:
         )
         return Path(folder), str(info.sha)
     except Exception as error:
-        if said := refusal(error, model, "model"):
-            raise UserError(f"{where}: {said}") from error
+        if message := refusal(error, model, "model"):
+            raise UserError(f"{where}: {message}") from error
         if not any(is_temporary(cause) for cause in causes(error)):
             raise
         raise FtjobsError(
@@ -63,33 +63,35 @@ def download(model: str, revision: str) -> tuple[Path, str]:
 
 
 def copy_checkpoint(folder: Path, destination: Path) -> None:
-    """Copy a checkpoint's configuration, tokenizer, model card if it has one, and every weight to `destination`, the
-    weights as one safetensors file. The generator of an ELECTRA goes with it.
+    """Copy configuration, tokenizer, model card and all weights of a checkpoint to `destination`, the weights as one
+    safetensors file, and the companion folders of objectives (the generator of an ELECTRA).
 
     Raises:
-        UserError: the folder is no readable encoder; says what is missing or broken.
+        UserError: the folder is not a readable checkpoint; the message names the missing or broken part.
     """
     config = load_config(folder)
     tokenizer = load_tokenizer(folder)
     if len(tokenizer) > getattr(config, "vocab_size", len(tokenizer)):
         raise UserError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens but the model embeds {config.vocab_size}; "
-            "tokenizer and model are not from the same checkpoint"
+            "use tokenizer and model of the same checkpoint"
         )
     _copy_model(folder, destination)
     if (folder / CARD).is_file():
         shutil.copyfile(folder / CARD, destination / CARD)
     tokenizer.save_pretrained(destination)
-    if config.model_type == "electra" and (folder / GENERATOR).is_dir():
-        load_config(folder / GENERATOR)
-        _copy_model(folder / GENERATOR, destination / GENERATOR)
+    for objective in all_objectives():
+        companion = objective.companion_folder
+        if companion and config.model_type in objective.encoder_types and (folder / companion).is_dir():
+            load_config(folder / companion)
+            _copy_model(folder / companion, destination / companion)
 
 
 def _copy_model(folder: Path, destination: Path) -> None:
     """Copy weights and configuration."""
     destination.mkdir(parents=True, exist_ok=True)
     if (folder / WEIGHTS).is_file():
-        read_weights(folder)  # so that a broken file is noticed here
+        read_weights(folder)  # detects a broken file
         shutil.copyfile(folder / WEIGHTS, destination / WEIGHTS)
     else:
         write_weights(read_weights(folder), destination)
@@ -97,26 +99,28 @@ def _copy_model(folder: Path, destination: Path) -> None:
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
-    """The configuration of a model folder.
+    """Load the configuration of a checkpoint.
 
     Raises:
-        UserError: no folder, no config.json in it, or not one of a known model.
+        UserError: there is no config.json, or its model type is unknown.
     """
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: is no model folder, it has no config.json; give what `save_pretrained` wrote")
+        raise UserError(f"{folder}: not a checkpoint, it has no config.json; use a folder that `save_pretrained` wrote")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}/config.json: no readable model configuration: {_first_line(error)}") from error
+        raise UserError(
+            f"{folder}/config.json: no readable model configuration: {_first_line(error)}; fetch it again"
+        ) from error
 
 
 def class_names(config: PreTrainedConfig) -> list[str]:
-    """What a checkpoint calls its outputs, in the order of their indices."""
+    """Return the names of a checkpoint's outputs, in the order of their indices."""
     return [str(name) for _, name in sorted((config.id2label or {}).items())]
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder.
+    """Load the tokenizer of a checkpoint.
 
     Raises:
         UserError: there is none, or it has no padding token or no fast (Rust) implementation.
@@ -125,26 +129,26 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception
         raise UserError(
-            f"{folder}: no readable tokenizer ({_first_line(error)}); save one beside the model with "
+            f"{folder}: no readable tokenizer ({_first_line(error)}); save one to this folder with "
             "`tokenizer.save_pretrained`"
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise UserError(f"{folder}: has no tokenizer files; save one beside the model with `tokenizer.save_pretrained`")
+        raise UserError(f"{folder}: has no tokenizer files; save one to this folder with `tokenizer.save_pretrained`")
     if not tokenizer.is_fast:
         raise UserError(f"{folder}: its tokenizer has no fast version; convert it to a tokenizer.json first")
     if tokenizer.pad_token_id is None:
-        raise UserError(f"{folder}: its tokenizer has no padding token; encoders such as BERT have one")
-    for how_it_was_found in ("is_local", "local_files_only"):  # transformers would write it down with the tokenizer
-        tokenizer.init_kwargs.pop(how_it_was_found, None)
-    _as_the_encoder_takes(tokenizer, load_config(folder))
+        raise UserError(f"{folder}: its tokenizer has no padding token; choose an encoder with one, such as BERT")
+    for option in ("is_local", "local_files_only"):  # transformers would save these options with the tokenizer
+        tokenizer.init_kwargs.pop(option, None)
+    _set_token_types(tokenizer, load_config(folder))
     return tokenizer
 
 
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Every weight of a model folder by name: safetensors (also in shards), else PyTorch's own format.
+    """Read all weights of a checkpoint by name: safetensors (also sharded), otherwise PyTorch's format.
 
     Raises:
-        UserError: no weights, or not readable.
+        UserError: there are no weights, or they are not readable.
     """
     files = _weight_files(folder)
     weights: dict[str, torch.Tensor] = {}
@@ -161,46 +165,47 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
         except Exception as error:
             if type(error).__name__ != "UnpicklingError":
                 raise
-            raise UserError(f"{file}: refused, it holds more than weights; use a safetensors checkpoint") from error
+            raise UserError(f"{file}: contains more than weights; use a safetensors checkpoint") from error
     return weights
 
 
 def write_weights(weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """Write weights as one safetensors file; tensors that share memory are written out each."""
+    """Write weights as one safetensors file; tensors that share memory are written separately."""
     separate = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
     save_file(separate, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
-    """Most tokens an input may have: what is wanted, what the positions allow, what the tokenizer says.
+def max_input_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
+    """Return the maximum tokens of an input: `max_length`, limited by position embeddings and tokenizer.
 
-    RoBERTa and its many relatives number positions from behind the padding index, which their position embeddings
-    know: so many of their rows cannot be used.
+    RoBERTa-like families start positions after the padding index, so their first rows of position embeddings are
+    unused.
     """
-    limits = [wanted, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or wanted]
+    positions = getattr(model.config, "max_position_embeddings", None) or max_length
+    limits = [max_length, tokenizer.model_max_length, positions]
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             limits.append(module.weight.shape[0] - module.padding_idx - 1)
     return int(min(limits))
 
 
-def _as_the_encoder_takes(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-    """Have the tokenizer give token types to encoders that tell the texts of a pair apart by them, and to no others.
+def _set_token_types(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+    """Let the tokenizer return token types if, and only if, the encoder distinguishes the texts of a pair by them.
 
-    Tokenizer classes do not know: transformers' of ALBERT gives none to an encoder with two, and BERT's gives two to
-    encoders with one, or none. What is set here is saved with the tokenizer.
+    Defaults of tokenizer classes are independent of the encoder: ALBERT's returns none for encoders with two types,
+    BERT's returns two for encoders with one or none. The change is saved with the tokenizer.
     """
-    given = _TYPES in tokenizer.model_input_names
+    returned = _TYPES in tokenizer.model_input_names
     types = getattr(config, "type_vocab_size", None)
     if types is not None:
-        taken = types > 1
+        accepted = types > 1
     else:
         encoders = AutoModel._model_mapping.get(type(config), ())
-        several = encoders if isinstance(encoders, tuple) else (encoders,)  # Funnel has two
-        taken = given and any(_TYPES in signature(encoder.forward).parameters for encoder in several)
-    if taken != given:
+        encoder_classes = encoders if isinstance(encoders, tuple) else (encoders,)  # Funnel has two
+        accepted = returned and any(_TYPES in signature(encoder.forward).parameters for encoder in encoder_classes)
+    if accepted != returned:
         others = [name for name in tokenizer.model_input_names if name != _TYPES]
-        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = others + [_TYPES] * taken
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = others + [_TYPES] * accepted
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -213,12 +218,14 @@ def _weight_files(folder: Path) -> list[Path]:
                 mapping: dict[str, Any] = json.loads(index.read_text())["weight_map"]
                 shards = sorted(set(mapping.values()))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(f"{index}: no readable index of weight files: {_first_line(error)}") from error
+                raise UserError(
+                    f"{index}: no readable index of weight files: {_first_line(error)}; fetch it again"
+                ) from error
             missing = [shard for shard in shards if Path(shard).name != shard or not (folder / shard).is_file()]
             if missing:
                 raise UserError(f"{folder}: weight file {missing[0]} is missing; fetch the checkpoint again")
             return [folder / shard for shard in shards]
-    raise UserError(f"{folder}: has no weights; expected {WEIGHTS} or pytorch_model.bin beside config.json")
+    raise UserError(f"{folder}: has no weights; fetch {WEIGHTS} or pytorch_model.bin into this folder")
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,8 +1,8 @@
-"""Encoders with a head on: load one for masked language modelling or for classification, freeze it, publish it whole.
+"""Load encoders with a head, freeze them, and save complete checkpoints.
 
-The trap that this module exists for: a checkpoint saved as `...ForMaskedLM` has no pooler, and loading it as a
-classifier makes one up at random. A frozen encoder would then freeze noise. So what a checkpoint did not hold is
-never frozen, and what it did hold is never lost on the way through adaptation.
+A checkpoint saved as `...ForMaskedLM` has no pooler, and loading it as a classifier initializes one at random; freezing
+the encoder would freeze noise. Therefore newly initialized parameters are never frozen, and every weight of a
+checkpoint is kept through adaptation.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from ftjobs.models import checkpoints
 from ftjobs.models.smoke_test import smoke_test
 from ftjobs.tasks import DEFAULT_LABEL_TYPE, all_tasks, get_task
 
-transformers.logging.set_verbosity_error()  # its load report calls a new head a problem; ours says what is new
+transformers.logging.set_verbosity_error()  # its load report warns of new heads, which are logged here
 transformers.logging.disable_progress_bar()
 
 
 def load_masked_lm(folder: Path) -> tuple[PreTrainedModel, list[str]]:
-    """An encoder with its masked-LM head, in fp32.
+    """Load an encoder with its masked-LM head, in fp32.
 
     Returns:
-        The model, and the names of parameters that the checkpoint did not hold (a new head, then).
+        The model, and the names of parameters that the checkpoint does not contain (of a new head, for example).
 
     Raises:
-        UserError: the family has no masked-LM head, or the checkpoint holds no such encoder.
+        UserError: the family has no masked-LM head, or the checkpoint is not readable.
     """
     config = checkpoints.load_config(folder)
     if config.is_encoder_decoder:
         raise UserError(
-            f"{folder}: models of type `{config.model_type}` have a decoder, which masked language modelling of an "
-            "encoder would not train; choose an encoder without one"
+            f"{folder}: models of type `{config.model_type}` have a decoder, which masked language modeling would not "
+            "train; choose an encoder-only model"
         )
     return _load(AutoModelForMaskedLM, folder, config)
 
 
 def load_pretraining(folder: Path, config: PreTrainedConfig) -> tuple[PreTrainedModel, list[str]]:
-    """An encoder with all heads that its family was pretrained with, in fp32; as `load_masked_lm`.
+    """Load an encoder with all pretraining heads of its family, in fp32; otherwise like `load_masked_lm`.
 
     Args:
         folder: a checkpoint.
-        config: its configuration, with what is to be different.
+        config: its configuration, possibly changed.
     """
     return _load(AutoModelForPreTraining, folder, config)
 
@@ -92,7 +92,7 @@ def load_classifier(
     return model, new
 
 
-#: Classes whose heads have parameters of the same names as those of a classifier, learnt for something else.
+#: Architectures whose heads share parameter names with classifiers but were trained for another purpose.
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
 
 
@@ -120,54 +120,54 @@ def _set_label_type(config: PreTrainedConfig, label_type: str) -> None:
 
 
 def is_encoder(model: PreTrainedModel, name: str) -> bool:
-    """Whether a parameter belongs to the encoder (with its pooler, if it has one) and not to the head on it."""
+    """Return whether a parameter belongs to the encoder, including its pooler, and not to the head."""
     return name.startswith(f"{model.base_model_prefix}.")
 
 
 def freeze_encoder(model: PreTrainedModel, new: list[str]) -> None:
-    """Stop gradients to every encoder weight that came from a checkpoint; `new` ones are trained with the head."""
+    """Freeze every encoder parameter that came from a checkpoint; those in `new` are trained with the head."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name in new or not is_encoder(model, name)
 
 
-def weights_beyond(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint that `model`, loaded from it, has no place for: pooler, other heads of pretraining.
+def extra_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a checkpoint that the class of `model` has no parameters for: pooler, pretraining heads.
 
     Returns:
-        Tensors by the name that a model class with a place for them looks for.
+        Tensors by the names of a model class that has parameters for them.
     """
     own = set(model.state_dict())
-    beyond: dict[str, torch.Tensor] = {}
+    extra: dict[str, torch.Tensor] = {}
     for auto_class in (AutoModel, AutoModelForPreTraining, AutoModelForMaskedLM):
         if auto_class._model_mapping.get(type(model.config), type(model)) is type(model):
             continue
-        other, loading = auto_class.from_pretrained(folder, output_loading_info=True, **_EXACTLY)
+        other, loading = auto_class.from_pretrained(folder, output_loading_info=True, **_LOAD_OPTIONS)
         prefix = f"{model.base_model_prefix}." if auto_class is AutoModel else ""
         missing = set(loading["missing_keys"])
         tied = set(getattr(other, "all_tied_weights_keys", None) or {})
         for name, value in other.state_dict().items():
             if name not in missing and name not in tied and prefix + name not in own:
-                beyond[prefix + name] = value
-    return beyond
+                extra[prefix + name] = value
+    return extra
 
 
 def save(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, beyond: dict[str, torch.Tensor]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, extra: dict[str, torch.Tensor]
 ) -> None:
-    """Write a checkpoint that `from_pretrained` loads: the model, its tokenizer, and weights `beyond` the model's."""
+    """Write a checkpoint that `from_pretrained` loads: the model, its tokenizer, and `extra_weights`."""
     model.save_pretrained(folder)
-    if beyond:
-        checkpoints.write_weights(checkpoints.read_weights(folder) | beyond, folder)
+    if extra:
+        checkpoints.write_weights(checkpoints.read_weights(folder) | extra, folder)
     tokenizer.save_pretrained(folder)
 
 
 def new_modules(new: list[str]) -> str:
-    """Newly initialised parameters as a log names them: `bert.pooler.dense, classifier`."""
+    """Return the modules of newly initialized parameters for a log: `bert.pooler.dense, classifier`."""
     return ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in sorted(new)))
 
 
-#: Weights in fp32 whatever the checkpoint was saved in: training in bf16 weights would lose small updates.
-_EXACTLY: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+#: Weights are loaded in fp32 whatever the checkpoint's precision: bf16 weights would lose small updates.
+_LOAD_OPTIONS: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
 
 
 def _load(auto_class: Any, folder: Path, config: PreTrainedConfig) -> tuple[PreTrainedModel, list[str]]:
@@ -176,22 +176,22 @@ def _load(auto_class: Any, folder: Path, config: PreTrainedConfig) -> tuple[PreT
         raise UserError(f"{folder}: encoders of type `{config.model_type}` have no {task} head in transformers")
     try:
         model, loading = auto_class.from_pretrained(
-            folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **_EXACTLY
+            folder, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **_LOAD_OPTIONS
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(f"{folder}: no readable encoder: {reason}") from error
     new = {*loading["missing_keys"], *(key[0] for key in loading["mismatched_keys"])}
-    lost = [name for name in new if is_encoder(model, name) and "pooler" not in name]
-    if lost:
+    missing = [name for name in new if is_encoder(model, name) and "pooler" not in name]
+    if missing:
         total = sum(is_encoder(model, name) for name, _ in model.named_parameters())
         raise UserError(
-            f"{folder}: no readable encoder: {len(lost)} of its {total} encoder weights are missing or of another "
-            f"shape, such as {min(lost)}; config.json and the weights do not belong together"
+            f"{folder}: no readable encoder: {len(missing)} of its {total} encoder weights are missing or of another "
+            f"shape, such as {min(missing)}; use the config.json that belongs to the weights"
         )
-    found = sorted(new & {name for name, _ in model.named_parameters()})
-    for name in found:
-        if name.endswith("bias"):  # 0 in every family; Data2Vec's masked-LM head leaves it as memory was
+    new_parameters = sorted(new & {name for name, _ in model.named_parameters()})
+    for name in new_parameters:
+        if name.endswith("bias"):  # 0 in every family; Data2Vec's masked-LM head leaves it uninitialized
             model.get_parameter(name).data.zero_()
     smoke_test(model, folder)
-    return model, found
+    return model, new_parameters

@@ -1,4 +1,4 @@
-"""An encoder made on the spot: a WordPiece vocabulary trained on the job's texts, and a small BERT."""
+"""Encoders built from scratch: a WordPiece vocabulary trained on the job's texts, and a small BERT."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Scratch
 
-#: Distinct chunks of text that are remembered while an alphabet is collected.
+#: Distinct chunks of text to remember while the alphabet is collected.
 _CHUNKS = 100_000
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def tokenizer_from_texts(texts: Iterable[str], settings: Scratch) -> BertTokenizer:
-    """Train a WordPiece vocabulary (Wu et al. 2016, section 4.1, as in BERT) on `texts`, which are gone through twice.
+    """Train a WordPiece vocabulary (Wu et al. 2016, section 4.1, as in BERT) on `texts`, which are iterated twice.
 
     The same texts give the same vocabulary in every process.
 
     Raises:
-        UserError: `vocab_size` has no room for the characters of the texts.
+        UserError: `vocab_size` is too small for the characters of the texts.
     """
     trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     trained.normalizer = normalizers.BertNormalizer(lowercase=settings.lowercase)
     trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    # The trainer numbers single characters in the order of a randomly seeded hash map and breaks ties between merges
-    # by these numbers, so every process would get another vocabulary. Characters given in order prevent that.
+    # The trainer numbers characters in the order of a randomly seeded hash map and breaks ties between merges by these
+    # numbers, so vocabularies would differ between processes. An ordered alphabet prevents that.
     characters: set[str] = set()
     chunks: set[str] = set()
     for text in texts:
-        # The normalizer makes every white space a blank, and a chunk that was met before holds no new words.
+        # The normalizer maps all white space to blanks, and repeated chunks contain no new words.
         new = set(trained.normalizer.normalize_str(text).split(" ")) - chunks
         if len(chunks) > _CHUNKS:
             chunks.clear()
@@ -44,7 +44,7 @@ def tokenizer_from_texts(texts: Iterable[str], settings: Scratch) -> BertTokeniz
     alphabet = SPECIAL_TOKENS + sorted(characters)
     if len(alphabet) >= settings.vocab_size:
         raise UserError(
-            f"encoder.scratch.vocab_size: {settings.vocab_size} leaves no room for words: the texts have "
+            f"encoder.scratch.vocab_size: {settings.vocab_size} has no room for words: the texts have "
             f"{len(characters)} distinct characters; use at least {2 * len(alphabet)}"
         )
     trainer = trainers.WordPieceTrainer(
@@ -59,9 +59,9 @@ def tokenizer_from_texts(texts: Iterable[str], settings: Scratch) -> BertTokeniz
 
 
 def model_from_settings(settings: Scratch, vocabulary: int) -> BertForMaskedLM:
-    """A BERT with random weights and a masked-LM head.
+    """Return a BERT with random weights and a masked-LM head.
 
-    It has no pooler: nothing before classification would train one, and a frozen random pooler would be noise.
+    It has no pooler: no stage before classification would train it, and a frozen random pooler would be noise.
 
     Args:
         settings: sizes and the seed of the initial weights.

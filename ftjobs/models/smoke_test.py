@@ -1,4 +1,4 @@
-"""Trying out an encoder of a family that the tests do not cover: what it lacks is said before a stage trains it."""
+"""Smoke test of encoder families that the tests of this package do not cover, before a stage trains them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ftjobs.errors import UserError
 from ftjobs.models import checkpoints
 from ftjobs.system.progress import LOG
 
-#: Families that the tests take through every stage.
+#: Families that the tests run through every stage.
 TESTED = frozenset(
     ("albert", "bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
 )
@@ -20,17 +20,17 @@ _TEXTS = ["one two three four five six", "one two"]
 
 @torch.no_grad()
 def smoke_test(model: PreTrainedModel, folder: Path) -> None:
-    """Run an encoder of another family on two texts, the shorter one padded, and see that padding changes nothing.
+    """Run an encoder of an untested family on two texts, and warn if padding changes the output of the shorter one.
 
     Args:
-        model: with a head, as it was loaded from `folder`.
+        model: a model with a head, loaded from `folder`.
         folder: its checkpoint.
 
     Raises:
-        UserError: it does not run on them.
+        UserError: the encoder does not run on padded texts.
     """
-    kind = model.config.model_type
-    if kind in TESTED:
+    family = model.config.model_type
+    if family in TESTED:
         return
     tokenizer = checkpoints.load_tokenizer(folder)
     padded = tokenizer(_TEXTS, padding=True, pad_to_multiple_of=8, return_tensors="pt")
@@ -41,13 +41,13 @@ def smoke_test(model: PreTrainedModel, folder: Path) -> None:
     except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
-            f"{folder}: encoders of type `{kind}` do not run on short texts that are padded to a batch ({reason}); "
+            f"{folder}: encoders of type `{family}` do not run on a padded batch of short texts ({reason}); "
             f"choose another encoder, such as one of {', '.join(sorted(TESTED))}"
         ) from error
-    if single.ndim == 2:  # a token each
+    if single.ndim == 2:  # one row per token
         together = together[: len(single)]
     if not torch.allclose(together, single, rtol=1e-3, atol=1e-3 * float(single.std())):
         LOG.warning(
-            "encoders of type `%s` read padding as if it were text: their answer for a text depends on the lengths of "
-            "those beside it in a batch", kind,
+            "encoders of type `%s` do not ignore padding: their output for a text depends on the other texts of its "
+            "batch", family,
         )  # fmt: skip

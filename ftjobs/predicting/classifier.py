@@ -67,7 +67,7 @@ class Classifier:
             model=model.to(training_device()).eval(),
             tokenizer=tokenizer,
             classes=classes,
-            max_length=checkpoints.longest_input(model, tokenizer, facts.max_length if facts else _LONGEST),
+            max_length=checkpoints.max_input_length(model, tokenizer, facts.max_length if facts else _LONGEST),
             text_columns=facts.text_columns if facts else None,
             label_type=label_type,
             label_columns=_label_columns(facts),

@@ -1,8 +1,8 @@
-"""The kinds of stage. Each is `run(settings, seed, inputs, output) -> metrics`: folders in, one folder out.
+"""The kinds of stage. Each module has `run(settings, seed, inputs, output) -> metrics`.
 
-A stage never sees storage. `inputs` maps a role to the folder of a published artifact, `output` is an empty folder,
-and the metrics returned are the few figures that its manifest carries. Stages that train also take a `session`: where
-training state is kept, that of an earlier attempt is found, and metrics are logged.
+A stage never accesses storage. `inputs` maps a role to the folder of a published artifact, `output` is an empty folder,
+and the returned metrics are the few figures that the manifest contains. Stages that train also take a `context` with
+checkpointing and metrics logging.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 
 def load(kind: str) -> Callable[..., dict[str, Any]]:
-    """The function `run` of a kind of stage, imported here and now: it brings PyTorch and transformers along.
+    """Import the module of a kind of stage, with PyTorch and transformers, and return its `run` function.
 
-    Meanwhile nobody looks for garbage: there is none, and going through all that was imported so far again and again is
-    a sixth of the time that a stage takes to start.
+    Garbage collection is disabled during the import: there is no garbage, and repeated scans of the imported objects
+    take a sixth of a stage's start-up time.
     """
-    collects = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         run: Callable[..., dict[str, Any]] = importlib.import_module(f"ftjobs.stages.{kind}").run
     finally:
-        if collects:
+        if was_enabled:
             gc.enable()
     return run

@@ -1,4 +1,4 @@
-"""`adapt`: go on pretraining the encoder on the domain's texts by the objectives that encoders are pretrained with."""
+"""`adapt`: continue pretraining the encoder on texts of the domain."""
 
 from __future__ import annotations
 
@@ -10,86 +10,78 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerBase
 
 from ftjobs.data import prepared
-from ftjobs.data.examples.segment_pairs import PairExamples
+from ftjobs.data.corpora import curation
+from ftjobs.data.examples.masked_examples import Unit
+from ftjobs.data.prepared import ChainedTexts, PreparedData
 from ftjobs.errors import UserError
-from ftjobs.jobfile.fields import Adapt
+from ftjobs.jobfile.fields import Adapt, Corpus
 from ftjobs.models import checkpoints, heads
 from ftjobs.models.tokenizer_extension.extension import extend
-from ftjobs.objectives import pretraining
-from ftjobs.objectives.pretraining import Pretraining, TextExamples
-from ftjobs.stages.learned import Learned, learned
+from ftjobs.objectives import get_objective
+from ftjobs.objectives.compute.base import PretrainingObjective, TextExamples
 from ftjobs.system.device import training_device
 from ftjobs.system.progress import LOG
 from ftjobs.training import lora, memory
 from ftjobs.training.context import TrainingContext
 from ftjobs.training.loop import train
-from ftjobs.training.output import TrainOutput
+from ftjobs.training.output import TrainOutput, initial_metrics
 
-#: Held-out texts are masked by this seed in every stage, so that their losses can be compared.
+#: Seed of the masks of held-out texts, the same in every stage, so that losses are comparable.
 _EVALUATION_SEED = 0
+#: Counts of a corpus that are part of the metrics of stages that train on it.
+_CORPUS_COUNTS = ("read", "empty", "contaminated", "exact_duplicates", "near_duplicates", "train", "held_out")
 
 
-def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, session: TrainingContext) -> dict[str, Any]:
-    """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]`, or of `inputs["corpus"]`.
+def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, context: TrainingContext) -> dict[str, Any]:
+    """Adapt the encoder of `inputs["encoder"]` to the texts of `inputs["prepare"]` or `inputs["corpus"]`.
 
-    Writes `model/` (the encoder with every weight of its input, and its masked-LM head), `metrics.json` (every epoch),
-    `metrics.jsonl` (also every tenth step), `timing.json`, and `vocabulary.json` (the new words) if there are any.
+    Writes `model/` (the encoder with its heads and every other weight of its input), `metrics.json` (every epoch),
+    `metrics.jsonl` (also every tenth step), `timing.json`, and `vocabulary.json` (added words) if there are any.
 
     Raises:
-        UserError: the encoder or the texts cannot serve the objective.
+        UserError: the encoder or the texts do not support the objective.
     """
     memory.reset_peak_memory()
     data = prepared.read(inputs["prepare"] / "data")
     folder = inputs["encoder"] / "model"
-    tokenizer = _tokenizer(settings, folder)
+    tokenizer = checkpoints.load_tokenizer(folder)
     set_seed(seed)
-    trainee = pretraining.load(settings, folder)
-    if trainee.new:
-        LOG.info("newly initialised, because the checkpoint has none: %s", heads.new_modules(trainee.new))
-    beyond = heads.weights_beyond(trainee.encoder, folder)
-    limit = checkpoints.longest_input(trainee.encoder, tokenizer, settings.max_length)
-    texts = learned(settings, data, inputs)
+    objective = get_objective(settings.objective).load(settings, folder)
+    objective.check_tokenizer(tokenizer)
+    if objective.new:
+        LOG.info("newly initialized, not in the checkpoint: %s", heads.new_modules(objective.new))
+    extra_weights = heads.extra_weights(objective.encoder, folder)
+    max_length = checkpoints.max_input_length(objective.encoder, tokenizer, settings.max_length)
+    texts = select_texts(settings, data, inputs)
     extension = None
     if settings.vocabulary is not None:
         tokenizer, extension = extend(
-            trainee.encoder, tokenizer, texts.train, texts.held_out, settings.vocabulary, seed
+            objective.encoder, tokenizer, texts.train, texts.held_out, settings.vocabulary, seed
         )
-    examples = pretraining.examples(settings, tokenizer, texts.train, limit, seed, texts.unit)
-    held_out = _HeldOut.of(settings, tokenizer, texts, limit)
+    examples = objective.build_examples(tokenizer, texts.train, max_length, seed, texts.unit)
+    objective.held_out = _held_out_examples(objective, tokenizer, texts, max_length)
     if texts.unit == "isolated":
-        pretraining.isolate(trainee)
+        objective.enable_document_masking()
     LOG.info(
         "adapting on %d texts of %d tokens, %d cut to %d; evaluating on %d %s texts",
-        examples.texts, len(examples.tokens.input_ids), examples.tokens.truncated, limit, held_out.own.texts,
-        texts.evaluated_on,
+        examples.texts, len(examples.tokens.input_ids), examples.tokens.truncated, max_length,
+        objective.held_out[""].texts, texts.evaluated_on,
     )  # fmt: skip
-    trainee.model.to(training_device())
-    before = held_out.evaluate(trainee)
-    session.log_before(before)
-    with lora.adapters(trainee.encoder, settings.lora, trainee.new_in_encoder) as adapted:
-        trained = train(
-            trainee.model,
-            examples,
-            settings,
-            seed=seed,
-            loss=trainee.loss,
-            items=trainee.items,
-            evaluate=lambda: held_out.evaluate(trainee),
-            score=trainee.score,
-            checkpointer=session.checkpointer,
-            on_step=session.log_step,
-            on_epoch=session.log_epoch,
-            title="adapt",
-        )
+    objective.model.to(training_device())
+    before = objective.evaluate()
+    context.log(initial_metrics(before), 0)
+    with lora.adapters(objective.encoder, settings.lora, objective.new_in_encoder) as parameter_counts:
+        trained = train(objective.model, examples, settings, objective, seed=seed, context=context)
     best = trained.epochs[trained.best_epoch - 1]
-    if adapted:  # the adapters are part of the weights now: measured is what is published
-        best = {**best, **held_out.evaluate(trainee)}
-    trainee.model.cpu()
-    trainee.save(tokenizer, output / "model", beyond)
+    if parameter_counts:  # merging the adapters changed the weights slightly: measure the published ones
+        best = {**best, **objective.evaluate()}
+    objective.model.cpu()
+    objective.save(tokenizer, output / "model", extra_weights)
     metrics = _metrics(settings, texts, examples, trained, before, best)
-    metrics |= {"max_length": limit, "newly_initialised": trainee.new}
-    if adapted:
-        metrics["parameters"] = adapted
+    metrics |= objective.example_metrics(examples)
+    metrics |= {"max_length": max_length, "newly_initialised": objective.new}
+    if parameter_counts:
+        metrics["parameters"] = parameter_counts
     if extension is not None:
         metrics["vocabulary"] = extension.metrics(before, best)
         extension.write(output)
@@ -97,52 +89,69 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, sessi
     return metrics
 
 
-def _tokenizer(settings: Adapt, folder: Path) -> PreTrainedTokenizerBase:
-    tokenizer = checkpoints.load_tokenizer(folder)
-    if tokenizer.mask_token_id is None:
-        raise UserError(
-            f"objective: {settings.objective} needs a mask token, and the encoder's tokenizer has none; "
-            "choose another encoder"
-        )
-    return tokenizer
-
-
 @dataclass(frozen=True)
-class _HeldOut:
-    """What a stage is measured on."""
+class SelectedTexts:
+    """Texts of an `adapt` stage."""
 
-    own: TextExamples
-    """What the best epoch is chosen on."""
-    task: TextExamples | None
-    """The task's held-out texts, if others decide, and if the objective can be measured on them."""
+    train: ChainedTexts
+    held_out: ChainedTexts
+    """Texts whose loss selects the best epoch."""
+    evaluated_on: str
+    """Name of the held-out texts: a split of the job's data, or `corpus`."""
+    task: ChainedTexts | None = None
+    """Held-out texts of the job's data, if a corpus provides `held_out`."""
+    unit: Unit = "document"
+    """Unit of text in one example."""
+    counts: dict[str, Any] | None = None
+    """Metrics of the corpus, if there is one."""
 
-    @classmethod
-    def of(cls, settings: Adapt, tokenizer: PreTrainedTokenizerBase, texts: Learned, limit: int) -> _HeldOut:
-        own = pretraining.examples(settings, tokenizer, texts.held_out, limit, _EVALUATION_SEED, texts.unit)
-        task = None
-        if texts.task is not None:
-            try:
-                task = pretraining.examples(settings, tokenizer, texts.task, limit, _EVALUATION_SEED)
-            except UserError as error:
-                LOG.info("not measured on the task's texts: %s", error)
-        return cls(own, task)
 
-    def evaluate(self, trainee: Pretraining) -> dict[str, float]:
-        """Metrics of the model as it is now; those on the task's texts as `task_...`."""
-        found = trainee.evaluate(self.own)
-        beside = {} if self.task is None else trainee.evaluate(self.task)
-        return found | {f"task_{name}": value for name, value in beside.items()}
+def select_texts(settings: Adapt, data: PreparedData, inputs: dict[str, Path]) -> SelectedTexts:
+    """Return the texts that a stage trains on and is evaluated on: those of the job, or of a separate corpus."""
+    task = data.splits[data.selection_split].all_texts
+    corpus = settings.corpus
+    if isinstance(corpus, Corpus):
+        folder = inputs["corpus"] / "corpus"
+        record = curation.read_record(folder)
+        train_passages, held_out = curation.read(folder)
+        unit = get_objective(settings.objective).example_unit or corpus.unit
+        counts: dict[str, Any] = {"unit": unit, "isolate": corpus.isolate}
+        counts |= {name: value for name, value in record.items() if name in _CORPUS_COUNTS}
+        return SelectedTexts(
+            ChainedTexts([train_passages]),
+            ChainedTexts([held_out]),
+            "corpus",
+            task,
+            "isolated" if corpus.isolate else corpus.unit,
+            counts,
+        )
+    splits = ["train"] if corpus == "train" else list(data.splits)
+    columns = [column for name in splits for column in data.splits[name].columns]
+    return SelectedTexts(ChainedTexts(columns), task, data.selection_split)
+
+
+def _held_out_examples(
+    objective: PretrainingObjective, tokenizer: PreTrainedTokenizerBase, texts: SelectedTexts, max_length: int
+) -> dict[str, TextExamples]:
+    """Build the held-out examples, by the prefix of their metrics. The task's texts may not suit the objective."""
+    held_out = {"": objective.build_examples(tokenizer, texts.held_out, max_length, _EVALUATION_SEED, texts.unit)}
+    if texts.task is not None:
+        try:
+            held_out["task_"] = objective.build_examples(tokenizer, texts.task, max_length, _EVALUATION_SEED)
+        except UserError as error:
+            LOG.info("not evaluated on the task's texts: %s", error)
+    return held_out
 
 
 def _metrics(
     settings: Adapt,
-    texts: Learned,
+    texts: SelectedTexts,
     examples: TextExamples,
     trained: TrainOutput,
     before: dict[str, float],
     best: dict[str, Any],
 ) -> dict[str, Any]:
-    """What was learned from, and the figures before training, of the best epoch and of the last."""
+    """Return counts of the training texts, and metrics before training, of the best epoch and of the last."""
     tokens = len(examples.tokens.input_ids)
     metrics: dict[str, Any] = {
         "texts": examples.texts,
@@ -158,6 +167,4 @@ def _metrics(
     }
     if texts.counts is not None:
         metrics["corpus"] = {**texts.counts, "tokens_seen": tokens * len(trained.epochs)}
-    if isinstance(examples, PairExamples):
-        metrics |= {"pairs": len(examples), "texts_of_one_sentence": examples.single_sentence_documents}
     return metrics

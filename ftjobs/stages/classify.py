@@ -9,35 +9,39 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from accelerate.utils import set_seed
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftjobs.data import prepared
-from ftjobs.data.examples.batching import LabeledExamples
+from ftjobs.data.examples.batching import Batch, LabeledExamples
 from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.data.prepared import PreparedData
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import checkpoints, heads
 from ftjobs.system.device import training_device
 from ftjobs.system.progress import LOG
+from ftjobs.tasks import Criterion
 from ftjobs.training import evaluation, features, layerwise, lora, memory
 from ftjobs.training.context import TrainingContext
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.loop import train
+from ftjobs.training.objective import TrainingObjective
 from ftjobs.training.speedups import last_layer, sparse_embeddings
 
 
 def run(
-    settings: Classify, seed: int, inputs: dict[str, Path], output: Path, session: TrainingContext
+    settings: Classify, seed: int, inputs: dict[str, Path], output: Path, context: TrainingContext
 ) -> dict[str, Any]:
     """Train a classifier from the encoder of `inputs["encoder"]`, on the data of `inputs["prepare"]`, or of
-    `inputs["data"]` where the stage has its own.
+    `inputs["data"]` if the stage has separate data.
 
     Writes `model/` (the best epoch), `metrics.json` (every epoch, on every held-out split), `metrics.jsonl` (also every
     tenth step), `predictions.parquet` (one row per test example) and `timing.json`.
 
     Raises:
-        UserError: the encoder cannot be a classifier.
+        UserError: the encoder does not support classification.
     """
     memory.reset_peak_memory()
     data = prepared.read(inputs.get("data", inputs["prepare"]) / "data")
@@ -45,59 +49,38 @@ def run(
     tokenizer = checkpoints.load_tokenizer(folder)
     set_seed(seed)
     model, new = heads.load_classifier(folder, data.classes, data.label_type)
-    LOG.info("newly initialised, trained as head: %s", heads.new_modules(new))
-    limit = checkpoints.longest_input(model, tokenizer, settings.max_length)
-    texts = _tokenized(data, tokenizer, limit)
-    tuned = layerwise.prepare(model, settings)
+    LOG.info("newly initialized, trained as head: %s", heads.new_modules(new))
+    max_length = checkpoints.max_input_length(model, tokenizer, settings.max_length)
+    texts = _tokenize_splits(data, tokenizer, max_length)
+    layers = layerwise.prepare(model, settings)
     last_layer.keep_first_token(model)
     model.to(training_device())
-    examples, frozen = _freeze(model, new, settings, texts, session)
-    judge = Evaluator(model, data, settings.metric_for_best)
-
-    def training_mode() -> None:
-        model.train()
-        if settings.freeze_encoder and not settings.encoder_dropout:
-            model.base_model.eval()
-
+    examples, use_features = _freeze_encoder(model, new, settings, texts, context)
     criterion = data.task.criterion(settings, data.classes, texts["train"].labels)
-    used = texts["train"].tokens.input_ids
+    evaluator = Evaluator(model, data, settings.metric_for_best)
+    objective = ClassificationObjective(settings, model, criterion, evaluator, examples)
+    used_tokens = texts["train"].tokens.input_ids
     head = [name for name, _ in model.named_parameters() if name in new or not heads.is_encoder(model, name)]
     with (
-        lora.adapters(model, settings.lora, head) as adapted,
-        features.feature_encoder(model) if frozen else sparse_embeddings.train_used_rows_only(model, used),
+        lora.adapters(model, settings.lora, head) as parameter_counts,
+        features.feature_encoder(model) if use_features else sparse_embeddings.train_used_rows_only(model, used_tokens),
     ):
-        trained = train(
-            model,
-            examples["train"],
-            settings,
-            seed=seed,
-            loss=criterion.loss,
-            items=criterion.num_items,
-            evaluate=lambda: judge.evaluate(examples),
-            score=judge.score,
-            training_mode=training_mode,
-            tuning=tuned,
-            checkpointer=session.checkpointer,
-            on_step=session.log_step,
-            on_epoch=session.log_epoch,
-            title="classify",
-        )
-    # From the model that is published, whole, and not from what the loop saw of it.
-    test_logits = evaluation.logits(model, texts["test"])
+        trained = train(model, examples["train"], settings, objective, seed=seed, context=context, layerwise=layers)
+    test_logits = evaluation.logits(model, texts["test"])  # of the published model, after merging and restoring
     heads.save(model.cpu(), tokenizer, output / "model", {})
     _write_predictions(data, test_logits, output / "predictions.parquet")
     metrics = {
-        **judge.measure("test", test_logits),
+        **evaluator.metrics("test", test_logits),
         "best_epoch": trained.best_epoch,
         "selected_on": data.selection_split,
         "last": trained.epochs[-1]["test"],
         "newly_initialised": new,
-        "truncated": {name: each.tokens.truncated for name, each in texts.items()},
-        "max_length": limit,
+        "truncated": {name: split.tokens.truncated for name, split in texts.items()},
+        "max_length": max_length,
         **trained.stopping(settings),
     }
-    if counted := adapted or (tuned and tuned.parameters(model)):
-        metrics["parameters"] = counted
+    if parameters := parameter_counts or (layers and layers.parameters(model)):
+        metrics["parameters"] = parameters
     if (weights := criterion.class_weights) is not None:
         metrics["class_weights"] = dict(zip(data.classes, weights, strict=True))
     trained.write(output, metrics, len(texts["train"]))
@@ -105,52 +88,103 @@ def run(
 
 
 class Evaluator:
-    """Measures a classifier on the splits that are held out."""
+    """Metrics and score of a classifier on held-out splits."""
 
     def __init__(self, model: PreTrainedModel, data: PreparedData, metric: str) -> None:
-        """`metric`: the one that epochs are chosen by."""
+        """
+        Args:
+            model: the classifier.
+            data: its data.
+            metric: selects the best epoch.
+        """
         self.model, self.data, self.metric = model, data, metric
 
-    def measure(self, split: str, outputs: np.ndarray) -> dict[str, float]:
-        """Metrics of the logits (N, C) of a split."""
-        return self.data.task.compute_metrics(outputs, np.asarray(self.data.splits[split].labels))
+    def metrics(self, split: str, logits: np.ndarray) -> dict[str, float]:
+        """Return the metrics of logits (N, C) for a split."""
+        return self.data.task.compute_metrics(logits, np.asarray(self.data.splits[split].labels))
 
     def evaluate(self, examples: Mapping[str, LabeledExamples | FeatureExamples]) -> dict[str, Any]:
-        """Metrics of the model as it is now, by split."""
+        """Return the metrics of the model in its current state, by held-out split."""
         held_out = [name for name in ("validation", "test") if name in examples]
-        return {name: self.measure(name, evaluation.logits(self.model, examples[name])) for name in held_out}
+        return {name: self.metrics(name, evaluation.logits(self.model, examples[name])) for name in held_out}
 
-    def score(self, found: dict[str, Any]) -> float:
-        """What `evaluate` found, as one number: the higher the better."""
-        return self.data.task.score(found[self.data.selection_split], self.metric)
+    def score(self, metrics: dict[str, Any]) -> float:
+        """Return the score of `evaluate` metrics: higher is better."""
+        return self.data.task.score(metrics[self.data.selection_split], self.metric)
 
 
-def _tokenized(data: PreparedData, tokenizer: PreTrainedTokenizerBase, limit: int) -> dict[str, LabeledExamples]:
-    found = {}
+class ClassificationObjective(TrainingObjective):
+    """Training of a classifier: the loss of the task, evaluated on the held-out splits."""
+
+    title = "classify"
+
+    def __init__(
+        self,
+        settings: Classify,
+        model: PreTrainedModel,
+        criterion: Criterion,
+        evaluator: Evaluator,
+        examples: Mapping[str, LabeledExamples | FeatureExamples],
+    ) -> None:
+        self.criterion, self.evaluator, self.examples = criterion, evaluator, examples
+        #: The frozen encoder, which stays in eval mode; None if its dropout is used.
+        self.frozen = model if settings.freeze_encoder and not settings.encoder_dropout else None
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the loss of the task, summed over a batch: scalar."""
+        return self.criterion.loss(model, batch)
+
+    def num_items(self, batch: Batch) -> float:
+        """Return the number of examples, or the sum of their weights."""
+        return self.criterion.num_items(batch)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return metrics by held-out split."""
+        return self.evaluator.evaluate(self.examples)
+
+    def score(self, metrics: dict[str, Any]) -> float:
+        """Return the metric that selects the best epoch, negated if lower is better."""
+        return self.evaluator.score(metrics)
+
+    def set_training_mode(self, model: nn.Module) -> None:
+        """Put the model into training mode, except a frozen encoder."""
+        model.train()
+        if self.frozen is not None:
+            self.frozen.base_model.eval()
+
+
+def _tokenize_splits(
+    data: PreparedData, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> dict[str, LabeledExamples]:
+    examples = {}
     for name, rows in data.splits.items():
-        assert rows.labels is not None, "the job file's checks let no classify stage through without labels"
-        tokens = tokenize(tokenizer, rows.texts, rows.pairs, limit)
-        found[name] = LabeledExamples(tokens, rows.labels, tokenizer.pad_token_id)
-    return found
+        assert rows.labels is not None, "job files with a classify stage have labels"
+        tokens = tokenize(tokenizer, rows.texts, rows.pairs, max_length)
+        examples[name] = LabeledExamples(tokens, rows.labels, tokenizer.pad_token_id)
+    return examples
 
 
-def _freeze(
+def _freeze_encoder(
     model: PreTrainedModel,
     new: list[str],
     settings: Classify,
     texts: dict[str, LabeledExamples],
-    session: TrainingContext,
+    context: TrainingContext,
 ) -> tuple[dict[str, LabeledExamples] | dict[str, FeatureExamples], bool]:
-    """Freeze the encoder if asked to. Returns the examples to train on, and whether they are features of texts."""
+    """Freeze the encoder if the settings require it.
+
+    Returns:
+        The examples by split, and whether they are cached features instead of texts.
+    """
     if not settings.freeze_encoder:
         return texts, False
     heads.freeze_encoder(model, new)
     if settings.encoder_dropout:
         return texts, False
     if not features.supports_feature_cache(model, texts["train"]):
-        LOG.info("the head of `%s` needs more than one vector per text: no features kept", model.config.model_type)
+        LOG.info("no cached features: the head of `%s` needs more than one vector per text", model.config.model_type)
         return texts, False
-    return features.of_splits(model, texts, session.checkpointer, settings.mixed_precision), True
+    return features.of_splits(model, texts, context.checkpointer, settings.mixed_precision), True
 
 
 def _write_predictions(data: PreparedData, logits: np.ndarray, path: Path) -> None:
@@ -162,7 +196,7 @@ def _write_predictions(data: PreparedData, logits: np.ndarray, path: Path) -> No
         path: of the parquet file.
     """
     rows, task = data.splits["test"], data.task
-    assert rows.labels is not None, "the job file's checks let no classify stage through without labels"
+    assert rows.labels is not None, "job files with a classify stage have labels"
     columns = {
         "id": pa.array(rows.ids),
         "label": task.decode(rows.labels, data.classes),

@@ -1,38 +1,42 @@
-"""What a training stage has from the attempt it runs in: a keeper of its state, and a log of its metrics."""
+"""Services that a stage attempt provides to training: checkpointing, metrics logging, and further callbacks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from pathlib import Path
+from typing import Protocol
 
 from ftjobs.tracking import Log, nowhere
-from ftjobs.training import memory, records
-from ftjobs.training.state import Checkpointer
+from ftjobs.training.callbacks import Callback
+
+
+class Checkpointer(Protocol):
+    """Save and restore the training state of one stage. `execution.checkpointing` implements it on storage."""
+
+    def latest(self) -> Path | None:
+        """Return a local folder with the latest complete training state of this stage, or None."""
+
+    def should_save(self, step: int, total: int) -> bool:
+        """Return whether to save now; called after every optimizer step."""
+
+    def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
+        """Call `write` with an empty folder and store the folder as training state.
+
+        Returns at once unless `wait`; the next save waits for a pending one.
+        """
+
+    def cached_file(self, name: str) -> Path | None:
+        """Return a local copy of the file that an earlier attempt cached under `name`, or None."""
+
+    def cache_file(self, name: str, write: Callable[[Path], None]) -> None:
+        """Call `write` with a path and store the file under `name` for later attempts. Returns at once."""
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Both are optional: a stage trains without either."""
+    """Checkpointing, metrics logging and callbacks of a training run; all are optional."""
 
     checkpointer: Checkpointer | None = None
     log: Log = nowhere
-
-    def log_step(self, step: int, loss: torch.Tensor, rate: float) -> None:
-        """Log the training loss now and then: reading it makes a GPU wait."""
-        if step % records.STEPS_BETWEEN == 0:
-            self.log(records.step_record(float(loss), rate), step)
-
-    def log_before(self, metrics: dict[str, float]) -> None:
-        """Log masked-LM metrics of the model as it was before the first step."""
-        self.log(records.start_record(metrics), 0)
-
-    def log_epoch(self, step: int, record: dict[str, Any], examples_per_second: float) -> None:
-        """Log the metrics of an epoch, and what only this attempt measured under `system/`."""
-        metrics = records.epoch_record(record)
-        peak, where = memory.peak()
-        metrics[f"system/peak_{where}_memory_bytes"] = peak
-        if examples_per_second:  # no step of this epoch was left to take after resuming
-            metrics["system/examples_per_second"] = examples_per_second
-        self.log(metrics, step)
+    callbacks: tuple[Callback, ...] = ()

@@ -1,4 +1,4 @@
-"""Fine-tuning an encoder unevenly: which of its layers are trained, from which epoch on, and how fast."""
+"""Layer-wise fine-tuning: partial and gradual unfreezing, layer-wise learning-rate decay, new top layers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ftjobs.system.progress import LOG
 
 @dataclass(frozen=True)
 class LayerwiseTraining:
-    """What the settings of a stage mean for the layers of its model."""
+    """Schedule and learning rates of the layers of a model."""
 
     layers: Layers
     settings: Classify
 
-    def factor(self, name: str) -> float:
-        """What the learning rate of a parameter is multiplied with: 1 in the head, `layer_decay` in the highest layer,
-        its square in the next; the embeddings are the lowest layer."""
+    def lr_factor(self, name: str) -> float:
+        """Return the factor of a parameter's learning rate: 1 in the head, `layer_decay` in the highest layer, its
+        square in the next; the embeddings count as the lowest layer."""
         return float(self.settings.layer_decay ** (self.layers.top - self.layers.depth(name)))
 
     def first_epoch(self, name: str) -> float:
-        """The epoch from which on a parameter is trained, infinity for never; a function of nothing that training
-        does, so a resumed run needs not be told."""
+        """Return the first epoch that trains a parameter, infinity for frozen ones. It depends on settings only, so it
+        is not part of the training state."""
         below_top = self.layers.top - self.layers.depth(name)
         if self.settings.unfreeze == "gradual":
             return max(1, 1 + below_top - self.settings.reinitialise_layers)
@@ -37,7 +37,7 @@ class LayerwiseTraining:
 
     @property
     def trained_layers(self) -> int:
-        """Trained in the end, counted from the top; the embeddings count as one below the lowest."""
+        """Number of layers trained in the last epoch, from the top; the embeddings count as the lowest layer."""
         if self.settings.unfreeze == "all":
             return self.layers.top
         if self.settings.unfreeze == "gradual":
@@ -46,49 +46,53 @@ class LayerwiseTraining:
 
     @property
     def changes(self) -> bool:
-        """Whether other parameters are trained in one epoch than in another."""
+        """Whether the set of trained parameters differs between epochs."""
         return self.settings.unfreeze == "gradual"
 
     def parameters(self, model: nn.Module) -> dict[str, int]:
-        """How many parameters the model has in `all`, and how many are `trained` in any epoch."""
+        """Return the numbers of parameters: `trained` in any epoch, and `all`."""
         counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
         trained = sum(count for name, count in counts.items() if self.first_epoch(name) <= self.settings.epochs)
         return {"trained": trained, "all": sum(counts.values())}
 
-    def begin(self, epoch: int, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Let those of `parameters` have gradients that `epoch` trains. An optimizer passes over the others: without a
-        gradient there is no update, no decay, and no moment."""
+    def start_epoch(self, epoch: int, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Enable gradients of the `parameters` that `epoch` trains, and disable those of the others. Optimizers skip
+        parameters without gradients: no update, no decay, no moments."""
         for name, parameter in parameters.items():
             parameter.requires_grad = self.first_epoch(name) <= epoch
 
 
 def prepare(model: PreTrainedModel, settings: Classify) -> LayerwiseTraining | None:
-    """Make new what is to be made new, and freeze for good what is never trained.
+    """Reinitialize layers and freeze parameters that no epoch trains, as the settings require.
 
     Returns:
-        None where all parameters are trained alike.
+        None if all parameters are trained alike.
 
     Raises:
-        UserError: the encoder has not as many layers, or none that could be told apart.
+        UserError: the encoder has fewer layers than the settings name, or no separate layers.
     """
-    asked = [
+    non_default = [
         f"{name}: {getattr(settings, name)}"
         for name in ("unfreeze", "layer_decay", "reinitialise_layers")
         if getattr(settings, name) != Classify.model_fields[name].default
     ]
-    if not asked:
+    if not non_default:
         return None
-    found = layers.find(model, asked[0])
-    tuning = LayerwiseTraining(found, settings)
+    encoder_layers = layers.find(model, non_default[0])
+    layerwise = LayerwiseTraining(encoder_layers, settings)
     if settings.reinitialise_layers:
-        layers.reinitialise(model, found, settings.reinitialise_layers)
-        LOG.info("new weights: the highest %d of %d layers, and the pooler", settings.reinitialise_layers, found.count)
-    if settings.unfreeze not in ("all", "gradual") and tuning.trained_layers > found.count:
-        raise UserError(
-            f"unfreeze: {settings.unfreeze}, and the encoder has {found.count} layers; write last-{found.count} to "
-            "freeze its embeddings only, or all"
+        layers.reinitialize(model, encoder_layers, settings.reinitialise_layers)
+        LOG.info(
+            "reinitialized: the highest %d of %d layers, and the pooler",
+            settings.reinitialise_layers,
+            encoder_layers.count,
         )
-    tuning.begin(settings.epochs, dict(model.named_parameters()))
-    if frozen := found.top - tuning.trained_layers:
-        LOG.info("frozen: the embeddings and the lowest %d of %d layers", frozen - 1, found.count)
-    return tuning
+    if settings.unfreeze not in ("all", "gradual") and layerwise.trained_layers > encoder_layers.count:
+        raise UserError(
+            f"unfreeze: {settings.unfreeze}, but the encoder has {encoder_layers.count} layers; write "
+            f"last-{encoder_layers.count} to freeze its embeddings only, or all"
+        )
+    layerwise.start_epoch(settings.epochs, dict(model.named_parameters()))
+    if frozen := encoder_layers.top - layerwise.trained_layers:
+        LOG.info("frozen: the embeddings and the lowest %d of %d layers", frozen - 1, encoder_layers.count)
+    return layerwise

@@ -1,4 +1,4 @@
-"""The most memory a stage needed: what a user sizes the next machine by."""
+"""Peak memory of a stage, for sizing the machine of the next run."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ _PROCESS = Path("/proc/self")
 
 
 def reset_peak_memory() -> None:
-    """Count from here: one process may run several stages in turn."""
+    """Restart the measurement of peak memory: one process may run several stages in turn."""
     if training_device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):  # no Linux, or not allowed: then the peak is that of the process since it started
-        (_PROCESS / "clear_refs").write_text("5")  # proc(5): resets VmHWM to what is resident now
+    with suppress(OSError):  # not Linux, or no permission: the peak is that of the whole process
+        (_PROCESS / "clear_refs").write_text("5")  # proc(5): resets VmHWM to the current resident memory
 
 
 def peak() -> tuple[int, Literal["gpu", "process"]]:
-    """Peak bytes since `reset_peak_memory`, and where: tensors on this process's GPU (the allocator's reserve is not
-    counted), or without a GPU the resident memory of the process, libraries included."""
+    """Return the peak memory in bytes since `reset_peak_memory`, and its kind.
+
+    `gpu`: memory of tensors on this process's GPU, without the allocator's reserve. `process`: resident memory of the
+    process including libraries, on machines without a GPU.
+    """
     if training_device().type == "cuda":
         return int(torch.cuda.max_memory_allocated()), "gpu"
     with suppress(OSError):
         for line in (_PROCESS / "status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1]), "process"
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most, "process"  # bytes there, KiB elsewhere
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident if sys.platform == "darwin" else 1024 * resident, "process"  # macOS reports bytes, Linux KiB

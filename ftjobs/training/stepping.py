@@ -1,52 +1,34 @@
-"""Optimizer steps: what a step is made of, whatever its division into forward passes and processes."""
+"""Optimizer steps, independent of their division into forward passes and processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
 from ftjobs.data.examples.batching import Batch, accumulation_windows, epoch_order, steps_per_epoch
 from ftjobs.errors import TryLater
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.system import signals
-from ftjobs.system.device import on_cpu, training_device
 from ftjobs.system.progress import LOG
+from ftjobs.training.distributed import ProcessGroup
 from ftjobs.training.layerwise import LayerwiseTraining
-from ftjobs.training.optimization import build_optimizer, precision, schedule
-from ftjobs.training.processes import Processes
-from ftjobs.training.records import STEPS_BETWEEN
-from ftjobs.training.state import TrainerState, TrainingState, capture, restore
-
-#: What the sum over a batch is divided by; of objectives with several losses, of each.
-Items = float | tuple[float, ...]
-
-
-class Examples(Protocol):
-    """What the loop needs of a training set."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64 (N,): what a step should have alike, so that little is padded."""
-
-    def batch(self, indices: np.ndarray, epoch: int) -> Batch:
-        """The examples at `indices`, as they are in `epoch`."""
+from ftjobs.training.objective import Examples, Items, TrainingObjective
+from ftjobs.training.optimization import build_lr_scheduler, build_optimizer
+from ftjobs.training.output import LOGGING_STEPS
+from ftjobs.training.state import Snapshot, TrainerState, capture, restore
 
 
 class Stepper:
-    """Takes optimizer steps: forward and backward passes, clipping, update, learning rate."""
+    """Take optimizer steps: forward and backward passes, gradient clipping, update, learning-rate schedule."""
 
     def __init__(
         self,
@@ -54,166 +36,167 @@ class Stepper:
         model: Any,
         examples: Examples,
         settings: TrainingFields,
-        loss: Callable[[nn.Module, Batch], torch.Tensor],
-        items: Callable[[Batch], Items],
-        tuning: LayerwiseTraining | None,
+        objective: TrainingObjective,
+        layerwise: LayerwiseTraining | None,
     ) -> None:
         self.accelerator, self.examples, self.settings = accelerator, examples, settings
-        self.loss, self.items = loss, items
+        self.objective = objective
         #: Parameters that are trained in any epoch, by name.
         self.trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        optimizer = build_optimizer(model, settings, tuning.factor) if tuning else build_optimizer(model, settings)
+        factor = {"lr_factor": layerwise.lr_factor} if layerwise else {}
+        optimizer = build_optimizer(model, settings, **factor)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        self.processes = Processes(accelerator)
-        self.losses = torch.zeros(())
+        self.processes = ProcessGroup(accelerator)
+        self.epoch_loss = torch.zeros(())
         per_device = settings.per_device_batch_size * settings.gradient_accumulation_steps
         self.global_batch_size = per_device * accelerator.num_processes
         self.steps_per_epoch = steps_per_epoch(len(examples), self.global_batch_size)
-        # Not prepared: accelerate would advance it once per process, and the rate would fall that many times faster.
-        self.rates = schedule(optimizer, settings, settings.epochs * self.steps_per_epoch)
+        # Not prepared: accelerate would advance the schedule once per process in every step.
+        self.lr_scheduler = build_lr_scheduler(optimizer, settings, settings.epochs * self.steps_per_epoch)
 
-    def epoch(self, at: TrainerState, seed: int) -> Iterator[tuple[torch.Tensor, float]]:
-        """Take the remaining steps of an epoch, moving `at` along. Yields each step's mean loss and learning rate.
+    def epoch(self, state: TrainerState, seed: int) -> Iterator[tuple[torch.Tensor, float]]:
+        """Take the remaining steps of the current epoch and update `state`. Yields mean loss and learning rate.
 
-        Several processes stop together, before a step: one that stopped alone would leave the others waiting for it.
+        All processes stop before the same step: a process that stopped alone would block the others.
         """
         processes, settings = self.processes, self.settings
-        self.losses = torch.tensor(at.losses, device=self.accelerator.device)  # stays there: no wait in an epoch
-        order = epoch_order(self.examples.lengths, seed, at.epoch, self.global_batch_size)
+        self.epoch_loss = torch.tensor(state.losses, device=self.accelerator.device)  # on the device: no read-back
+        order = epoch_order(self.examples.lengths, seed, state.epoch, self.global_batch_size)
         steps = accumulation_windows(
             order,
             settings.per_device_batch_size,
             settings.gradient_accumulation_steps,
             processes.rank,
-            processes.count,
+            processes.world_size,
         )
-        with signals.deferred() if processes.count > 1 else nullcontext():
-            for window in islice(steps, at.steps_in_epoch, None):
+        with signals.deferred() if processes.world_size > 1 else nullcontext():
+            for window in islice(steps, state.steps_in_epoch, None):
                 started = perf_counter()
                 with signals.deferred():
-                    # Encoders take no empty batch, so a process without an example in an epoch's last step goes along
-                    # with one that does not count.
+                    # Encoders accept no empty batch, so a process without examples in the last step of an epoch
+                    # computes a batch whose loss is multiplied by 0.
                     idle = not len(window[0])
-                    batches = [self.examples.batch(order[:1] if idle else indices, at.epoch) for indices in window]
-                    own_items = _summed([self.items(batch) for batch in batches], idle)
-                    items, stop = processes.before_step(own_items, signals.requested())
+                    batches = [self.examples.batch(order[:1] if idle else indices, state.epoch) for indices in window]
+                    local_items = _sum_items([self.objective.num_items(batch) for batch in batches], idle)
+                    items, stop = processes.reduce_step(local_items, signals.requested())
                     if stop:
                         raise signals.Stopped
-                    _seed_step(seed, at.step, processes.rank)
-                    mean_loss, rate = self.step(batches, items, idle)
-                    self.losses += mean_loss * items[0]
-                    at.items += items[0]
-                    at.step += 1
-                    at.steps_in_epoch += 1
-                    if at.step % STEPS_BETWEEN == 0:  # part of the state: a step is logged once, whoever is killed when
-                        at.steps.append((at.step, float(mean_loss), rate))
-                    at.seconds += perf_counter() - started
-                yield mean_loss, rate
+                    _seed_step(seed, state.step, processes.rank)
+                    mean_loss, learning_rate = self.step(batches, items, idle)
+                    self.epoch_loss += mean_loss * items[0]
+                    state.items += items[0]
+                    state.step += 1
+                    state.steps_in_epoch += 1
+                    if state.step % LOGGING_STEPS == 0:  # in the state, so that resuming repeats and skips no step
+                        state.steps.append((state.step, float(mean_loss), learning_rate))
+                    state.seconds += perf_counter() - started
+                yield mean_loss, learning_rate
 
-    def mean_loss(self, at: TrainerState) -> float:
-        """Mean loss per item of the epoch so far; of several losses, steps count by the items of the first."""
-        return float(self.losses) / (at.items or 1)
+    def mean_loss(self, state: TrainerState) -> float:
+        """Return the mean loss per item of the current epoch; with several losses, steps are weighted by the items of
+        the first."""
+        return float(self.epoch_loss) / (state.items or 1)
 
     def step(self, batches: list[Batch], items: list[float], idle: bool = False) -> tuple[torch.Tensor, float]:
-        """One step over forward passes with `items` in all processes: mean loss (on the device), learning rate.
+        """Take one optimizer step.
 
-        Those of an `idle` process do not count.
+        Args:
+            batches: one per forward pass of this process.
+            items: loss denominators of the step over all processes, one per loss.
+            idle: whether this process has no examples in this step; its batches do not count then.
+
+        Returns:
+            The mean loss of the step (scalar, on the device) and its learning rate.
         """
         accelerator = self.accelerator
         mean_loss = torch.zeros((), device=accelerator.device)
         for index, batch in enumerate(batches):
-            last = index == len(batches) - 1  # only then do processes exchange gradients
+            last = index == len(batches) - 1  # gradients are exchanged in the last pass only
             with nullcontext() if last else accelerator.no_sync(self.model):
-                share = _mean(self.loss(self.model, batch.to(accelerator.device)), items)
+                share = _mean(self.objective.loss(self.model, batch.to(accelerator.device)), items)
                 share = share * 0 if idle else share
                 accelerator.backward(share * accelerator.num_processes)  # gradients are averaged over processes
             mean_loss += share.detach()
         if self.settings.max_grad_norm:
             accelerator.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
-        rate = float(self.rates.get_last_lr()[0])
-        if not accelerator.optimizer_step_was_skipped:  # fp16: the scaler met an overflow
-            self.rates.step()
+        learning_rate = float(self.lr_scheduler.get_last_lr()[0])
+        if not accelerator.optimizer_step_was_skipped:  # fp16: gradients overflowed
+            self.lr_scheduler.step()
         self.optimizer.zero_grad()
         if accelerator.num_processes > 1:
             mean_loss = accelerator.reduce(mean_loss, "sum")
-        return mean_loss, rate
+        return mean_loss, learning_rate
 
     @contextmanager
     def full_precision(self) -> Iterator[None]:
-        """Within the block the bare model computes in fp32: accelerate's autocast, an attribute in the way of the
-        class's `forward`, is lifted. So metrics are those that anyone gets who loads the checkpoint."""
-        bare = self._bare
-        autocast = bare.__dict__.pop("forward", None)
+        """Within the block, the model computes in fp32, so metrics are those of the published checkpoint.
+
+        Accelerate's autocast is an instance attribute that shadows the class's `forward`; it is removed and restored.
+        """
+        model = self._unwrapped
+        autocast = model.__dict__.pop("forward", None)
         try:
             yield
         finally:
             if autocast is not None:
-                bare.forward = autocast
+                model.forward = autocast
 
-    def capture(self, at: TrainerState, best: dict[str, torch.Tensor]) -> TrainingState:
-        """A copy of all that training has changed."""
-        if at.items:
-            at.losses = float(self.losses)
-        return capture(self.trained, self.optimizer, self.rates, self.accelerator.scaler, at, best)
+    def capture(self, state: TrainerState, best: dict[str, torch.Tensor]) -> Snapshot:
+        """Return a copy of the training state."""
+        if state.items:
+            state.losses = float(self.epoch_loss)
+        return capture(self.trained, self.optimizer, self.lr_scheduler, self.accelerator.scaler, state, best)
 
-    def resume(self, saved: Path | None) -> tuple[TrainerState, dict[str, torch.Tensor]]:
-        """Put a saved state back, if there is one. Returns where training is, and the weights of the best epoch.
+    def resume(self, folder: Path | None) -> tuple[TrainerState, dict[str, torch.Tensor]]:
+        """Restore a saved training state, if there is one.
+
+        Args:
+            folder: of the saved state; None to start from the beginning.
+
+        Returns:
+            The position and recorded metrics, and the weights of the best epoch by name.
 
         Raises:
-            TryLater: the main process, on another machine, goes on from another state.
+            TryLater: the main process, on another node, resumed from a different state.
         """
-        at, best = TrainerState(), dict[str, torch.Tensor]()
-        if saved is not None:
-            state = TrainingState.read(saved)
-            at, best = restore(state, self.trained, self.optimizer, self.rates, self.accelerator.scaler)
-        of_main: TrainerState = self.processes.from_main(at)
-        if at != of_main:
+        state, best = TrainerState(), dict[str, torch.Tensor]()
+        if folder is not None:
+            snapshot = Snapshot.read(folder)
+            state, best = restore(snapshot, self.trained, self.optimizer, self.lr_scheduler, self.accelerator.scaler)
+        main_state: TrainerState = self.processes.broadcast_from_main(state)
+        if state != main_state:
             raise TryLater(
-                f"training goes on after step {at.step} here, and after step {of_main.step} on the first machine; all "
-                "machines begin again from the newest state"
+                f"this node resumed after step {state.step}, the first node after step {main_state.step}; all nodes "
+                "restart from the latest training state"
             )
-        if saved is not None:
-            LOG.info("resuming after step %d of %d", at.step, self.settings.epochs * self.steps_per_epoch)
-        return at, best
+        if folder is not None:
+            LOG.info("resuming after step %d of %d", state.step, self.settings.epochs * self.steps_per_epoch)
+        return state, best
 
     @property
-    def _bare(self) -> nn.Module:
-        bare: nn.Module = self.accelerator.unwrap_model(self.model)
-        return bare
+    def _unwrapped(self) -> nn.Module:
+        model: nn.Module = self.accelerator.unwrap_model(self.model)
+        return model
 
     def unwrap(self) -> None:
-        """Give the model its own `forward` back."""
+        """Restore the model's original `forward`."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
 
 
-def _summed(items: list[Items], idle: bool) -> list[float]:
-    """The items of all passes, for each loss; none of an idle process."""
-    return [
-        0 if idle else sum(those)
-        for those in zip(*(one if isinstance(one, tuple) else (one,) for one in items), strict=True)
-    ]
+def _sum_items(items: list[Items], idle: bool) -> list[float]:
+    """Return the loss denominators summed over passes, one per loss; zeros for an idle process."""
+    per_pass = [count if isinstance(count, tuple) else (count,) for count in items]
+    return [0 if idle else sum(counts) for counts in zip(*per_pass, strict=True)]
 
 
 def _mean(losses: torch.Tensor, items: list[float]) -> torch.Tensor:
-    """What a pass adds to the step's loss: each of its summed losses over the items of the whole step."""
+    """Return the share of a pass in the mean loss of the step: each summed loss over its denominator, added up."""
     if losses.ndim == 0:
         return losses / (items[0] or 1)
     return torch.stack([loss / (count or 1) for loss, count in zip(losses, items, strict=True)]).sum()
 
 
-def _seed_step(seed: int, step: int, process: int) -> None:
-    """Make the dropout of a step a function of seed, step and process: a resumed run has no generators to restore."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint32)[0]))
-
-
-def accelerator_of(settings: TrainingFields, tuning: LayerwiseTraining | None) -> Accelerator:
-    """An accelerator in the precision of this stage."""
-    AcceleratorState._reset_state()  # one process may run stages of different precision in turn
-    # Processes would wait for gradients of parameters that are trained in later epochs only.
-    waits = [DistributedDataParallelKwargs(find_unused_parameters=True)] if tuning and tuning.changes else None
-    return Accelerator(
-        cpu=on_cpu(),
-        mixed_precision=precision(settings.mixed_precision, training_device()),
-        kwargs_handlers=waits,
-    )
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed dropout by seed, step and rank, so that a resumed run needs no generator state."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint32)[0]))

@@ -127,28 +127,29 @@ def prepare(corpus: Path, output: Path) -> dict[str, float]:
 
 def adapt(prepared: Path, output: Path, steps: int, epochs: int = 1) -> dict[str, float]:
     """Run `adapt` on prepared data in this process, up to a number of steps."""
-    from ftjobs.data.examples import units
+    from ftjobs.data.examples import masked_examples
     from ftjobs.jobfile.fields import Adapt
     from ftjobs.stages import adapt as stage
+    from ftjobs.training.callbacks import Callback, StepEnd
     from ftjobs.training.context import TrainingContext
 
-    class Steps(TrainingContext):
+    class Steps(Callback):
         started = 0.0
 
-        def log_step(self, step: int, *_: Any) -> None:
-            if step == 1:  # allocators and kernels are warm
+        def on_step_end(self, event: StepEnd) -> None:
+            if event.step == 1:  # allocators and kernels are warm
                 Steps.started = time.perf_counter()
-            if step == steps:
+            if event.step == steps:
                 raise _StepsDone
 
     tokenizing: list[float] = []
-    units.tokenize = _timed(units.tokenize, tokenizing)  # type: ignore[attr-defined]
+    masked_examples.tokenize = _timed(masked_examples.tokenize, tokenizing)  # type: ignore[attr-defined]
     output.mkdir()
     with peak_memory() as memory:
         try:
-            stage.run(
-                Adapt(kind="adapt", epochs=epochs), 1, {"prepare": prepared, "encoder": prepared}, output, Steps()
-            )
+            inputs = {"prepare": prepared, "encoder": prepared}
+            context = TrainingContext(callbacks=(Steps(),))
+            stage.run(Adapt(kind="adapt", epochs=epochs), 1, inputs, output, context)
         except _StepsDone:
             per_step = (time.perf_counter() - Steps.started) / max(steps - 1, 1)
         else:

@@ -57,4 +57,4 @@ def _add_masked_lm_head(source: Path, folder: Path) -> None:
 
     torch.manual_seed(0)
     model, _ = heads.load_masked_lm(source)
-    heads.save(model, checkpoints.load_tokenizer(source), folder, heads.weights_beyond(model, source))
+    heads.save(model, checkpoints.load_tokenizer(source), folder, heads.extra_weights(model, source))

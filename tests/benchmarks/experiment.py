@@ -134,7 +134,7 @@ class Experiment:
 
     def _measure(self, stage: str, side: str, seed: int, turn: int, fresh: bool = False) -> Measured:
         from ftjobs.system.device import training_device
-        from ftjobs.training.optimization import precision
+        from ftjobs.training.optimization import resolve_precision
 
         settings = self.job.stage(stage)
         reads = None if fresh else self.job.stage_encoder(stage)
@@ -148,7 +148,7 @@ class Experiment:
             output=str(self.folder / f"{stage}-{side}-{turn}"),
             seed=seed,
             workers=self.workers,
-            precision="bf16" if precision("auto", training_device()) != "no" else "no",
+            precision="bf16" if resolve_precision("auto", training_device()) != "no" else "no",
         )
         return measure(spec, self.options.threads)
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ftjobs.jobfile.fields import Adapt, Classify
+from ftjobs.objectives.compute.mlm import MaskedLMObjective
 from ftjobs.stages import adapt, classify
 from ftjobs.training import evaluation, features, memory
+from ftjobs.training.callbacks import Callback, StepEnd
 from ftjobs.training.context import TrainingContext
 from tests.benchmarks.measurement import Measured, Spec, report, spec_from_command_line
 
@@ -43,7 +45,7 @@ class Watch:
         return timed
 
 
-class Stamps(TrainingContext):
+class Stamps(Callback):
     """When epochs of training began and ended: the loop has waited for the device when it evaluates."""
 
     first = 0.0
@@ -54,20 +56,24 @@ class Stamps(TrainingContext):
     def around(self, train: Callable[..., Any]) -> Callable[..., Any]:
         """`train`, timed."""
 
-        def timed(*args: Any, evaluate: Callable[[], Any], **kwargs: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            objective = args[3]
+            evaluate = objective.evaluate
+
             def stamp() -> Any:
                 Stamps.epochs.append(time.perf_counter() - Stamps.began)
                 found = evaluate()
                 Stamps.began = time.perf_counter()
                 return found
 
+            objective.evaluate = stamp
             Stamps.first, Stamps.began = time.time(), time.perf_counter()
-            return train(*args, evaluate=stamp, **kwargs)
+            return train(*args, **kwargs)
 
         return timed
 
-    def log_step(self, step: int, *args: Any) -> None:
-        Stamps.steps = step
+    def on_step_end(self, event: StepEnd) -> None:
+        Stamps.steps = event.step
 
 
 def run(spec: Spec) -> Measured:
@@ -77,12 +83,12 @@ def run(spec: Spec) -> Measured:
     settings = Adapt(**spec.settings) if spec.kind == "adapt" else Classify(**spec.settings)
     stage.train = stamps.around(stage.train)
     evaluation.logits = watch.around(lambda *_: "evaluation", evaluation.logits)
-    evaluation.masked_lm = watch.around(lambda *_: "evaluation", evaluation.masked_lm)
+    MaskedLMObjective.measure = watch.around(lambda *_: "evaluation", MaskedLMObjective.measure)  # type: ignore[method-assign]
     features.compute = watch.around(lambda model, examples, title, *_: title, features.compute)
     output = Path(spec.output)
     output.mkdir(parents=True)
     inputs = {"prepare": Path(spec.data), "encoder": Path(spec.encoder)}
-    metrics = stage.run(settings, spec.seed, inputs, output, stamps)
+    metrics = stage.run(settings, spec.seed, inputs, output, TrainingContext(callbacks=(stamps,)))
     timing = json.loads((output / "timing.json").read_text())
     evaluations = watch.seconds("evaluation")
     passes, passes_once = 1, len(evaluations) - len(stamps.epochs)

@@ -11,7 +11,7 @@ import torch
 from ftjobs.data import prepared
 from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.models import checkpoints
-from ftjobs.training.optimization import precision
+from ftjobs.training.optimization import resolve_precision
 
 _SIZE = {"cpu": 2048, "cuda": 8192}
 
@@ -20,7 +20,7 @@ def matmul_peak() -> tuple[float, str]:
     """Most floating-point operations a second in products of large square matrices, and in which precision: bf16 where
     training would choose it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind = precision("auto", device)
+    kind = resolve_precision("auto", device)
     dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
     size = _SIZE[device.type]
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))

@@ -66,9 +66,10 @@ def one(name: str, every: float, steps: int) -> None:
     from ftjobs.jobfile.fields import Classify, Job
     from ftjobs.plan import plan, select
     from ftjobs.storage import open_storage
-    from ftjobs.tasks.classification import WeightedCrossEntropy
+    from ftjobs.training.callbacks import Callback, StepEnd
+    from ftjobs.training.context import TrainingContext
     from ftjobs.training.loop import train
-    from tests.training.test_trainer_parity import random_tokens
+    from tests.helpers.training import ToyObjective, random_tokens
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
@@ -89,23 +90,21 @@ def one(name: str, every: float, steps: int) -> None:
             saves += 1
             save(*arguments, **options)  # type: ignore[arg-type]
 
-        def on_step(step: int, loss: torch.Tensor, rate: float) -> None:
-            nonlocal started
-            if step == _STEPS_TO_WARM_UP:
-                started = time.perf_counter()
-                checkpointer.saved_at = time.monotonic()
+        class StartClock(Callback):
+            def on_step_end(self, event: StepEnd) -> None:
+                nonlocal started
+                if event.step == _STEPS_TO_WARM_UP:
+                    started = time.perf_counter()
+                    checkpointer.saved_at = time.monotonic()
 
         checkpointer.save = counted  # type: ignore[method-assign]
         train(
             model,
             examples,
             Classify(epochs=1, per_device_batch_size=8),
+            ToyObjective(),
             seed=1,
-            loss=WeightedCrossEntropy().loss,
-            evaluate=lambda: {"accuracy": 1.0},
-            score=lambda metrics: metrics["accuracy"],
-            on_step=on_step,
-            checkpointer=checkpointer,
+            context=TrainingContext(checkpointer, callbacks=(StartClock(),)),
         )
         seconds = time.perf_counter() - started
         checkpointer.close()

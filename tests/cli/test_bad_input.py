@@ -101,7 +101,7 @@ FILES = [
     (append(b"one,two,cold,more\n"), ["rows.csv", "line 92", "4 cell(s)", "3 columns"]),
     (append(b"caf\xe9,two,cold\n"), ["rows.csv", "line 92", "UTF-8"]),
     (write("encoder/config.json", b"{"), ["config.json", "no readable model configuration"]),
-    (remove("encoder/config.json"), ["encoder", "is no model folder", "config.json"]),
+    (remove("encoder/config.json"), ["encoder", "not a checkpoint", "config.json"]),
     (remove("encoder/model.safetensors"), ["encoder", "has no weights"]),
     (write("encoder/model.safetensors", b"\x00" * 100), ["model.safetensors", "no readable weights"]),
 ]

@@ -69,7 +69,7 @@ def test_every_weight_survives_the_way_through_masked_lm(
     folder = make_encoder(family, "base")
     model, _ = heads.load_masked_lm(folder)
     tokenizer = checkpoints.load_tokenizer(folder)
-    heads.save(model, tokenizer, tmp_path / "model", heads.weights_beyond(model, folder))
+    heads.save(model, tokenizer, tmp_path / "model", heads.extra_weights(model, folder))
     before, after = checkpoints.read_weights(folder), checkpoints.read_weights(tmp_path / "model")
     prefix = f"{model.base_model_prefix}."
     for name, value in before.items():
@@ -84,7 +84,7 @@ def test_a_next_sentence_head_survives_too(make_encoder: Callable[..., Path], tm
     folder = make_encoder("bert", "pretraining")
     model, new = heads.load_masked_lm(folder)
     assert new == []
-    beyond = heads.weights_beyond(model, folder)
+    beyond = heads.extra_weights(model, folder)
     assert {name.rpartition(".")[0] for name in beyond} == {"bert.pooler.dense", "cls.seq_relationship"}
     heads.save(model, checkpoints.load_tokenizer(folder), tmp_path / "model", beyond)
     again, loading = BertForPreTraining.from_pretrained(tmp_path / "model", output_loading_info=True)
@@ -97,7 +97,7 @@ def test_tied_weights_stay_tied(make_encoder: Callable[..., Path], tmp_path: Pat
     model, _ = heads.load_masked_lm(folder)
     with torch.no_grad():
         model.bert.embeddings.word_embeddings.weight.mul_(2.0)
-    heads.save(model, checkpoints.load_tokenizer(folder), tmp_path / "model", heads.weights_beyond(model, folder))
+    heads.save(model, checkpoints.load_tokenizer(folder), tmp_path / "model", heads.extra_weights(model, folder))
     again = AutoModelForMaskedLM.from_pretrained(tmp_path / "model")
     assert again.cls.predictions.decoder.weight is again.bert.embeddings.word_embeddings.weight
     assert torch.equal(again.cls.predictions.decoder.weight, model.bert.embeddings.word_embeddings.weight)

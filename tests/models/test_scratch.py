@@ -58,5 +58,5 @@ def test_there_is_no_pooler_to_freeze() -> None:
 
 def test_a_vocabulary_too_small_for_the_characters_is_refused() -> None:
     texts = [chr(code) for code in range(0x4E00, 0x4E00 + 300)]
-    with pytest.raises(UserError, match=r"vocab_size: 200 leaves no room .* 300 distinct characters; use at least"):
+    with pytest.raises(UserError, match=r"vocab_size: 200 has no room .* 300 distinct characters; use at least"):
         scratch.tokenizer_from_texts(texts, SETTINGS)

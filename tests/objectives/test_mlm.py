@@ -1,4 +1,4 @@
-"""Only masked positions reach the vocabulary, in every family, without changing the loss or its gradients."""
+"""Masked language modeling computes logits at masked positions only, with the same loss and gradients."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import torch
 from torch.nn import functional
 
 from ftjobs.data.examples.masked_examples import MaskedExamples
+from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import heads
-from ftjobs.objectives.mlm import MaskedLM, rounded
+from ftjobs.objectives.compute.mlm import MaskedLMObjective, pad_positions
 from tests.helpers.families import FAMILIES, WITH_TOKEN_TYPES, tiny_tokenizer
-from tests.training.test_trainer_parity import random_tokens
+from tests.helpers.training import random_tokens
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_same_loss_and_gradients_as_all_logits(make_encoder: Callable[..., Path], family: str) -> None:
+def test_loss_and_gradients_equal_those_of_all_logits(make_encoder: Callable[..., Path], family: str) -> None:
     model, _ = heads.load_masked_lm(make_encoder(family, "mlm"))
     model.eval()  # no dropout: its masks would differ
     tokens, tokenizer = random_tokens(6, model.config.vocab_size, family in WITH_TOKEN_TYPES), tiny_tokenizer(family)
@@ -31,12 +32,12 @@ def test_same_loss_and_gradients_as_all_logits(make_encoder: Callable[..., Path]
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
 
-    objective = MaskedLM(model)
+    objective = MaskedLMObjective(Adapt(), model, [])
     sizes = []
     model.get_output_embeddings().register_forward_hook(lambda _, __, out: sizes.append(out.shape[:-1].numel()))
     found = objective.loss(model, batch)
     found.backward()
-    assert sizes == [len(rounded(batch.positions))]
+    assert sizes == [len(pad_positions(batch.positions))]
     assert len(batch.labels) < sizes[0] < len(batch.labels) + 16
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert gradients
@@ -46,10 +47,10 @@ def test_same_loss_and_gradients_as_all_logits(make_encoder: Callable[..., Path]
     assert model(**batch.inputs).logits.shape[:2] == batch.inputs["input_ids"].shape  # unchanged outside of the loss
 
 
-def test_nothing_to_predict_is_no_loss(make_encoder: Callable[..., Path]) -> None:
+def test_batch_without_masked_tokens_has_zero_loss(make_encoder: Callable[..., Path]) -> None:
     model, _ = heads.load_masked_lm(make_encoder("bert", "mlm"))
     tokens = random_tokens(2, model.config.vocab_size)
     examples = MaskedExamples(tokens, 1, 1e-9, mask_token_id=4, vocab_size=50, pad_token_id=0)
-    loss = MaskedLM(model).loss(model, examples.batch(np.arange(2), 1))
+    loss = MaskedLMObjective(Adapt(), model, []).loss(model, examples.batch(np.arange(2), 1))
     loss.backward()
     assert float(loss) == 0.0

@@ -1,4 +1,4 @@
-"""What an adapt stage does with its settings: each masking and objective trains, resumes and publishes."""
+"""`adapt` stages: each masking and objective trains, resumes and publishes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ import torch
 from transformers import AlbertForPreTraining, BertForPreTraining, ElectraForMaskedLM, ElectraForPreTraining
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.fields import GENERATOR, Adapt, Classify, Lora
+from ftjobs.jobfile.fields import Adapt, Classify, Lora
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints
-from ftjobs.models.pretraining_heads import load_replaced_token
+from ftjobs.objectives.compute.replaced_tokens import load_models
+from ftjobs.objectives.replaced_tokens import GENERATOR
 from ftjobs.plan import plan
 from ftjobs.stages import adapt, classify, prepare
 from ftjobs.training.context import TrainingContext
+from tests.helpers.checkpointers import FolderCheckpointer, Killed
 from tests.helpers.documents import documents_of
 from tests.helpers.pipelines import CLASSES, job_fields, run_job, write_rows
-from tests.training.test_resume import FolderKeeper, Killed
 
 SHORT = {"epochs": 2, "learning_rate": 1e-3, "per_device_batch_size": 16, "mixed_precision": "no"}
-#: Objectives with the family that has each, and the class that its heads are published for.
+#: Objectives with a family that supports each, and the class of the published model.
 OBJECTIVES = {
     "mlm+nsp": ("bert", BertForPreTraining),
     "mlm+sop": ("albert", AlbertForPreTraining),
@@ -36,7 +37,7 @@ OBJECTIVES = {
 
 @pytest.fixture(scope="module")
 def prepared_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`prepared_with(encoder, documents=True)`: what `prepare` publishes for 90 rows of two texts of several sentences,
+    """`prepared_with(encoder, documents=True)`: output of `prepare` for 90 rows of two texts, each of several sentences
     or of one."""
     made: dict[Any, Path] = {}
 
@@ -70,9 +71,9 @@ def run_adapt(
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """All that a stage wrote, apart from what was measured."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in found.items() if name != "timing.json"}
+    """Return the files of a stage, except measurements."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name != "timing.json"}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
         *((family, {"objective": objective}) for objective, (family, _) in OBJECTIVES.items()),
     ],
 )
-def test_it_learns_and_killed_and_resumed_it_ends_in_the_same_bytes(
+def test_loss_falls_and_resuming_gives_the_same_bytes(
     prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, family: str, fields: dict[str, Any]
 ) -> None:
     folder = prepared_with(make_encoder(family, "pretraining"), documents=True)
@@ -92,13 +93,13 @@ def test_it_learns_and_killed_and_resumed_it_ends_in_the_same_bytes(
     assert whole["best"][minimized] < whole["before"][minimized]
     (tmp_path / "state").mkdir()
     with pytest.raises(Killed):
-        run_adapt(folder, tmp_path / "killed", FolderKeeper(tmp_path / "state", 1, 11), **fields)
-    assert run_adapt(folder, tmp_path / "again", FolderKeeper(tmp_path / "state", 100), **fields) == whole
+        run_adapt(folder, tmp_path / "killed", FolderCheckpointer(tmp_path / "state", 1, 11), **fields)
+    assert run_adapt(folder, tmp_path / "again", FolderCheckpointer(tmp_path / "state", 100), **fields) == whole
     assert files_of(tmp_path / "again") == files_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
-def test_what_is_published_loads_whole_goes_on_and_gives_the_figures(
+def test_published_model_loads_continues_training_and_reproduces_metrics(
     prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, objective: str
 ) -> None:
     family, kind = OBJECTIVES[objective]
@@ -109,18 +110,18 @@ def test_what_is_published_loads_whole_goes_on_and_gives_the_figures(
     assert not loading["unexpected_keys"]
     original = kind.from_pretrained(folder / "model")
     for name, parameter in model.named_parameters():
-        assert not torch.equal(parameter, original.get_parameter(name)), name  # all heads are trained, the pooler too
+        assert not torch.equal(parameter, original.get_parameter(name)), name  # all heads and the pooler are trained
     second = run_adapt(folder, tmp_path / "second", encoder=tmp_path / "first", objective=objective, epochs=1)
     assert second["before"] == pytest.approx({key: first["best"][key] for key in first["before"]}, rel=1e-4)
     assert second["newly_initialised"] == []
     inputs = {"prepare": folder, "encoder": tmp_path / "first"}
     (tmp_path / "head").mkdir()
     settings = Classify(**{**SHORT, "freeze_encoder": True, "epochs": 1})
-    found = classify.run(settings, 1, inputs, tmp_path / "head", TrainingContext())
-    assert all("classifier" in name for name in found["newly_initialised"])
+    metrics = classify.run(settings, 1, inputs, tmp_path / "head", TrainingContext())
+    assert all("classifier" in name for name in metrics["newly_initialised"])
 
 
-def test_the_generator_lies_beside_its_discriminator(
+def test_generator_is_published_with_its_discriminator(
     prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = prepared_with(make_encoder("electra", "mlm"), documents=True)
@@ -136,10 +137,10 @@ def test_the_generator_lies_beside_its_discriminator(
     assert torch.equal(generator.get_input_embeddings().weight, discriminator.get_input_embeddings().weight)
     masked_lm_head = checkpoints.read_weights(folder / "model")["generator_predictions.dense.weight"]
     kept = checkpoints.read_weights(tmp_path / "out/model")["generator_predictions.dense.weight"]
-    assert torch.equal(kept, masked_lm_head)  # the encoder's own, which this objective does not train
+    assert torch.equal(kept, masked_lm_head)  # the encoder's head, which this objective does not train
 
 
-def test_a_next_sentence_head_and_a_pooler_are_new_where_the_checkpoint_has_none(
+def test_missing_next_sentence_head_and_pooler_are_initialized(
     prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = prepared_with(make_encoder("bert", "mlm"), documents=True)
@@ -161,15 +162,15 @@ def test_a_next_sentence_head_and_a_pooler_are_new_where_the_checkpoint_has_none
         (
             "albert",
             "mlm+nsp",
-            r"those of type `albert` have none in transformers; write objective: `mlm\+sop` or `mlm`",
+            r"mlm\+nsp needs an encoder with a next-sentence head.*`albert`; write objective: `mlm\+sop` or `mlm`",
         ),
-        ("bert", "mlm+sop", r"mlm\+sop needs ALBERT.*this encoder is of type `bert`; write objective: `mlm\+nsp`"),
-        ("bert", "replaced-token", r"replaced-token needs an ELECTRA encoder, and this one is of type `bert`"),
-        ("bert", "mlm+nsp", r"needs texts of two sentences or more, and each of the 144 is a single one"),
-        ("albert", "mlm+sop", r"needs texts of two sentences or more, and each of the 144 is a single one"),
+        ("bert", "mlm+sop", r"mlm\+sop needs ALBERT.*`bert`; write objective: `mlm\+nsp`"),
+        ("bert", "replaced-token", r"replaced-token needs an ELECTRA.*`bert`; write objective: mlm"),
+        ("bert", "mlm+nsp", r"mlm\+nsp needs texts of two sentences.*144 .*objective: mlm"),
+        ("albert", "mlm+sop", r"mlm\+sop needs texts of two sentences.*144 .*objective: mlm"),
     ],
 )
-def test_what_the_encoder_or_the_texts_cannot_serve_is_refused(
+def test_unsupported_encoders_and_texts_raise(
     prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, family: str, objective: str, message: str
 ) -> None:
     folder = prepared_with(make_encoder(family, "mlm"))
@@ -177,17 +178,19 @@ def test_what_the_encoder_or_the_texts_cannot_serve_is_refused(
         run_adapt(folder, tmp_path / "out", objective=objective)
 
 
-def test_one_segment_is_not_two(make_encoder: Callable[..., Path], prepared_with: Any, tmp_path: Path) -> None:
+def test_encoder_with_one_token_type_does_not_support_pairs(
+    make_encoder: Callable[..., Path], prepared_with: Any, tmp_path: Path
+) -> None:
     folder = prepared_with(make_encoder("bert", "mlm", type_vocab_size=1))
-    with pytest.raises(UserError, match=r"has token types for one segment only .*write objective: mlm"):
+    with pytest.raises(UserError, match=r"type_vocab_size 1\); write objective: mlm"):
         run_adapt(folder, tmp_path / "out", objective="mlm+nsp")
 
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
-def test_low_rank_adapters_serve_every_objective(
+def test_every_objective_supports_lora(
     prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, objective: str
 ) -> None:
-    """They are merged: what is published loads without, and is what the metrics were measured on."""
+    """Adapters are merged: the published model loads without them and is the measured one."""
     family, kind = OBJECTIVES[objective]
     folder = prepared_with(make_encoder(family, "pretraining"), documents=True)
     first = run_adapt(folder, tmp_path / "first", objective=objective, lora=Lora(rank=4), epochs=1)
@@ -200,10 +203,10 @@ def test_low_rank_adapters_serve_every_objective(
     assert second["before"] == pytest.approx({key: first["best"][key] for key in first["before"]}, rel=1e-4)
 
 
-def test_a_published_pair_is_an_encoder_of_another_job(
+def test_published_generator_is_part_of_the_encoder_of_another_job(
     prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """`prepare` takes the generator along, and its content counts for the identity."""
+    """`prepare` copies the generator, and the identity depends on its content."""
     folder = prepared_with(make_encoder("electra", "pretraining"), documents=True)
     run_adapt(folder, tmp_path / "first", objective="replaced-token", generator_size=0.5, epochs=1)
     pair = tmp_path / "first/model"
@@ -225,8 +228,8 @@ def test_a_published_pair_is_an_encoder_of_another_job(
 
     shutil.copytree(make_encoder("electra", "mlm", embedding_size=8), tmp_path / "wrong" / GENERATOR)
     shutil.copytree(folder / "model", tmp_path / "wrong", dirs_exist_ok=True)
-    with pytest.raises(UserError, match="is no generator for this encoder"):
-        load_replaced_token(tmp_path / "wrong", 0.25)
+    with pytest.raises(UserError, match=r"generator: not a generator"):
+        load_models(tmp_path / "wrong", 0.25)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +240,7 @@ def test_a_published_pair_is_an_encoder_of_another_job(
         ("bert", {"masking": "span"}, {"unit": "packed"}),
     ],
 )
-def test_objectives_and_masks_on_a_corpus_of_its_own(
+def test_objectives_and_maskings_on_a_separate_corpus(
     make_encoder: Callable[..., Path], tmp_path: Path, family: str, fields: dict[str, Any], unit: dict[str, Any]
 ) -> None:
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents_of(120)))

@@ -17,9 +17,10 @@ from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.data.examples.masked_examples import MaskedExamples
 from ftjobs.data.examples.tokenization import Tokens, tokenize
 from ftjobs.execution import runner
+from ftjobs.jobfile.fields import Adapt
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints, heads
-from ftjobs.objectives.mlm import MaskedLM
+from ftjobs.objectives.compute.mlm import MaskedLMObjective
 from ftjobs.plan import plan
 from ftjobs.predicting.classifier import Classifier
 from ftjobs.storage import open_storage
@@ -121,7 +122,7 @@ def masked_language_modelling_is_that_of_transformers(folder: Path, family: str)
     labels.view(-1)[batch.positions] = batch.labels
     with torch.no_grad():
         expected = model.eval()(**batch.inputs, labels=labels).loss
-        found = MaskedLM(model).loss(model, batch) / len(batch.labels)
+        found = MaskedLMObjective(Adapt(), model, []).loss(model, batch) / len(batch.labels)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""A corpus ten times as long takes no more memory: texts, tokens and all that grows with them lie in mapped files."""
+"""Memory does not grow with the data: texts and tokens are in memory-mapped files."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from tests.helpers.families import WORDS
 
-#: A run on a short corpus loads libraries and fills pools; then the most memory is compared. What is held at a time of
-#: a corpus is made small, lest the short one be all there at once and the comparison mean nothing.
+#: The first run loads libraries and fills pools; the peaks of the others are compared. Chunk sizes are reduced, because
+#: the short data would otherwise be in memory at once.
 SCRIPT = """
 import json, sys, tempfile
 from pathlib import Path
@@ -25,7 +25,8 @@ from ftjobs.data.readers import columns
 from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder
 from ftjobs.plan import Prepare
 from ftjobs.stages import adapt, classify, prepare
-from ftjobs.training.context import Session
+from ftjobs.training.callbacks import Callback
+from ftjobs.training.context import TrainingContext
 from tests.benchmarks.corpus import peak_memory
 
 columns._BATCH_BYTES = prepared._ROW_GROUP_BYTES = tokenization._BATCH_CHARACTERS = 2**17
@@ -34,15 +35,15 @@ folder, encoder = Path(sys.argv[1]), sys.argv[2]
 class Enough(Exception):
     pass
 
-class FewSteps(Session):
-    def log_step(self, step, *_):
-        if step == 3:
+class FewSteps(Callback):
+    def on_step_end(self, event):
+        if event.step == 3:
             raise Enough
 
 def trained(stage, settings, made, name):
     (made / name).mkdir()
     try:
-        stage.run(settings, 1, {"prepare": made, "encoder": made}, made / name, FewSteps())
+        stage.run(settings, 1, {"prepare": made, "encoder": made}, made / name, TrainingContext(callbacks=(FewSteps(),)))
     except Enough:
         return
     raise AssertionError("too few rows")
@@ -78,7 +79,7 @@ def write_rows(path: Path, megabytes: float) -> None:
             row += 1
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's own memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 def test_memory_does_not_grow_with_the_corpus(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     write_rows(tmp_path / "short.csv", 0.5)
     write_rows(tmp_path / "long.csv", 5)

@@ -137,7 +137,7 @@ def test_low_rank_adapters_are_counted_and_named(tuned: Any) -> None:
     assert "peft" not in manifests["plain seed 1"].environment
     adapted = manifests["low-rank-adapt seed 1"]
     assert adapted.metrics["parameters"]["trained"] == adapters
-    assert "by masked language modelling through LoRA of rank 2." in (
+    assert "by masked language modeling through LoRA of rank 2." in (
         files_of(storage, adapted)["model/README.md"].decode()
     )
     report = files_of(storage, manifests["report"])["report.md"].decode()

@@ -19,8 +19,7 @@ from ftjobs.models import heads
 from ftjobs.tasks import get_task
 from ftjobs.tasks.classification import WeightedCrossEntropy, class_weights
 from tests.helpers.families import WITH_TOKEN_TYPES
-from tests.training.test_loop import settings, train_classifier
-from tests.training.test_trainer_parity import NO_DROPOUT, SEED, random_tokens
+from tests.helpers.training import NO_DROPOUT, SEED, random_tokens, settings, train_classifier
 
 WEIGHTS = torch.tensor([0.2, 1.0, 7.5])
 

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder stand in for it exactly, in every family."""
+"""Cached features of a frozen encoder give the same logits as texts, in every family."""
 
 from __future__ import annotations
 
@@ -9,24 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.models import heads
 from ftjobs.training import evaluation, features
-from tests.helpers.families import FAMILIES, WITH_TOKEN_TYPES, tiny_tokenizer
-from tests.training.test_trainer_parity import random_tokens
-
-
-def labelled(family: str, examples: int, vocab_size: int) -> LabeledExamples:
-    tokens = random_tokens(examples, vocab_size, family in WITH_TOKEN_TYPES)
-    return LabeledExamples(tokens, np.arange(examples) % 2, tiny_tokenizer(family).pad_token_id)
+from tests.helpers.families import FAMILIES
+from tests.helpers.training import labeled_examples
 
 
 @pytest.mark.parametrize("head", ["base", "mlm"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_same_logits_from_features_as_from_texts(make_encoder: Callable[..., Path], family: str, head: str) -> None:
+def test_features_give_the_same_logits_as_texts(make_encoder: Callable[..., Path], family: str, head: str) -> None:
     model, new = heads.load_classifier(make_encoder(family, head), ["a", "b"])
     heads.freeze_encoder(model, new)
-    examples = labelled(family, 30, model.config.vocab_size)
+    examples = labeled_examples(family, 30, model.config.vocab_size)
     assert features.supports_feature_cache(model, examples)
     expected = evaluation.logits(model, examples)
     encoder = model.base_model
@@ -36,9 +30,9 @@ def test_same_logits_from_features_as_from_texts(make_encoder: Callable[..., Pat
     assert model.base_model is encoder
 
 
-def test_what_is_trained_on_may_be_computed_in_bf16_and_is_kept_in_fp32(make_encoder: Callable[..., Path]) -> None:
+def test_features_computed_in_bf16_are_stored_in_fp32(make_encoder: Callable[..., Path]) -> None:
     model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
-    examples = labelled("bert", 30, model.config.vocab_size)
+    examples = labeled_examples("bert", 30, model.config.vocab_size)
     whole = features.compute(model, examples, "features").features
     rounded = features.compute(model, examples, "features", "bf16").features
     assert rounded.dtype == torch.float32
@@ -46,25 +40,25 @@ def test_what_is_trained_on_may_be_computed_in_bf16_and_is_kept_in_fp32(make_enc
     torch.testing.assert_close(rounded, whole, rtol=0.05, atol=0.05)
 
 
-def test_mean_pooling_heads_work_from_features_too(make_encoder: Callable[..., Path]) -> None:
+def test_mean_pooling_heads_support_features(make_encoder: Callable[..., Path]) -> None:
     model, new = heads.load_classifier(make_encoder("modernbert", classifier_pooling="mean"), ["a", "b"])
     heads.freeze_encoder(model, new)
-    assert features.supports_feature_cache(model, labelled("modernbert", 30, model.config.vocab_size))
+    assert features.supports_feature_cache(model, labeled_examples("modernbert", 30, model.config.vocab_size))
 
 
-def test_a_head_that_reads_every_token_is_noticed(make_encoder: Callable[..., Path]) -> None:
+def test_head_that_reads_every_token_does_not_support_features(make_encoder: Callable[..., Path]) -> None:
     model, new = heads.load_classifier(make_encoder("roberta"), ["a", "b"])
     heads.freeze_encoder(model, new)
     head = model.classifier
     forward = head.forward
     head.forward = lambda hidden, **options: forward(hidden.mean(1, keepdim=True), **options)
-    assert not features.supports_feature_cache(model, labelled("roberta", 30, model.config.vocab_size))
+    assert not features.supports_feature_cache(model, labeled_examples("roberta", 30, model.config.vocab_size))
 
 
-def test_a_new_pooler_trains_on_features(make_encoder: Callable[..., Path]) -> None:
+def test_new_pooler_trains_on_features(make_encoder: Callable[..., Path]) -> None:
     model, new = heads.load_classifier(make_encoder("bert", "mlm"), ["a", "b"])
     heads.freeze_encoder(model, new)
-    examples = labelled("bert", 8, model.config.vocab_size)
+    examples = labeled_examples("bert", 8, model.config.vocab_size)
     with features.feature_encoder(model):
         trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trainable == {

@@ -1,4 +1,4 @@
-"""Layers are trained from the epoch on, and at the rate, that the settings say; frozen ones keep every bit."""
+"""Layer-wise training: first epoch and learning rate of each layer; frozen layers stay bit-identical."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import heads
 from ftjobs.training import layerwise
-from ftjobs.training.optimization import build_optimizer, schedule
-from tests.training.test_loop import settings, train_classifier
+from ftjobs.training.optimization import build_lr_scheduler, build_optimizer
+from tests.helpers.training import settings, train_classifier
 
-#: Embeddings, layers from the lowest, and what is above them.
+#: Embeddings, layers from the lowest, pooler and head.
 GROUPS = ("bert.embeddings", "bert.encoder.layer.0", "bert.encoder.layer.1", "bert.pooler", "classifier")
 
 
 def changed_by_epoch(folder: Path, fields: Classify, **options: Any) -> tuple[list[set[str]], Any]:
-    """The groups that each epoch changed, all of whose weights it did; also the model."""
+    """Return the groups whose weights each epoch changed; also the model and its weights by epoch."""
     seen: list[dict[str, torch.Tensor]] = []
     model: Any = None
     load = heads.load_classifier
@@ -48,7 +48,7 @@ def changed_by_epoch(folder: Path, fields: Classify, **options: Any) -> tuple[li
     return found, (model, seen)
 
 
-def test_last_n_trains_the_highest_layers_and_leaves_the_rest_bit_for_bit(make_encoder: Callable[..., Path]) -> None:
+def test_last_n_trains_the_highest_layers_only(make_encoder: Callable[..., Path]) -> None:
     fields = settings(unfreeze="last-1", weight_decay=0.5)
     found, _ = changed_by_epoch(make_encoder("bert"), fields)
     assert found == [{"bert.encoder.layer.1", "bert.pooler", "classifier"}] * 2
@@ -56,10 +56,10 @@ def test_last_n_trains_the_highest_layers_and_leaves_the_rest_bit_for_bit(make_e
     assert found == [set(GROUPS) - {"bert.embeddings"}] * 2
 
 
-def test_gradual_unfreezes_one_layer_an_epoch_from_the_top_and_the_best_epoch_is_kept_whole(
+def test_gradual_unfreezes_one_layer_per_epoch_and_restores_the_best_epoch(
     make_encoder: Callable[..., Path],
 ) -> None:
-    """Weight decay is on: it must not move what is frozen."""
+    """With weight decay, which must not change frozen layers."""
     scores = iter([0.1, 0.2, 0.9, 0.3, 0.4])
     found, (model, seen) = changed_by_epoch(
         make_encoder("bert"), settings(epochs=5, unfreeze="gradual", weight_decay=0.5), score=lambda _: next(scores)
@@ -69,27 +69,27 @@ def test_gradual_unfreezes_one_layer_an_epoch_from_the_top_and_the_best_epoch_is
         assert torch.equal(value, seen[3][name]), name
 
 
-def test_gradual_with_more_layers_than_epochs_and_with_new_layers(make_encoder: Callable[..., Path]) -> None:
-    """New layers are trained like a head, and what the epochs do not suffice for stays as it was."""
+def test_gradual_with_more_layers_than_epochs_and_with_reinitialized_layers(make_encoder: Callable[..., Path]) -> None:
+    """Reinitialized layers are trained from the first epoch; layers that no epoch reaches stay unchanged."""
     found, _ = changed_by_epoch(make_encoder("bert"), settings(epochs=2, unfreeze="gradual"))
     assert found == [set(GROUPS[3:]), set(GROUPS[2:])]
     model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
-    tuned = layerwise.prepare(model, settings(epochs=2, unfreeze="gradual"))
+    layers = layerwise.prepare(model, settings(epochs=2, unfreeze="gradual"))
     assert {name for name, p in model.named_parameters() if p.requires_grad} == {
         name for name, _ in model.named_parameters() if name.startswith(GROUPS[2:])
     }
-    assert tuned.trained_layers == 1
+    assert layers.trained_layers == 1
     found, _ = changed_by_epoch(make_encoder("bert"), settings(epochs=2, unfreeze="gradual", reinitialise_layers=1))
     assert [set(GROUPS[2:]), set(GROUPS[1:])] == found
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "modernbert"])
-def test_the_first_step_moves_each_layer_by_its_own_rate(make_encoder: Callable[..., Path], family: str) -> None:
-    """AdamW's first step moves every weight that has a gradient by the learning rate: measured, not read."""
+def test_first_step_moves_each_layer_by_its_learning_rate(make_encoder: Callable[..., Path], family: str) -> None:
+    """AdamW's first step moves every weight that has a gradient by the learning rate."""
     model, _ = heads.load_classifier(make_encoder(family), ["a", "b"])
-    tuned = layerwise.prepare(model, settings(layer_decay=0.25))
+    layers = layerwise.prepare(model, settings(layer_decay=0.25))
     before = {name: p.detach().double().clone() for name, p in model.named_parameters()}
-    optimizer = build_optimizer(model, settings(layer_decay=0.25, adam_epsilon=1e-12), tuned.factor)
+    optimizer = build_optimizer(model, settings(layer_decay=0.25, adam_epsilon=1e-12), layers.lr_factor)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
@@ -100,24 +100,24 @@ def test_the_first_step_moves_each_layer_by_its_own_rate(make_encoder: Callable[
             factor = 0.25**3 if "embeddings" in name else 1.0
         moved = before[name] - parameter.detach().double()
         torch.testing.assert_close(moved, torch.full_like(moved, 1e-3 * factor), rtol=1e-2, atol=1e-7)
-    assert optimizer.param_groups[0]["lr"] == 1e-3  # what is logged is the head's
+    assert optimizer.param_groups[0]["lr"] == 1e-3  # the logged learning rate is the head's
 
 
-def test_rates_of_all_layers_follow_the_schedule(make_encoder: Callable[..., Path]) -> None:
+def test_learning_rates_of_all_layers_follow_the_schedule(make_encoder: Callable[..., Path]) -> None:
     model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
     fields = settings(layer_decay=0.5, warmup_steps=2)
-    optimizer = build_optimizer(model, fields, layerwise.prepare(model, fields).factor)
-    rates = schedule(optimizer, fields, 6)
+    optimizer = build_optimizer(model, fields, layerwise.prepare(model, fields).lr_factor)
+    lr_scheduler = build_lr_scheduler(optimizer, fields, 6)
     for share in (0.0, 0.5, 1.0, 0.75, 0.5, 0.25):
         expected = [1e-3 * share * 0.5**below for below in range(4) for _ in ("with decay", "without")]
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(expected)
         optimizer.step()
-        rates.step()
+        lr_scheduler.step()
 
 
-def test_defaults_tune_nothing(make_encoder: Callable[..., Path]) -> None:
+def test_default_settings_need_no_layerwise_training(make_encoder: Callable[..., Path]) -> None:
     model, _ = heads.load_classifier(make_encoder("albert"), ["a", "b"])
     assert layerwise.prepare(model, Classify()) is None
     model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
-    with pytest.raises(UserError, match="unfreeze: last-3, and the encoder has 2 layers; write last-2"):
+    with pytest.raises(UserError, match=r"unfreeze: last-3.* 2 layers; write last-2"):
         layerwise.prepare(model, Classify(unfreeze="last-3"))

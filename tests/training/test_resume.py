@@ -1,4 +1,4 @@
-"""Training that is killed and goes on ends in the bytes of training that was not."""
+"""Resumed training gives the same bytes as uninterrupted training."""
 
 from __future__ import annotations
 
@@ -29,54 +29,33 @@ from ftjobs.models import heads
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from ftjobs.system import signals
-from ftjobs.tasks.classification import WeightedCrossEntropy
-from ftjobs.training import features, layerwise, lora, records, stepping
+from ftjobs.training import features, layerwise, lora, stepping
+from ftjobs.training.context import TrainingContext
+from ftjobs.training.distributed import ProcessGroup
 from ftjobs.training.loop import train
-from ftjobs.training.processes import Processes
-from ftjobs.training.state import TrainerState, TrainingState
+from ftjobs.training.output import metrics_jsonl
+from ftjobs.training.state import Snapshot, TrainerState
 from tests.fakes.s3_server import BUCKET
+from tests.helpers.checkpointers import FolderCheckpointer, Killed, LateCheckpointer
 from tests.helpers.pipelines import files_of, job_fields, write_rows
-from tests.training.test_trainer_parity import SEED, random_tokens
-
-
-class Killed(Exception):
-    """Stands for the loss of the machine: nothing runs after it."""
-
-
-class FolderKeeper:
-    """Keeps every state in a folder of its own and dies right after saving the state of step `kill_at`."""
-
-    def __init__(self, folder: Path, every: int, kill_at: int | None = None) -> None:
-        self.folder, self.every, self.kill_at = folder, every, kill_at
-
-    def latest(self) -> Path | None:
-        return max(self.folder.iterdir(), default=None)
-
-    def should_save(self, step: int, total: int) -> bool:
-        return step % self.every == 0
-
-    def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
-        (self.folder / f"{step:06d}").mkdir(exist_ok=True)
-        write(self.folder / f"{step:06d}")
-        if step == self.kill_at:
-            raise Killed
+from tests.helpers.training import SEED, StepRecorder, ToyObjective, random_tokens
 
 
 def train_classifier(
-    folder: Path, checkpointer: FolderKeeper | None, resumed_at: int = 0, **fields: Any
+    folder: Path, checkpointer: FolderCheckpointer | None, resumed_at: int = 0, **fields: Any
 ) -> tuple[dict[str, bytes], Any, list]:
-    """Four epochs of seven steps with dropout; weights, metrics per epoch and as logged, and losses per step."""
+    """Train four epochs of seven steps with dropout. Returns weights, metrics, and the losses of the steps."""
     torch.manual_seed(0)
     model, _ = heads.load_classifier(folder, ["a", "b"])
     tokens = random_tokens(52, model.config.vocab_size)
     examples = LabeledExamples(tokens, np.random.default_rng(1).integers(0, 2, size=len(tokens)), pad_token_id=0)
     accuracies = {1: 0.5, 2: 0.9, 3: 0.7, 4: 0.9}
-    losses: list[tuple[int, float]] = []
+    recorder = StepRecorder()
     settings = Classify(**{"epochs": 4, "learning_rate": 1e-3, "warmup_steps": 5, **fields})
-    tuned = layerwise.prepare(model, settings)
+    layers = layerwise.prepare(model, settings)
 
     def evaluate() -> dict[str, float]:
-        last_step = losses[-1][0] if losses else resumed_at
+        last_step = recorder.numbers[-1] if recorder.numbers else resumed_at
         return {"accuracy": accuracies[last_step // 7]}
 
     head = [name for name, _ in model.named_parameters() if not heads.is_encoder(model, name)]
@@ -85,90 +64,87 @@ def train_classifier(
             model,
             examples,
             settings,
+            ToyObjective(evaluate=evaluate, score=lambda metrics: metrics["accuracy"]),
             seed=SEED,
-            loss=WeightedCrossEntropy().loss,
-            tuning=tuned,
-            evaluate=evaluate,
-            score=lambda metrics: metrics["accuracy"],
-            on_step=lambda step, loss, rate: losses.append((step, float(loss))),
-            checkpointer=checkpointer,
+            context=TrainingContext(checkpointer, callbacks=(recorder,)),
+            layerwise=layers,
         )
     weights = {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
-    log = records.jsonl(trained.steps, trained.epochs, trained.steps_per_epoch)
-    return weights, (trained.epochs, trained.best_epoch, log), losses
+    log = metrics_jsonl(trained.steps, trained.epochs, trained.steps_per_epoch)
+    return weights, (trained.epochs, trained.best_epoch, log), list(zip(recorder.numbers, recorder.losses, strict=True))
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 @pytest.mark.parametrize("kill_at", [1, 6, 7, 8, 13, 14, 20, 27])
-def test_killed_anywhere_it_ends_in_the_same_bytes(
+def test_resuming_after_any_step_gives_the_same_bytes(
     make_encoder: Callable[..., Path], tmp_path: Path, kill_at: int, precision: str
 ) -> None:
-    """Also where an epoch ends (7, 14), after the best epoch (20), and right before the end (27); dropout is on."""
+    """Including the ends of epochs (7, 14), after the best epoch (20), and right before the end (27); with dropout."""
     encoder = make_encoder("bert")
     whole = train_classifier(encoder, None, mixed_precision=precision)
     with pytest.raises(Killed):
-        train_classifier(encoder, FolderKeeper(tmp_path, 1, kill_at), mixed_precision=precision)
+        train_classifier(encoder, FolderCheckpointer(tmp_path, 1, kill_at), mixed_precision=precision)
     torch.manual_seed(99)
     np.random.seed(99)
-    resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), kill_at, mixed_precision=precision)
+    resumed = train_classifier(encoder, FolderCheckpointer(tmp_path, 100), kill_at, mixed_precision=precision)
     assert resumed[0] == whole[0]
     assert resumed[1] == whole[1]
-    assert resumed[2] == whole[2][kill_at:]  # no step is done twice
+    assert resumed[2] == whole[2][kill_at:]  # no step is repeated
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_killed_with_adapters_it_ends_in_the_same_bytes_and_the_state_is_theirs_alone(
+def test_resuming_with_lora_gives_the_same_bytes_and_state_has_adapters_only(
     make_encoder: Callable[..., Path], tmp_path: Path, precision: str
 ) -> None:
     fields = {"lora": Lora(rank=2, dropout=0.2), "mixed_precision": precision}
     encoder = make_encoder("bert")
     whole = train_classifier(encoder, None, **fields)
     with pytest.raises(Killed):
-        train_classifier(encoder, FolderKeeper(tmp_path, 1, 16), **fields)
-    state = TrainingState.read(tmp_path / "000016")
+        train_classifier(encoder, FolderCheckpointer(tmp_path, 1, 16), **fields)
+    state = Snapshot.read(tmp_path / "000016")
     for part in ("model", "best"):
         assert state.part(part)
         assert all("lora_" in name or name.startswith("classifier.") for name in state.part(part))
-    resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), 16, **fields)
+    resumed = train_classifier(encoder, FolderCheckpointer(tmp_path, 100), 16, **fields)
     assert resumed[:2] == whole[:2]
     assert resumed[2] == whole[2][16:]
 
 
 @pytest.mark.parametrize("kill_at", [10, 14, 20, 21])
-def test_killed_before_it_would_stop_early_it_stops_where_it_would_have(
+def test_resuming_stops_early_after_the_same_epoch(
     make_encoder: Callable[..., Path], tmp_path: Path, kill_at: int
 ) -> None:
-    """After the best epoch (14), and before (20) and after (21) the last step of the one that ends it."""
+    """After the best epoch (14), and before (20) and after (21) the last step of the final epoch."""
     encoder = make_encoder("bert")
     whole = train_classifier(encoder, None, early_stopping=1)
     assert [record["accuracy"] for record in whole[1][0]] == [0.5, 0.9, 0.7]
     with pytest.raises(Killed):
-        train_classifier(encoder, FolderKeeper(tmp_path, 1, kill_at), early_stopping=1)
-    resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), kill_at, early_stopping=1)
+        train_classifier(encoder, FolderCheckpointer(tmp_path, 1, kill_at), early_stopping=1)
+    resumed = train_classifier(encoder, FolderCheckpointer(tmp_path, 100), kill_at, early_stopping=1)
     assert resumed[:2] == whole[:2]
     assert resumed[2] == whole[2][kill_at:]
 
 
 @pytest.mark.parametrize("kill_at", [7, 9, 20])
-def test_killed_while_layers_are_unfrozen_it_ends_in_the_same_bytes(
+def test_resuming_gradual_unfreezing_gives_the_same_bytes(
     make_encoder: Callable[..., Path], tmp_path: Path, kill_at: int
 ) -> None:
-    """Right where a layer is unfrozen (7), soon after it (9), and before the embeddings are (20)."""
+    """When a layer is unfrozen (7), soon after (9), and before the embeddings are unfrozen (20)."""
     fields = {"unfreeze": "gradual", "layer_decay": 0.8, "weight_decay": 0.1, "reinitialise_layers": 1}
     encoder = make_encoder("bert")
     whole = train_classifier(encoder, None, **fields)
     with pytest.raises(Killed):
-        train_classifier(encoder, FolderKeeper(tmp_path, 1, kill_at), **fields)
-    resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), kill_at, **fields)
+        train_classifier(encoder, FolderCheckpointer(tmp_path, 1, kill_at), **fields)
+    resumed = train_classifier(encoder, FolderCheckpointer(tmp_path, 100), kill_at, **fields)
     assert resumed[:2] == whole[:2]
     assert resumed[2] == whole[2][kill_at:]
 
 
 @pytest.mark.parametrize("stopped_at", [10, 14])
-def test_a_stop_right_after_a_logged_step_neither_loses_nor_repeats_it(
+def test_stop_after_a_logged_step_neither_loses_nor_repeats_it(
     make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int
 ) -> None:
-    """SIGTERM arrives within an optimizer step, and takes effect at its end, before anybody else hears of the step."""
+    """SIGTERM arrives within an optimizer step and takes effect at its end, before callbacks run."""
     encoder = make_encoder("bert")
     whole = train_classifier(encoder, None)
     step = stepping.Stepper.step
@@ -183,33 +159,19 @@ def test_a_stop_right_after_a_logged_step_neither_loses_nor_repeats_it(
     with monkeypatch.context() as patched, pytest.raises(signals.Stopped):
         patched.setattr(signals._Request, "pending", False)
         patched.setattr(stepping.Stepper, "step", stopped)
-        train_classifier(encoder, FolderKeeper(tmp_path, 100))
-    resumed = train_classifier(encoder, FolderKeeper(tmp_path, 100), stopped_at)
+        train_classifier(encoder, FolderCheckpointer(tmp_path, 100))
+    resumed = train_classifier(encoder, FolderCheckpointer(tmp_path, 100), stopped_at)
     assert resumed[:2] == whole[:2]
 
 
-class LateKeeper(FolderKeeper):
-    """Writes what it was given when training is over, as a slow store would."""
-
-    def __init__(self, folder: Path, every: int) -> None:
-        super().__init__(folder, every)
-        self.writes: dict[int, Callable[[Path], None]] = {}
-
-    def save(self, write: Callable[[Path], None], step: int, total: int, *, wait: bool) -> None:
-        assert not wait
-        self.writes[step] = write
-
-
-def test_a_state_is_that_of_its_step_however_late_it_is_written(
-    make_encoder: Callable[..., Path], tmp_path: Path
-) -> None:
-    """Training goes on meanwhile, in the very tensors that are saved."""
+def test_state_written_late_is_that_of_its_step(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """Training continues meanwhile with the tensors that are saved."""
     encoder = make_encoder("bert")
     folders = [tmp_path / "at-once", tmp_path / "late"]
     for folder in folders:
         folder.mkdir()
-    train_classifier(encoder, FolderKeeper(folders[0], 9))
-    late = LateKeeper(folders[1], 9)
+    train_classifier(encoder, FolderCheckpointer(folders[0], 9))
+    late = LateCheckpointer(folders[1], 9)
     train_classifier(encoder, late)
     assert list(late.writes) == [9, 18, 27]
     for step, write in late.writes.items():
@@ -224,23 +186,23 @@ def test_a_state_is_that_of_its_step_however_late_it_is_written(
         assert values[0] == values[1]
 
 
-@pytest.mark.parametrize("first_machine", [0, 9])
-def test_a_machine_that_found_another_state_than_the_first_does_not_go_on(
-    make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_machine: int
+@pytest.mark.parametrize("first_node", [0, 9])
+def test_node_with_another_state_than_the_first_does_not_resume(
+    make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_node: int
 ) -> None:
-    """It would train other weights than the others: gradients are exchanged, weights and moments are not."""
+    """Its weights would differ: processes exchange gradients, but not weights and moments."""
     encoder = make_encoder("bert")
     with pytest.raises(Killed):
-        train_classifier(encoder, FolderKeeper(tmp_path, 1, 8))
-    monkeypatch.setattr(Processes, "from_main", lambda self, value: TrainerState(step=first_machine))
-    message = f"goes on after step 8 here, and after step {first_machine} on the first machine"
+        train_classifier(encoder, FolderCheckpointer(tmp_path, 1, 8))
+    monkeypatch.setattr(ProcessGroup, "broadcast_from_main", lambda self, value: TrainerState(step=first_node))
+    message = f"after step 8, .* after step {first_node};"
     with pytest.raises(TryLater, match=message):
-        train_classifier(encoder, FolderKeeper(tmp_path, 100))
+        train_classifier(encoder, FolderCheckpointer(tmp_path, 100))
 
 
-def test_states_hold_tensors_and_json_only(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+def test_training_state_has_tensors_and_json_only(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        train_classifier(make_encoder("bert"), FolderKeeper(tmp_path, 3, 3))
+        train_classifier(make_encoder("bert"), FolderCheckpointer(tmp_path, 3, 3))
     assert {path.name for path in (tmp_path / "000003").iterdir()} == {"state.safetensors", "state.json"}
 
 
@@ -249,7 +211,7 @@ def test_states_hold_tensors_and_json_only(make_encoder: Callable[..., Path], tm
 
 @pytest.fixture
 def job(make_encoder: Callable[..., Path], tmp_path: Path) -> Path:
-    """A job whose stages save training state at every step."""
+    """A job whose stages save training state after every step."""
     write_rows(tmp_path / "rows.csv")
     fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
     for kind in ("adapt", "classify"):
@@ -258,14 +220,14 @@ def job(make_encoder: Callable[..., Path], tmp_path: Path) -> Path:
     return tmp_path / "job.yaml"
 
 
-def test_how_often_to_save_is_no_part_of_the_identity(job: Path) -> None:
+def test_save_every_does_not_change_the_identity(job: Path) -> None:
     identities = [
         [run.identity for run in plan(read(job, [f"defaults.classify.save_every={every}"]))] for every in (7, "90s")
     ]
     assert identities[0] == identities[1]
 
 
-def test_a_stage_resumes_from_storage_and_leaves_no_state_behind(
+def test_stage_resumes_from_storage_and_removes_its_state(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = plan(read(job))
@@ -273,7 +235,7 @@ def test_a_stage_resumes_from_storage_and_leaves_no_state_behind(
     runner.run_all(runs, whole)
     storage = open_storage(str(tmp_path / "killed"))
     runner.run_stage(runs[0], storage)
-    store = StorageCheckpointer._store
+    store = StorageCheckpointer._store_state
 
     def dies_at_step_9(self: StorageCheckpointer, write: Callable, step: int, total: int) -> None:
         store(self, write, step, total)
@@ -284,10 +246,10 @@ def test_a_stage_resumes_from_storage_and_leaves_no_state_behind(
     for title in ("adapt", "behavioural", "head"):
         run = select(runs, title)
         with monkeypatch.context() as broken, pytest.raises(Killed):
-            broken.setattr(StorageCheckpointer, "_store", dies_at_step_9)
+            broken.setattr(StorageCheckpointer, "_store_state", dies_at_step_9)
             runner.run_stage(run, storage)
         states = {key.split("/state/")[1].split("/")[0] for key, *_ in storage.list(f"{run.key}/state")}
-        assert [name.split("-")[0] for name in states] == ["000000000009"]  # older ones are gone
+        assert [name.split("-")[0] for name in states] == ["000000000009"]  # older states are removed
         with caplog.at_level(logging.INFO, logger="ftjobs"):
             manifest = runner.run_stage(run, storage)
         assert "resuming after step 9 of" in caplog.text
@@ -301,7 +263,7 @@ def test_a_stage_resumes_from_storage_and_leaves_no_state_behind(
 
 
 @pytest.mark.parametrize("kind", ["folder", "s3"])
-def test_features_that_are_dear_are_stored_once_and_fetched_by_the_next_attempt(
+def test_expensive_features_are_stored_once_and_downloaded_by_the_next_attempt(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, request: pytest.FixtureRequest
 ) -> None:
     if kind == "s3":
@@ -312,7 +274,7 @@ def test_features_that_are_dear_are_stored_once_and_fetched_by_the_next_attempt(
     runner.run_stage(runs[0], whole)
     expected = files_of(whole, runner.run_stage(run, whole))
     runner.run_stage(runs[0], storage)
-    store, compute = StorageCheckpointer._store, features.compute
+    store, compute = StorageCheckpointer._store_state, features.compute
 
     def dies_at_step_9(self: StorageCheckpointer, write: Callable, step: int, total: int) -> None:
         store(self, write, step, total)
@@ -323,13 +285,13 @@ def test_features_that_are_dear_are_stored_once_and_fetched_by_the_next_attempt(
         return [entry.key for entry in storage.list(f"{run.key}/state/features")]
 
     with monkeypatch.context() as cheap, pytest.raises(Killed):
-        cheap.setattr(StorageCheckpointer, "_store", dies_at_step_9)
+        cheap.setattr(StorageCheckpointer, "_store_state", dies_at_step_9)
         runner.run_stage(run, storage)
     assert stored() == []
-    monkeypatch.setattr(features, "_SECONDS_TO_BEGIN", -1.0)  # now they take longer than fetching would
+    monkeypatch.setattr(features, "_LATENCY", -1.0)  # computing features takes longer than downloading them
     with monkeypatch.context() as dear, pytest.raises(Killed):
         dear.setattr(
-            StorageCheckpointer, "_store", lambda self, write, step, total: dies_at_step_9(self, write, 9, total)
+            StorageCheckpointer, "_store_state", lambda self, write, step, total: dies_at_step_9(self, write, 9, total)
         )
         runner.run_stage(run, storage)
     (key,) = stored()
@@ -345,19 +307,19 @@ def test_features_that_are_dear_are_stored_once_and_fetched_by_the_next_attempt(
     storage.put(tmp_path / "broken", key)
     with monkeypatch.context() as broken, pytest.raises(Killed):
         broken.setattr(
-            StorageCheckpointer, "_store", lambda self, write, step, total: dies_at_step_9(self, write, 9, total)
+            StorageCheckpointer, "_store_state", lambda self, write, step, total: dies_at_step_9(self, write, 9, total)
         )
         runner.run_stage(run, storage)
     assert [title for title in computed if title != "features"] == ["features of train", "features of test"]
-    assert stored() == [key]  # whole again
+    assert stored() == [key]  # repaired
     computed.clear()
     manifest = runner.run_stage(run, storage)
-    assert set(computed) == {"features"}  # a few examples, to see whether the head can do with features
+    assert set(computed) == {"features"}  # a few examples, to test whether the head supports features
     assert storage.read(f"{manifest.folder}/model/model.safetensors") == expected["model/model.safetensors"]
     assert not list(storage.list(f"{run.key}/state"))
 
 
-def test_broken_states_are_passed_over(job: Path, tmp_path: Path) -> None:
+def test_broken_states_are_skipped(job: Path, tmp_path: Path) -> None:
     run = select(plan(read(job)), "behavioural")
     storage = open_storage(str(tmp_path / "store"))
 
@@ -393,7 +355,7 @@ def test_broken_states_are_passed_over(job: Path, tmp_path: Path) -> None:
     assert checkpointer().latest() is None
 
 
-def test_saves_go_on_in_the_background_one_at_a_time_and_the_last_stays_until_the_next_is_whole(
+def test_saves_run_one_at_a_time_in_background_and_replace_the_previous_state_when_complete(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, storage = select(plan(read(job)), "behavioural"), open_storage(str(tmp_path / "store"))
@@ -411,7 +373,7 @@ def test_saves_go_on_in_the_background_one_at_a_time_and_the_last_stays_until_th
         checkpointer.save(lambda folder: (folder / "state.json").write_text(str(step)) and None, step, 9, wait=False)
 
     monkeypatch.setattr(storage, "put", slow)
-    save(1)  # returns, although the store does not answer yet
+    save(1)  # returns although storage does not answer yet
     second = threading.Thread(target=save, args=(2,))
     second.start()
     second.join(0.3)
@@ -433,13 +395,13 @@ def test_saves_go_on_in_the_background_one_at_a_time_and_the_last_stays_until_th
     assert [key.split("/state/")[1].split("-")[0] for key, *_ in storage.list(f"{run.key}/state")] == [f"{3:012d}"] * 2
 
 
-def test_a_save_that_fails_does_not_stop_training(
+def test_failed_save_does_not_stop_training(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: Any) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(StorageCheckpointer, "_store", fails)
+    monkeypatch.setattr(StorageCheckpointer, "_store_state", fails)
     runs = plan(read(job))
     storage = open_storage(str(tmp_path / "store"))
     logging.getLogger("ftjobs").propagate = True
@@ -449,7 +411,7 @@ def test_a_save_that_fails_does_not_stop_training(
     assert "training state was not saved: no space left" in caplog.text
 
 
-def test_saves_fall_due_by_time_or_by_steps(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_should_save_by_time_or_steps(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = select(plan(read(job)), "behavioural")
     storage = open_storage(str(tmp_path / "store"))
     now = [1000.0]
@@ -467,21 +429,21 @@ def test_saves_fall_due_by_time_or_by_steps(job: Path, tmp_path: Path, monkeypat
     assert not by_time.should_save(30, 30)
 
 
-def test_an_attempt_that_was_overtaken_takes_what_the_other_published(
+def test_superseded_attempt_returns_the_published_manifest(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = plan(read(job))
     storage, other = open_storage(str(tmp_path / "store")), open_storage(str(tmp_path / "other"))
     runner.run_all(runs[:2], other)
     runner.run_stage(runs[0], storage)
-    run, store = runs[1], StorageCheckpointer._store
+    run, store = runs[1], StorageCheckpointer._store_state
 
     def other_publishes_at_step_5(self: StorageCheckpointer, write: Callable, step: int, total: int) -> None:
         store(self, write, step, total)
         if step == 5:
             shutil.copytree(tmp_path / "other" / run.key, tmp_path / "store" / run.key, dirs_exist_ok=True)
 
-    monkeypatch.setattr(StorageCheckpointer, "_store", other_publishes_at_step_5)
+    monkeypatch.setattr(StorageCheckpointer, "_store_state", other_publishes_at_step_5)
     manifest = runner.run_stage(run, storage)
     assert manifest == runner.artifacts.require_manifest(other, run)
     left = {stored[0].removeprefix(f"{run.key}/").split("/")[0] for stored in storage.list(run.key)}
@@ -514,30 +476,30 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> No
             return
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
-    raise AssertionError("it never came to that")
+    raise AssertionError("timed out")
 
 
-def test_sigterm_while_training_saves_state_and_the_next_attempt_goes_on(job: Path, tmp_path: Path) -> None:
+def test_sigterm_saves_state_and_next_attempt_resumes(job: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     process = start(job, store, *SLOW, "--set", "defaults.adapt.save_every=1h")
     wait_for(lambda: "adapting on" in (process.stdout.readline() or ""), process)
     time.sleep(1.0)
     stop(process)
     markers = list(store.rglob("state/*/whole.json"))
-    assert len(markers) == 1  # one state, and a whole one, although none had fallen due
+    assert len(markers) == 1  # one complete state, although no save was due
     step = json.loads(markers[0].read_text())["step"]
     assert step > 0
     process = start(job, store, *SLOW)
     line = ""
     while "resuming" not in line:
         line = process.stdout.readline()
-        assert line, "it ended"
+        assert line, "the process ended"
     assert f"resuming after step {step} of" in line
     stop(process)
 
 
 @pytest.mark.parametrize("delay", [0.15, 0.6, 1.5, 3.0])
-def test_sigterm_at_any_moment_ends_with_143_and_leaves_no_half_artifact(
+def test_sigterm_at_any_time_exits_with_143_and_publishes_nothing_partial(
     job: Path, tmp_path: Path, delay: float
 ) -> None:
     process = start(job, tmp_path / "store", *SLOW)

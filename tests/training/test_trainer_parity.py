@@ -1,4 +1,4 @@
-"""The same numbers as transformers' Trainer: same model, same batches, dropout 0, fp32."""
+"""Parity with transformers.Trainer: same losses and learning rates on the same model and batches, dropout 0, fp32."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ from transformers import Trainer, TrainingArguments
 
 from ftjobs.data.examples.batching import Batch, LabeledExamples, accumulation_windows, epoch_order
 from ftjobs.data.examples.masked_examples import MaskedExamples
-from ftjobs.data.examples.tokenization import Tokens
 from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.models import heads
-from ftjobs.objectives.mlm import MaskedLM
-from ftjobs.tasks.classification import WeightedCrossEntropy
+from ftjobs.objectives.compute.mlm import MaskedLMObjective
 from ftjobs.training import evaluation
 from ftjobs.training.loop import train
+from tests.helpers.training import NO_DROPOUT, SEED, StepRecorder, ToyObjective, random_tokens
 
-SEED = 3
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 SETTINGS = {
     "epochs": 4,
     "per_device_batch_size": 8,
@@ -33,16 +30,6 @@ SETTINGS = {
     "max_grad_norm": 0.5,
     "mixed_precision": "no",
 }
-
-
-def random_tokens(examples: int, vocab_size: int, types: bool = True) -> Tokens:
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(4, 20, size=examples)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    ids = generator.integers(5, vocab_size, size=offsets[-1]).astype(np.int32)
-    special = np.zeros(len(ids), dtype=bool)
-    special[offsets[:-1]] = special[offsets[1:] - 1] = True
-    return Tokens(ids, special, np.zeros(len(ids), dtype=np.int8) if types else None, offsets, truncated=0)
 
 
 def batches_of(examples: Any, settings: TrainingFields) -> list[Batch]:
@@ -56,7 +43,7 @@ def batches_of(examples: Any, settings: TrainingFields) -> list[Batch]:
 
 
 class RecordingTrainer(Trainer):
-    """A Trainer that takes its batches as they come and keeps every step's loss and learning rate."""
+    """A Trainer that takes batches in the given order and records loss and learning rate of every step."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -97,7 +84,7 @@ def assert_same_steps(ours: list[tuple[float, float]], theirs: list[tuple[float,
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_classify_like_trainer(make_encoder: Callable[..., Path], tmp_path: Path, frozen: bool) -> None:
+def test_classify_matches_trainer(make_encoder: Callable[..., Path], tmp_path: Path, frozen: bool) -> None:
     folder = make_encoder("bert", **NO_DROPOUT)
     settings = Classify(**SETTINGS, freeze_encoder=frozen)
     ours, theirs = (load_classifier(folder, frozen) for _ in range(2))
@@ -106,18 +93,9 @@ def test_classify_like_trainer(make_encoder: Callable[..., Path], tmp_path: Path
     batches = [{**batch.inputs, "labels": batch.labels} for batch in batches_of(examples, settings)]
     trainer = run_trainer(theirs, batches, settings, tmp_path)
 
-    steps: list[tuple[float, float]] = []
-    train(
-        ours,
-        examples,
-        settings,
-        seed=SEED,
-        loss=WeightedCrossEntropy().loss,
-        evaluate=dict,
-        score=lambda metrics: len(steps),  # the last epoch is the best
-        on_step=lambda step, loss, rate: steps.append((float(loss), rate)),
-    )
-    assert_same_steps(steps, trainer.steps)
+    recorder = StepRecorder()
+    train(ours, examples, settings, ToyObjective(), seed=SEED, context=recorder.context)
+    assert_same_steps(recorder.steps, trainer.steps)
     np.testing.assert_allclose(
         evaluation.logits(ours, examples), evaluation.logits(theirs, examples), rtol=1e-4, atol=1e-5
     )
@@ -131,7 +109,7 @@ def load_classifier(folder: Path, frozen: bool) -> Any:
     return model
 
 
-def test_adapt_like_trainer(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+def test_adapt_matches_trainer(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_encoder("bert", "mlm", **NO_DROPOUT)
     settings = Adapt(**SETTINGS)
     ours, theirs = heads.load_masked_lm(folder)[0], heads.load_masked_lm(folder)[0]
@@ -144,20 +122,10 @@ def test_adapt_like_trainer(make_encoder: Callable[..., Path], tmp_path: Path) -
         batches.append({**batch.inputs, "labels": labels})
     trainer = run_trainer(theirs, batches, settings, tmp_path)
 
-    steps: list[tuple[float, float]] = []
-    objective = MaskedLM(ours)
-    train(
-        ours,
-        examples,
-        settings,
-        seed=SEED,
-        loss=objective.loss,
-        evaluate=dict,
-        score=lambda metrics: len(steps),
-        on_step=lambda step, loss, rate: steps.append((float(loss), rate)),
-    )
-    assert_same_steps(steps, trainer.steps)
-    found = evaluation.masked_lm(ours, objective, examples)
-    expected = evaluation.masked_lm(theirs, MaskedLM(theirs), examples)
-    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
-    assert found["accuracy"] == expected["accuracy"]
+    recorder, objective = StepRecorder(), MaskedLMObjective(settings, ours, [])
+    train(ours, examples, settings, ToyObjective(objective.loss), seed=SEED, context=recorder.context)
+    assert_same_steps(recorder.steps, trainer.steps)
+    metrics = objective.measure(examples)
+    expected = MaskedLMObjective(settings, theirs, []).measure(examples)
+    assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert metrics["accuracy"] == expected["accuracy"]

@@ -4,12 +4,12 @@ Every model refuses unknown keys and converts nothing silently: `epochs: "8"` is
 each field is what `ftjobs schema` hands to editors.
 """
 
-from ftjobs.jobfile.fields.adapt import OBJECTIVE_FIGURES, Adapt, Replace
+from ftjobs.jobfile.fields.adapt import Adapt, Replace
 from ftjobs.jobfile.fields.base import Fields
 from ftjobs.jobfile.fields.classify import Classify
 from ftjobs.jobfile.fields.corpus import Corpus, CorpusSource, Streaming
 from ftjobs.jobfile.fields.data import Data, Split
-from ftjobs.jobfile.fields.encoder import GENERATOR, Encoder, Scratch
+from ftjobs.jobfile.fields.encoder import Encoder, Scratch
 from ftjobs.jobfile.fields.hypothesis import Hypothesis
 from ftjobs.jobfile.fields.job import Job
 from ftjobs.jobfile.fields.lora import Lora
@@ -18,8 +18,6 @@ from ftjobs.jobfile.fields.training import TrainingFields
 from ftjobs.jobfile.fields.vocabulary import Vocabulary
 
 __all__ = [
-    "GENERATOR",
-    "OBJECTIVE_FIGURES",
     "Adapt",
     "Classify",
     "Corpus",

@@ -41,10 +41,6 @@ class Scratch(Fields):
         return self
 
 
-#: The folder, within that of an ELECTRA encoder, which the generator that it is trained with lies in.
-GENERATOR = "generator"
-
-
 class Encoder(Fields):
     """The pretrained encoder every strategy starts from: `model`, or `scratch`."""
 

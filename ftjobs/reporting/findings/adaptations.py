@@ -7,6 +7,7 @@ from typing import Any
 
 from ftjobs.data.examples.fertility import bits_per_character
 from ftjobs.jobfile.fields import Adapt, CorpusSource
+from ftjobs.objectives import get_objective
 from ftjobs.reporting.findings.classifiers import cost, early_stopping, spread, trained_parameters
 from ftjobs.reporting.inputs.evidence import Evidence
 from ftjobs.reporting.inputs.runs import Run, Stage
@@ -19,7 +20,7 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
     return [
         {
             "stage": one.name,
-            "method": Adapt.model_validate(one.settings).in_words,
+            "method": _method(one),
             "mlm_probability": one.settings["mlm_probability"],
             "before": {key: mean(one.figures("before", key)) for key in one.runs[0].metrics["before"]},
             "after": {key: spread(one.figures("best", key)) for key in one.runs[0].metrics["before"]},
@@ -44,6 +45,12 @@ def adaptation(evidence: Evidence) -> list[dict[str, Any]]:
         }
         for one in evidence.adaptations
     ]
+
+
+def _method(stage: Stage) -> str:
+    """Return the training method of an adapt stage in prose."""
+    settings = Adapt.model_validate(stage.settings)
+    return get_objective(settings.objective).describe(settings)
 
 
 def _on_the_task(stage: Stage) -> dict[str, Any] | None:

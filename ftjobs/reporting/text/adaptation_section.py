@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftjobs.jobfile.fields import OBJECTIVE_FIGURES
+from ftjobs.jobfile.fields import Adapt
+from ftjobs.objectives import all_figures, all_objectives, get_objective
 from ftjobs.reporting.text.blocks import Block, Plot, Prose, Section, Table
 from ftjobs.reporting.text.phrases import code, cost, count, listed, percent, quoted
 from ftjobs.reporting.text.results_section import about_parameters, about_stopping
@@ -36,7 +37,7 @@ def adaptation(content: dict[str, Any]) -> Section | None:
             ]
         )
     measured = (
-        f"Masked language modelling, before → after adapting, measured on {measured_on(content['adaptation'])}."
+        f"Masked language modeling, before → after adapting, measured on {measured_on(content['adaptation'])}."
         f"{methods(content['adaptation'])}{about(content['adaptation'])}"
     )
     plot = Plot(
@@ -131,24 +132,25 @@ _OBJECTIVE_HEADER = "of the objective, %"
 
 
 def methods(rows: list[dict[str, Any]]) -> str:
-    """What each adaptation was, where they are not all plain masked language modelling of the same share of tokens."""
-    said = _trained(rows)
-    generators = [code(row["stage"]) for row in rows if "replaced_f1" in row["before"]]
-    if generators:
-        said += f" Masked-LM figures of {listed(generators)} are those of the generator, which is not what is shipped."
-    return said
+    """Return the training methods of the stages, unless all are the default one, and notes on their metrics."""
+    text = _trained(rows)
+    for objective in all_objectives():
+        stages = [code(row["stage"]) for row in rows if objective.figures.keys() & row["before"].keys()]
+        if stages and objective.metrics_note:
+            text += f" For {listed(stages)}, {objective.metrics_note}."
+    return text
 
 
 def has_own(rows: list[dict[str, Any]]) -> bool:
     """Whether any objective measures more than masked tokens."""
-    return any(OBJECTIVE_FIGURES.keys() & row["before"].keys() for row in rows)
+    return any(all_figures().keys() & row["before"].keys() for row in rows)
 
 
 def own_figures(row: dict[str, Any]) -> str:
     """What an objective measures beside masked tokens, before and after; a dash where there is nothing."""
     found = [
         f"{name} {percent(row['before'][key], 1)} → {percent(row['after'][key]['mean'], 1)}"
-        for key, name in OBJECTIVE_FIGURES.items()
+        for key, name in all_figures().items()
         if key in row["before"]
     ]
     return "; ".join(found) or "-"
@@ -156,7 +158,8 @@ def own_figures(row: dict[str, Any]) -> str:
 
 def _trained(rows: list[dict[str, Any]]) -> str:
     if len({(row["method"], row["mlm_probability"]) for row in rows}) == 1:
-        return "" if rows[0]["method"] == "masked language modelling" else f" Trained by {rows[0]['method']}."
+        default = get_objective(Adapt().objective).describe(Adapt())
+        return "" if rows[0]["method"] == default else f" Trained by {rows[0]['method']}."
     stages: dict[str, list[str]] = {}
     for row in rows:
         how = f"{row['method']} ({percent(row['mlm_probability'], 0)} %)"

@@ -1,12 +1,13 @@
-"""Training the rows of an embedding that texts use, which are few of a vocabulary.
+"""Faster training of word embeddings, of which a training set uses few rows.
 
-In a classifier the rows of all other tokens have gradients of zero, and so moments of zero: AdamW does nothing to them
-but decay. Half of a small encoder's weights are such rows, and clearing, clipping, updating and exchanging their
-gradients is a tenth of its step. So the rows in use are trained as a matrix of their own, and one number is trained for
-all the others: it has no gradient either, hence it is what AdamW's decay has made of 1, and of each of the other rows.
+In a classifier, the rows of unused tokens have zero gradients and zero moments, so AdamW only decays them. They are
+half of a small encoder's weights, and clearing, clipping, updating and exchanging their gradients takes a tenth of a
+step. Therefore the used rows are trained as a separate matrix, and the unused rows share one trained scalar: its
+gradient is zero too, so AdamW's decay gives it the factor by which each unused row shrinks. This is exact for AdamW
+only.
 
-In masked language modelling the matrix is tied to the output layer, which has gradients for all rows. Those of the
-tokens that were looked up are added to them where they are, and not as a second matrix that is mostly zeros.
+In masked language modeling, the embedding is tied to the output layer, which has gradients for all rows. The gradients
+of looked-up rows are added to that matrix in place, instead of as a second matrix that is mostly zeros.
 """
 
 from __future__ import annotations
@@ -19,78 +20,112 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel
 
-#: Token ids looked at at once: there may be more of them than fit into memory.
-_TOKENS = 1_000_000
+from ftjobs.errors import FtjobsError
+
+#: Token ids to process at a time: there may be more than fit into memory.
+_CHUNK = 1_000_000
 
 
 class UsedRows(nn.Module):
-    """Stands in for an embedding while it is trained on texts with few of its tokens."""
+    """Replacement of an embedding during training on texts that use few of its tokens. Exact under AdamW only."""
 
-    places: torch.Tensor
+    positions: torch.Tensor
     used: torch.Tensor
 
-    def __init__(self, whole: nn.Embedding, used: torch.Tensor) -> None:
-        """Args: whole: the embedding; used: bool (V,): tokens of the training texts."""
+    def __init__(self, embedding: nn.Embedding, used: torch.Tensor) -> None:
+        """
+        Args:
+            embedding: the embedding to replace.
+            used: bool (V,), True for tokens of the training texts.
+        """
         super().__init__()
-        self.whole = whole.requires_grad_(False)
-        self.rows = nn.Parameter(whole.weight[used].clone())  # (U, H)
-        self.decay = nn.Parameter(whole.weight.new_ones(1, 1))  # two dimensions: AdamW decays it as weights
+        self.whole = embedding.requires_grad_(False)
+        self.rows = nn.Parameter(embedding.weight[used].clone())  # (U, H)
+        self.decay = nn.Parameter(embedding.weight.new_ones(1, 1))  # two dimensions, so that weight decay applies
         self.register_buffer("used", used, persistent=False)
-        self.register_buffer("places", used.cumsum(0) - 1, persistent=False)
-        self.padding = None if whole.padding_idx is None else int(self.places[whole.padding_idx])
+        self.register_buffer("positions", used.cumsum(0) - 1, persistent=False)
+        self.padding = None if embedding.padding_idx is None else int(self.positions[embedding.padding_idx])
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Embeddings of tokens; in training mode of those in use only: float (..., H)."""
-        rows = functional.embedding(self.places[input_ids].clamp(min=0), self.rows, self.padding)
+        """Return embeddings of tokens: float (..., H). In training mode, all tokens must be used ones."""
+        rows = functional.embedding(self.positions[input_ids].clamp(min=0), self.rows, self.padding)
         if self.training:
-            return rows + 0 * self.decay  # so that it has a gradient, of zero
+            return rows + 0 * self.decay  # gives the scalar a gradient of zero
         used = self.used[input_ids].unsqueeze(-1)
         return torch.where(used, rows, self.whole(input_ids) * self.decay)
 
     @torch.no_grad()
-    def restored(self) -> nn.Embedding:
-        """The embedding with all that was trained."""
+    def merge(self) -> nn.Embedding:
+        """Return the original embedding with the trained and the decayed rows."""
         weight = self.whole.weight
         weight.mul_(torch.where(self.used.unsqueeze(-1), 1, self.decay))
         weight[self.used] = self.rows
         return self.whole.requires_grad_(True)
 
 
+def check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
+    """Check that the optimizer of a model is one that `UsedRows` is exact for.
+
+    Under AdamW, a parameter without gradients changes by decoupled weight decay alone, which is the same factor for all
+    unused rows. Other optimizers treat them differently (Adam, for example, adds decay to the gradient and normalizes
+    it per row).
+
+    Raises:
+        FtjobsError: the model has a `UsedRows` embedding and the optimizer is not AdamW.
+    """
+    if type(optimizer) is AdamW:
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, UsedRows):
+            raise FtjobsError(
+                f"{name}: sparse embedding training is exact under AdamW only, and the optimizer is "
+                f"{type(optimizer).__name__}; train the whole embedding (without train_used_rows_only)"
+            )
+
+
 @contextmanager
 def train_used_rows_only(model: PreTrainedModel, input_ids: np.ndarray) -> Iterator[None]:
-    """Within the block, `model` trains the embeddings of `input_ids` (int (T,)), and takes no others in training mode;
-    afterwards its embedding is whole again. Embeddings that are tied, frozen or do more than look up are left alone."""
-    whole = model.get_input_embeddings()
-    plain = type(whole) is nn.Embedding and _only_looks_up(whole)
-    if not plain or model.get_output_embeddings() is not None or not whole.weight.requires_grad:
+    """Within the block, train only the embedding rows of the tokens in `input_ids`; restore the embedding afterwards.
+
+    In training mode, the model then accepts these tokens only. Embeddings that are tied, frozen, or more than a lookup
+    are left unchanged.
+
+    Args:
+        model: a classifier.
+        input_ids: int (T,), tokens of the training set.
+    """
+    embedding = model.get_input_embeddings()
+    plain = type(embedding) is nn.Embedding and _is_plain_lookup(embedding)
+    if not plain or model.get_output_embeddings() is not None or not embedding.weight.requires_grad:
         yield
         return
-    used = torch.zeros(whole.num_embeddings, dtype=torch.bool)
-    for start in range(0, len(input_ids), _TOKENS):
-        used[torch.from_numpy(np.unique(input_ids[start : start + _TOKENS])).long()] = True
-    if whole.padding_idx is not None:
-        used[whole.padding_idx] = True
-    stand_in = UsedRows(whole, used.to(whole.weight.device)).train(model.training)
-    model.set_input_embeddings(stand_in)
+    used = torch.zeros(embedding.num_embeddings, dtype=torch.bool)
+    for start in range(0, len(input_ids), _CHUNK):
+        used[torch.from_numpy(np.unique(input_ids[start : start + _CHUNK])).long()] = True
+    if embedding.padding_idx is not None:
+        used[embedding.padding_idx] = True
+    used_rows = UsedRows(embedding, used.to(embedding.weight.device)).train(model.training)
+    model.set_input_embeddings(used_rows)
     try:
         yield
     finally:
-        model.set_input_embeddings(stand_in.restored())
+        model.set_input_embeddings(used_rows.merge())
 
 
 @contextmanager
 def in_place_embedding_gradients(model: nn.Module) -> Iterator[None]:
-    """Within the block, the gradient of an embedding on a CPU that is also the output layer is made in one piece.
+    """Within the block, a tied embedding on a CPU accumulates both of its gradients in one matrix.
 
-    Autograd adds up two gradients of the matrix, each as large as it. (So it does if that of the lookup is sparse: it
-    copies the other one first.) On a GPU the rows of a token that occurs twice would be added up in any order.
+    Autograd would add two gradients of the matrix's full size, also if the gradient of the lookup is sparse. Not used
+    on a GPU, where rows of repeated tokens would be added in nondeterministic order.
     """
     tied = [
         (embedding, output)
         for embedding in model.modules()
-        if type(embedding) is nn.Embedding and _only_looks_up(embedding) and embedding.weight.device.type == "cpu"
+        if type(embedding) is nn.Embedding and _is_plain_lookup(embedding) and embedding.weight.device.type == "cpu"
         for output in model.modules()
         if type(output) is nn.Linear and output.weight is embedding.weight
     ]
@@ -104,12 +139,12 @@ def in_place_embedding_gradients(model: nn.Module) -> Iterator[None]:
                 del module.forward
 
 
-def _only_looks_up(embedding: nn.Embedding) -> bool:
+def _is_plain_lookup(embedding: nn.Embedding) -> bool:
     return embedding.max_norm is None and not embedding.scale_grad_by_freq and not embedding.sparse
 
 
 def _share(embedding: Any, output: Any) -> None:
-    """Have both modules use their matrix by one `_Tied` in a forward pass."""
+    """Let both modules use their matrix through one `_Tied` per forward pass."""
     weights: list[torch.Tensor] = []
 
     def look_up(input_ids: torch.Tensor) -> torch.Tensor:
@@ -124,13 +159,13 @@ def _share(embedding: Any, output: Any) -> None:
 
 
 class _Tied(torch.autograd.Function):
-    """Rows of a matrix, and the matrix for another use, with one gradient for both."""
+    """Look up rows of a matrix and return the matrix for a second use, with one gradient for both uses."""
 
     @staticmethod
     def forward(
         ctx: Any, weight: torch.Tensor, input_ids: torch.Tensor, padding: int | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of (V, H), by int64 (...): (..., H) and (V, H)."""
+        """Return the rows (..., H) at `input_ids` (int64 (...)) of `weight` (V, H), and `weight` itself."""
         ctx.save_for_backward(input_ids)
         ctx.padding, ctx.shape = padding, weight.shape
         ctx.set_materialize_grads(False)
@@ -138,7 +173,7 @@ class _Tied(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, None, None]:
-        """That of the matrix: nobody else holds what comes from the output layer, so it is written to."""
+        """Return the gradient of the matrix. That of the output layer has no other owner, so it is updated in place."""
         rows, whole = gradients
         (input_ids,) = ctx.saved_tensors
         if rows is None:

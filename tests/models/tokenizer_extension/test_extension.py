@@ -122,7 +122,7 @@ def test_new_embeddings_are_the_mean_of_the_pieces(
             torch.testing.assert_close(now[token], expected, rtol=1e-6, atol=1e-7)
             assert now[token].abs().sum() > 0
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    heads.save(model, tokenizer, tmp_path / "saved", heads.weights_beyond(before, folder))
+    heads.save(model, tokenizer, tmp_path / "saved", heads.extra_weights(before, folder))
     again, loading = AutoModelForMaskedLM.from_pretrained(tmp_path / "saved", output_loading_info=True)
     assert not loading["missing_keys"]
     assert not loading["mismatched_keys"]

@@ -68,7 +68,7 @@ def test_how_each_adaptation_was_trained_is_said_where_they_differ(tmp_path: Pat
     words = {"kind": "adapt", "masking": "whole-word"}
     for folder, stages, said in (
         ("plain", {"a": {"kind": "adapt"}, "b": {"kind": "adapt"}}, "split."),
-        ("alike", {"a": words, "b": words}, "split. Trained by masked language modelling of whole words."),
+        ("alike", {"a": words, "b": words}, "split. Trained by masked language modeling of whole words."),
         ("mixed", {"a": {"kind": "adapt"}, "b": {**words, "mlm_probability": 0.3}}, "compare before with after, and"),
     ):
         evidence = Pipeline(tmp_path / folder, {}, stages=stages, seeds=[1]).evidence()
@@ -76,7 +76,7 @@ def test_how_each_adaptation_was_trained_is_said_where_they_differ(tmp_path: Pat
         assert section is not None
         text = section.blocks[0].text
         assert said in text
-        assert ("`b` by masked language modelling of whole words (30 %)" in text) == (folder == "mixed")
+        assert ("`b` by masked language modeling of whole words (30 %)" in text) == (folder == "mixed")
 
 
 def test_what_objectives_measure_besides_stands_beside_it(tmp_path: Path) -> None:

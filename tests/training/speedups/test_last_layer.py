@@ -1,4 +1,4 @@
-"""The last layer goes on with the first token alone: the same logits and gradients, in every family."""
+"""The last layer, reduced to the first token, gives the same logits and gradients, in every family."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ftjobs.models import heads
 from ftjobs.tasks.classification import WeightedCrossEntropy
 from ftjobs.training.speedups import last_layer
 from tests.helpers.families import FAMILIES
-from tests.training.test_features import labelled
+from tests.helpers.training import labeled_examples
 
 BUILT_LIKE_BERT = ("bert", "roberta", "xlm-roberta", "electra", "deberta-v2")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_same_logits_and_gradients_as_of_the_whole_layer(make_encoder: Callable[..., Path], family: str) -> None:
+def test_reduced_layer_gives_the_same_logits_and_gradients(make_encoder: Callable[..., Path], family: str) -> None:
     torch.manual_seed(0)
     model, _ = heads.load_classifier(make_encoder(family), ["no", "yes"])
     model.eval()  # no dropout: its masks would differ
-    batch = labelled(family, 6, model.config.vocab_size).batch(np.arange(6), 1)
+    batch = labeled_examples(family, 6, model.config.vocab_size).batch(np.arange(6), 1)
     expected = WeightedCrossEntropy().loss(model, batch)
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -45,11 +45,11 @@ def test_same_logits_and_gradients_as_of_the_whole_layer(make_encoder: Callable[
     ("family", "options"),
     [("bert", {"chunk_size_feed_forward": 8}), ("deberta-v2", {"num_hidden_layers": 1, "conv_kernel_size": 3})],
 )
-def test_a_layer_that_goes_over_several_positions_is_computed_whole(
+def test_layer_that_mixes_positions_is_not_reduced(
     make_encoder: Callable[..., Path], family: str, options: dict[str, int]
 ) -> None:
     model, _ = heads.load_classifier(make_encoder(family, **options), ["no", "yes"])
-    batch = labelled(family, 6, model.config.vocab_size).batch(np.arange(6), 1)
+    batch = labeled_examples(family, 6, model.config.vocab_size).batch(np.arange(6), 1)
     expected = model(**batch.inputs).logits
     assert not last_layer.keep_first_token(model)
     torch.testing.assert_close(model(**batch.inputs).logits, expected)

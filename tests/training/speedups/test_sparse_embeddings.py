@@ -1,4 +1,4 @@
-"""Training only the rows in use is training them all, in every family."""
+"""Sparse training of embeddings equals training all rows, in every family; it requires AdamW."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import heads
-from ftjobs.tasks.classification import WeightedCrossEntropy
-from ftjobs.training import evaluation, layerwise
+from ftjobs.training import evaluation, layerwise, optimization
 from ftjobs.training.loop import train
-from ftjobs.training.speedups.sparse_embeddings import UsedRows, in_place_embedding_gradients, train_used_rows_only
+from ftjobs.training.speedups.sparse_embeddings import (
+    UsedRows,
+    check_optimizer,
+    in_place_embedding_gradients,
+    train_used_rows_only,
+)
 from tests.helpers.families import FAMILIES
-from tests.training.test_features import labelled
+from tests.helpers.training import ToyObjective, labeled_examples
 
 
 def without_dropout(model: Any) -> Any:
@@ -38,7 +43,7 @@ def without_dropout(model: Any) -> Any:
         ("bert", {"unfreeze": "gradual", "reinitialise_layers": 1}),
     ],
 )
-def test_the_same_weights_and_figures_as_training_all_rows(
+def test_training_used_rows_gives_the_weights_and_logits_of_training_all(
     make_encoder: Callable[..., Path], family: str, uneven: dict[str, Any]
 ) -> None:
     folder = make_encoder(family)
@@ -47,10 +52,10 @@ def test_the_same_weights_and_figures_as_training_all_rows(
     for _ in range(2):
         torch.manual_seed(0)
         models.append(without_dropout(heads.load_classifier(folder, ["a", "b"])[0]))
-        tuned = layerwise.prepare(models[-1], settings)
+        layers = layerwise.prepare(models[-1], settings)
     vocabulary = models[0].config.vocab_size
-    examples = labelled(family, 40, vocabulary // 2)  # the upper half of the vocabulary is not used
-    held_out = labelled(family, 40, vocabulary)
+    examples = labeled_examples(family, 40, vocabulary // 2)  # the upper half of the vocabulary is not used
+    held_out = labeled_examples(family, 40, vocabulary)
     before = models[0].get_input_embeddings().weight.detach().clone()
 
     def trained(model: Any) -> list[np.ndarray]:
@@ -60,17 +65,14 @@ def test_the_same_weights_and_figures_as_training_all_rows(
             seen.append(evaluation.logits(model, held_out))
             return {}
 
-        train(
-            model, examples, settings, seed=1, loss=WeightedCrossEntropy().loss, evaluate=evaluate,
-            score=lambda _: float(len(seen)), tuning=tuned,
-        )  # fmt: skip
+        train(model, examples, settings, ToyObjective(evaluate=evaluate), seed=1, layerwise=layers)
         return seen
 
     whole = trained(models[0])
     with train_used_rows_only(models[1], examples.tokens.input_ids):
-        stand_in = models[1].get_input_embeddings()
-        assert isinstance(stand_in, UsedRows)
-        assert len(stand_in.rows) < vocabulary
+        used_rows = models[1].get_input_embeddings()
+        assert isinstance(used_rows, UsedRows)
+        assert len(used_rows.rows) < vocabulary
         parts = trained(models[1])
         inside = evaluation.logits(models[1], held_out)
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5)
@@ -83,18 +85,20 @@ def test_the_same_weights_and_figures_as_training_all_rows(
     rate = 1e-3 * settings.layer_decay**3
     decayed = np.prod([1 - rate * 0.5 * (1 - step / 15) for step in range(first, 15)])
     torch.testing.assert_close(unused, before[vocabulary // 2 :] * decayed, rtol=1e-5, atol=0.0)
-    np.testing.assert_array_equal(evaluation.logits(models[1], held_out), inside)  # what was measured is published
+    np.testing.assert_array_equal(
+        evaluation.logits(models[1], held_out), inside
+    )  # the published model is the measured one
 
 
-def test_what_is_trained_lies_in_memory_as_its_gradient_does() -> None:
-    """Or processes copy it before they exchange it, and PyTorch warns of that in every one of them."""
-    stand_in = UsedRows(torch.nn.Embedding(8, 4), torch.arange(8) < 5)
-    stand_in(torch.tensor([[0, 1]])).sum().backward()
-    for parameter in (stand_in.rows, stand_in.decay):
+def test_parameters_and_gradients_have_the_same_layout() -> None:
+    """Otherwise DistributedDataParallel copies gradients, with a warning in every process."""
+    used_rows = UsedRows(torch.nn.Embedding(8, 4), torch.arange(8) < 5)
+    used_rows(torch.tensor([[0, 1]])).sum().backward()
+    for parameter in (used_rows.rows, used_rows.decay):
         assert parameter.stride() == torch.empty(parameter.shape).stride()
 
 
-def test_embeddings_that_are_tied_or_frozen_are_left_alone(make_encoder: Callable[..., Path]) -> None:
+def test_tied_or_frozen_embeddings_are_unchanged(make_encoder: Callable[..., Path]) -> None:
     tied, _ = heads.load_masked_lm(make_encoder("bert", "mlm"))
     frozen, new = heads.load_classifier(make_encoder("bert"), ["a", "b"])
     heads.freeze_encoder(frozen, new)
@@ -104,8 +108,36 @@ def test_embeddings_that_are_tied_or_frozen_are_left_alone(make_encoder: Callabl
             assert model.get_input_embeddings() is embedding
 
 
+@pytest.mark.parametrize(
+    "optimizer_class",
+    [
+        torch.optim.Adam,
+        torch.optim.SGD,
+        torch.optim.RMSprop,
+        torch.optim.NAdam,
+        type("Other", (torch.optim.AdamW,), {}),
+    ],
+)
+def test_used_rows_refuse_other_optimizers(make_encoder: Callable[..., Path], optimizer_class: Any) -> None:
+    """Their updates of rows without gradients are not the decay that the unused rows share."""
+    model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
+    parameters = list(model.parameters())
+    check_optimizer(model, optimizer_class(parameters, lr=0.1))  # without UsedRows, any optimizer
+    with train_used_rows_only(model, np.arange(10)):
+        check_optimizer(model, torch.optim.AdamW(model.parameters()))
+        with pytest.raises(FtjobsError, match=rf"word_embeddings.*AdamW.*{optimizer_class.__name__}"):
+            check_optimizer(model, optimizer_class(parameters, lr=0.1))
+
+
+def test_build_optimizer_checks_speedups(make_encoder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimization, "AdamW", torch.optim.Adam)
+    model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
+    with train_used_rows_only(model, np.arange(10)), pytest.raises(FtjobsError, match=r"AdamW.*Adam;"):
+        optimization.build_optimizer(model, Classify())
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_lookups_added_in_place_are_the_same_gradient(make_encoder: Callable[..., Path], family: str) -> None:
+def test_in_place_gradients_equal_those_of_autograd(make_encoder: Callable[..., Path], family: str) -> None:
     torch.manual_seed(0)
     model, _ = heads.load_masked_lm(make_encoder(family))
     tokens = torch.randint(5, model.config.vocab_size // 2, (4, 12))  # the upper half is not looked up

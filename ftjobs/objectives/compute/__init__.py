@@ -1,0 +1,1 @@
+"""Implementations of the objectives: examples, loss and evaluation."""
