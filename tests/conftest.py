@@ -29,7 +29,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests that need the development data or a GPU where these are missing."""
     if item.get_closest_marker("shared") and not SHARED.is_dir():
         pytest.skip("../shared is missing")
-    if item.get_closest_marker("gpu") and not gpus.are_there():
+    if item.get_closest_marker("gpu") and not gpus.available():
         pytest.skip("no GPU that PyTorch can use")
 
 

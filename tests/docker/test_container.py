@@ -1,7 +1,7 @@
 """The image, built on a base of our own, and a pipeline in it: stage by stage, each in a container of its own.
 
 The containers share nothing but the S3 server. All are in the network namespace of one that has no network, so their
-only interface is a loopback of their own, and on it only the server's address leads anywhere (`containers.way_to`).
+only interface is a loopback of their own, and on it only the server's address leads anywhere (`containers.forwarded_port`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from tests.fakes.s3_server import BUCKET, S3Server, environment
-from tests.helpers.containers import Engine, check_tools, local_folders, way_to
+from tests.helpers.containers import Engine, check_tools, forwarded_port, local_folders
 from tests.helpers.interruptions import saved_steps
 from tests.helpers.pipelines import job_fields, write_rows
 
@@ -78,7 +78,7 @@ def network(engine: Engine, s3: S3Server) -> Iterator[tuple[str, ...]]:
     """Options for containers that reach the server, with its address and keys, and nothing else."""
     pid = engine.start("gate", IMAGE, "infinity", options=("--network=none", "--entrypoint=sleep"))
     assert engine.podman("exec", "gate", "ls", "/sys/class/net").stdout.split() == ["lo"]
-    with way_to(s3.url, pid):
+    with forwarded_port(s3.url, pid):
         yield ("--network=container:gate", *(f"--env={name}={value}" for name, value in environment(s3.url).items()))
     engine.podman("rm", "--force", "--depend", "--time=0", "gate")
 

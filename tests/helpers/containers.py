@@ -1,5 +1,4 @@
-"""Images and containers for the tests: buildah and podman on a storage that goes with its folder, and no network but
-one address of a server."""
+"""Build images and run containers with buildah and podman, in their own storage and without a network."""
 
 from __future__ import annotations
 
@@ -19,22 +18,22 @@ from urllib.parse import urlsplit
 import pytest
 
 TOOLS = ("buildah", "podman", "debootstrap")
-#: Set by .ci/run where it has installed the tools: then a missing one is a failure, not a reason to skip.
+#: Set by .ci/run after it has installed the tools, so that a missing tool fails the tests instead of skipping them.
 REQUIRED = "FTJOBS_CONTAINER_TESTS_REQUIRED"
 SUITE = "bookworm"
 _CLONE_NEWNET = 0x40000000
 
-#: As hard as the `restricted` profile of Kubernetes, and harder: nothing but the two folders may be written to.
+#: Stricter than the `restricted` profile of Kubernetes: only two folders are writable.
 HARDENED = (
     *("--read-only", "--read-only-tmpfs=false", "--tmpfs=/scratch", "--tmpfs=/cache"),
     *("--cap-drop=all", "--security-opt=no-new-privileges"),
 )
-# The usual limits may be higher than those of the machine, which then refuses to start any container.
+# The default limits may exceed those of the machine, and then no container starts.
 _LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
 
 
 def check_tools() -> None:
-    """Skip the test where images cannot be built; fail it where .ci/run was to see to that."""
+    """Skip the test if images cannot be built; fail it if .ci/run requires the tools."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     problem = f"not installed: {', '.join(missing)}" if missing else "needs root" if os.geteuid() else None
     if problem and os.environ.get(REQUIRED):
@@ -44,13 +43,13 @@ def check_tools() -> None:
 
 
 class Engine:
-    """buildah and podman, with everything they keep in one folder."""
+    """buildah and podman with storage in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # Whatever else is on this machine, images and containers, is neither used nor touched.
+        # Other images and containers of this machine are neither used nor changed.
         self._storage = (f"--root={folder / 'storage'}", f"--runroot={folder / 'run'}")
-        runtime = ["--runtime=runc"] if shutil.which("runc") else []  # older crun: not on hybrid cgroups
+        runtime = ["--runtime=runc"] if shutil.which("runc") else []  # older versions of crun fail on hybrid cgroups
         self._podman = ["podman", *self._storage, *runtime, "--cgroup-manager=cgroupfs", "--events-backend=none"]
 
     def podman(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -58,37 +57,37 @@ class Engine:
         return _run([*self._podman, *arguments], check)
 
     def build(self, context: Path, tag: str, *options: str) -> None:
-        """Build an image from a folder, in a chroot: that works inside of containers and virtual machines too."""
+        """Build an image from a folder in a chroot, which also works in containers and virtual machines."""
         build = ["buildah", *self._storage, "bud", "--isolation=chroot", "--network=host", "--layers"]
         _run([*build, *options, f"--tag={tag}", str(context)])
 
     def run(
         self, image: str, *arguments: str, options: tuple[str, ...] = (), check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run a container, hardened, to its end."""
+        """Run a hardened container until it exits."""
         return self.podman("run", "--pull=never", *HARDENED, *_LIMITS, *options, image, *arguments, check=check)
 
     def start(self, name: str, image: str, *arguments: str, options: tuple[str, ...] = ()) -> int:
-        """Start a container, hardened, and leave it running; returns the number of its first process here."""
+        """Start a hardened container in the background; return the host's process id of its first process."""
         self.run(image, *arguments, options=("--detach", f"--name={name}", "--log-driver=k8s-file", *options))
         return int(self.podman("inspect", "--format={{.State.Pid}}", name).stdout)
 
     def wait(self, name: str) -> tuple[int, str]:
-        """Exit code of a container, and what it wrote to stdout and stderr, once it has ended."""
+        """Wait until a container exits; return its exit code and its output on stdout and stderr."""
         code = int(self.podman("wait", name).stdout)
         logs = self.podman("logs", name)
         return code, logs.stdout + logs.stderr
 
     def base(self, tag: str) -> dict[str, str]:
-        """An image of Debian's smallest installation; returns the build arguments that say where pip finds packages."""
+        """Import a minimal Debian as image; return the build arguments for the package index of this machine."""
         root, settings = self.folder / "base", _pip_settings()
         _run(["debootstrap", "--variant=minbase", SUITE, str(root)])
-        if "cert" in settings:  # a mirror with a certificate of its own
+        if "cert" in settings:  # a mirror with a private certificate
             shutil.copy(settings["cert"], root / "etc/pip-cert.pem")
             (root / "etc/pip.conf").write_text("[global]\ncert = /etc/pip-cert.pem\n")
         archive = self.folder / "base.tar"
-        left_out = ("--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*")
-        _run(["tar", f"--directory={root}", "--create", f"--file={archive}", *left_out, "."])
+        excluded = ("--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*")
+        _run(["tar", f"--directory={root}", "--create", f"--file={archive}", *excluded, "."])
         self.podman("import", str(archive), tag)
         shutil.rmtree(root)
         archive.unlink()
@@ -104,18 +103,17 @@ class Engine:
 
 
 def local_folders(arguments: dict[str, str]) -> list[str]:
-    """Folders of this machine that values of pip settings name."""
+    """Return the folders of this machine in values of pip settings."""
     words = [word for value in arguments.values() for word in value.split()]
     return [word for word in words if word.startswith("/") and Path(word).is_dir()]
 
 
 @contextmanager
-def way_to(server: str, pid: int) -> Iterator[None]:
-    """Let the processes of a container reach a server of this machine, at the address it has here, and nothing else.
+def forwarded_port(server: str, pid: int) -> Iterator[None]:
+    """Forward a port of this machine into the network namespace of a container, under the same address.
 
-    The container has a network namespace of its own with nothing but a loopback interface. A socket belongs to the
-    namespace of the thread that made it, wherever it is used; so a thread enters the namespace and listens there, and
-    what comes in is passed on from here.
+    The namespace has only a loopback interface. A socket belongs to the namespace of the thread that created it, so a
+    thread enters the namespace and listens there, and connections are forwarded from here.
 
     Args:
         server: URL with a port of 127.0.0.1.
@@ -123,32 +121,32 @@ def way_to(server: str, pid: int) -> Iterator[None]:
     """
     port = urlsplit(server).port
     assert port
-    listening: list[socket.socket] = []
+    listeners: list[socket.socket] = []
 
     def listen() -> None:
         with open(f"/proc/{pid}/ns/net") as namespace:
-            libc = ctypes.CDLL(None, use_errno=True)  # os.setns is there from Python 3.12 on
+            libc = ctypes.CDLL(None, use_errno=True)  # os.setns exists since Python 3.12
             if libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
                 raise OSError(ctypes.get_errno(), "setns")
-        listening.append(socket.create_server(("127.0.0.1", port)))
+        listeners.append(socket.create_server(("127.0.0.1", port)))
 
-    thread = threading.Thread(target=listen)  # a namespace is a thread's, and this one ends
+    thread = threading.Thread(target=listen)  # setns changes the namespace of the calling thread only
     thread.start()
     thread.join()
-    door = listening[0]
-    threading.Thread(target=_pass_on, args=(door, port), daemon=True).start()
+    listener = listeners[0]
+    threading.Thread(target=_forward, args=(listener, port), daemon=True).start()
     try:
         yield
     finally:
-        door.shutdown(socket.SHUT_RDWR)
-        door.close()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
-def _pass_on(door: socket.socket, port: int) -> None:
-    """Connect whoever comes in by `door` with a port of this machine."""
+def _forward(listener: socket.socket, port: int) -> None:
+    """Connect every client of `listener` to a port of this machine."""
     while True:
         try:
-            inside, _ = door.accept()
+            inside, _ = listener.accept()
         except OSError:
             return
         outside = socket.create_connection(("127.0.0.1", port))
@@ -161,14 +159,14 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
         while data := source.recv(1 << 16):
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
-    except OSError:  # one of the two has gone
-        for one in (source, sink):
-            one.close()
+    except OSError:  # one side has closed the connection
+        for connection in (source, sink):
+            connection.close()
 
 
 def _pip_settings() -> dict[str, str]:
-    """What pip is set to on this machine, by its files and the environment, which goes first. Indexes that are files
-    are left out: what they name may lie anywhere."""
+    """Return the settings of pip on this machine; the environment overrides files. Indexes that are files are excluded,
+    because their entries may be anywhere."""
     listed = _run([sys.executable, "-m", "pip", "config", "list"]).stdout.splitlines()
     settings: dict[str, str] = {}
     for name, _, value in (line.partition("=") for line in listed):

@@ -1,5 +1,5 @@
-"""Toy encoders of every family: a configuration with the peculiarities of its real checkpoints, and a tokenizer of the
-kind they have, trained on the spot."""
+"""Toy encoders of every family: a configuration with the peculiarities of its published checkpoints, and a tokenizer of
+the same kind as theirs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZES = {
     "intermediate_size": 64,
     "max_position_embeddings": 64,
 }
-#: Every family with the kind of its tokenizer.
+#: Kind of tokenizer of every family.
 TOKENIZERS = {
     "bert": "WordPiece",
     "roberta": "byte-level BPE",
@@ -35,14 +35,14 @@ TOKENIZERS = {
     "modernbert": "byte-level BPE",
 }
 FAMILIES = tuple(TOKENIZERS)
-#: Families that tell the first text of a pair from the second by token types.
+#: Families with token types for the two texts of a pair.
 WITH_TOKEN_TYPES = ("bert", "albert", "electra")
 LONGEST = 64
-"""Most tokens that a toy encoder takes, of every family."""
+"""Longest input of every toy encoder, in tokens."""
 
 
 def tiny_config(family: str, tokenizer: Any) -> Any:
-    """A configuration of a family at toy size, with dropout, token types, special tokens and positions as it has."""
+    """Return a configuration at toy size, with the dropout, token types, special tokens and positions of the family."""
     import transformers
 
     ids = {
@@ -51,17 +51,17 @@ def tiny_config(family: str, tokenizer: Any) -> Any:
         if getattr(tokenizer, f"{name}_token_id") is not None
     }
     vocabulary = {"vocab_size": len(tokenizer)}
-    behind_padding = {
+    after_padding = {
         "max_position_embeddings": LONGEST + 2,
         "type_vocab_size": 1,
-    }  # padding is 1, positions start at 2
+    }  # the padding token is 1, positions start at 2
     match family:
         case "bert":
             return transformers.BertConfig(**vocabulary, **SIZES)
         case "roberta":
-            return transformers.RobertaConfig(**vocabulary, **ids, **(SIZES | behind_padding))
+            return transformers.RobertaConfig(**vocabulary, **ids, **(SIZES | after_padding))
         case "xlm-roberta":
-            return transformers.XLMRobertaConfig(**vocabulary, **ids, **(SIZES | behind_padding))
+            return transformers.XLMRobertaConfig(**vocabulary, **ids, **(SIZES | after_padding))
         case "distilbert":
             sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": LONGEST}
             return transformers.DistilBertConfig(**vocabulary, **sizes)
@@ -71,7 +71,7 @@ def tiny_config(family: str, tokenizer: Any) -> Any:
             return transformers.ElectraConfig(**vocabulary, embedding_size=16, **SIZES)
         case "deberta-v2":
             return transformers.DebertaV2Config(
-                vocab_size=len(tokenizer) + 9,  # as v3 has it: rows that no token has
+                vocab_size=len(tokenizer) + 9,  # as in v3: embedding rows without a token
                 relative_attention=True,
                 position_biased_input=False,
                 position_buckets=8,
@@ -90,7 +90,7 @@ def tiny_config(family: str, tokenizer: Any) -> Any:
 
 
 def tiny_tokenizer(family: str) -> Any:
-    """A tokenizer of the class that the family's checkpoints name, with its special tokens where these lie there."""
+    """Return a tokenizer of the class and with the ids of special tokens of the family's checkpoints."""
     import transformers
 
     limit = {"model_max_length": LONGEST}
@@ -116,12 +116,12 @@ def tiny_tokenizer(family: str) -> Any:
             return transformers.XLMRobertaTokenizer(vocab=[*scored, ("<mask>", 0.0)], **limit)
         case "deberta-v2":
             scored = _scored(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], _unigrams(lowercase=False))
-            return transformers.DebertaV2Tokenizer(vocab=scored, **limit)  # adds [MASK] behind them, as v3's does
+            return transformers.DebertaV2Tokenizer(vocab=scored, **limit)  # appends [MASK], as in v3
     raise AssertionError(family)
 
 
 def _modernbert(limit: dict[str, int]) -> Any:
-    """GPT-NeoX's kind of byte-level BPE, with BERT's special tokens behind the vocabulary, and unused ones."""
+    """Return a byte-level BPE as in GPT-NeoX, with BERT's special tokens and unused tokens after the vocabulary."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -145,7 +145,7 @@ def _modernbert(limit: dict[str, int]) -> Any:
 
 
 def _texts(lowercase: bool) -> Iterator[str]:
-    """What vocabularies are trained on: every word with its neighbours, and every character on its own."""
+    """Yield training texts for vocabularies: every word with the next ones, and every single character."""
     for index in range(len(WORDS)):
         text = " ".join(WORDS[index : index + 6])
         yield text
@@ -157,14 +157,14 @@ def _texts(lowercase: bool) -> Iterator[str]:
 
 
 def _pieces() -> list[str]:
-    """WordPiece entries: the words, and every letter at the start of a word and within one."""
+    """Return WordPiece entries: the words, and every letter at the start of and within a word."""
     letters = [letter for letter in string.ascii_lowercase if letter not in WORDS]
     return [*WORDS, *letters, *(f"##{letter}" for letter in string.ascii_lowercase)]
 
 
 @cache
 def _bytes_and_merges() -> tuple[list[str], list[tuple[str, str]]]:
-    """Entries and merges of byte-level BPE in the order of their ids."""
+    """Return entries and merges of a byte-level BPE in the order of their ids."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     trained = Tokenizer(models.BPE())
@@ -179,9 +179,9 @@ def _bytes_and_merges() -> tuple[list[str], list[tuple[str, str]]]:
 
 @cache
 def _unigrams(lowercase: bool) -> list[tuple[str, float]]:
-    """SentencePiece's kind of entries with their log probabilities, the likeliest first.
+    """Return SentencePiece entries with log probabilities, most probable first.
 
-    The library's own trainer of such entries gives others in every process; byte-pair encoding finds the same always.
+    Trained as BPE, because the Unigram trainer of `tokenizers` gives other entries in every process.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -194,7 +194,9 @@ def _unigrams(lowercase: bool) -> list[tuple[str, float]]:
     for encoding in trained.encode_batch(list(_texts(lowercase))):
         counts.update(encoding.tokens)
     total = counts.total()
-    return [(piece, log(count / total)) for piece, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
+    return [
+        (piece, log(count / total)) for piece, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
 
 
 def _numbered(*parts: list[str]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The toy encoders that tests use are what they say: of the kind that the real checkpoints of their families are."""
+"""Toy encoders are of the same kind as the published checkpoints of their families."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SPECIALS = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_toy_tokenizer_is_of_its_familys_kind_and_loads_as_it_was_saved(
+def test_toy_tokenizer_has_the_kind_of_its_family_and_survives_saving(
     make_encoder: Callable[..., Path], family: str
 ) -> None:
     folder = make_encoder(family, "mlm")
-    made, loaded = tiny_tokenizer(family), AutoTokenizer.from_pretrained(folder)
-    assert type(loaded) is type(made)
+    original, loaded = tiny_tokenizer(family), AutoTokenizer.from_pretrained(folder)
+    assert type(loaded) is type(original)
     text = "Does the fever help my doctor"
-    assert dict(loaded(text, "a pill")) == dict(made(text, "a pill"))
+    assert dict(loaded(text, "a pill")) == dict(original(text, "a pill"))
     assert loaded.decode(loaded(text).input_ids, skip_special_tokens=True).strip().casefold() == text.casefold()
     kind = json.loads((folder / "tokenizer.json").read_text())["model"]["type"]
     assert kind == TOKENIZERS[family].rpartition(" ")[2]

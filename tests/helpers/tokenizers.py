@@ -1,4 +1,4 @@
-"""Toy tokenizers of every kind, in which most words are shattered."""
+"""Toy tokenizers of every kind that split most words into many pieces."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SPECIALS = {
     "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
     "roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
 }
-#: Kinds of tokenizer by the families that have them; and two that know no words by themselves.
+#: Kinds of tokenizer by family, and one without a pre-tokenizer that splits at spaces.
 KINDS = ("bert", "mpnet", "roberta", "modernbert", "albert", "xlm-roberta", "deberta-v2", "metaspace whole")
 
 
 def tokenizer_of(kind: str) -> Any:
-    """A tokenizer with a few pairs of letters besides single ones."""
+    """Return a tokenizer whose entries are single letters and a few pairs of letters."""
     match kind:
         case "bert":
             return BertTokenizer(vocab=_numbered(SPECIALS["bert"] + _word_pieces()), do_lower_case=False)
@@ -36,7 +36,7 @@ def tokenizer_of(kind: str) -> Any:
         case "roberta":
             vocab, merges = _bytes()
             return RobertaTokenizer(vocab=_numbered(SPECIALS["roberta"] + vocab), merges=merges)
-        case "modernbert":  # as GPT-NeoX has it
+        case "modernbert":  # as in GPT-NeoX
             vocab, merges = _bytes()
             rust = Tokenizer(models.BPE(vocab=_numbered(vocab), merges=merges))
             rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
