@@ -1,4 +1,4 @@
-"""`data`: fetch, check and split the data that stages have to themselves, as `prepare` does with the job's."""
+"""`data`: read, check and split the separate data of stages, as `prepare` does with the job's data."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ftjobs.plan import DataStage
 
 
 def run(settings: DataStage, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
-    """Publish the data. It reads nothing, so it runs beside `prepare`; lengths in tokens are for encoders to say.
+    """Publish the data. The stage has no inputs, so it runs in parallel with `prepare`.
 
-    Writes `data/` as `prepare` does.
+    Writes `data/` like `prepare`, without lengths in tokens, which depend on the encoder.
 
     Raises:
-        UserError: the data cannot be used; every problem of it at once.
+        UserError: the data is not usable; the message lists all problems.
         FtjobsError: the hub does not answer.
     """
     folder = output / "data"
     try:
-        data, found = preparation.prepare_data(settings.data, folder)
-    except UserError as error:  # which calls the fields those of the job's data
+        data, summary = preparation.prepare_data(settings.data, folder)
+    except UserError as error:  # its field names are those of the job's data
         raise UserError([f"stage `{settings.stage}`: {problem}" for problem in error.problems]) from error
-    prepared.write_summary(data.classes, found, folder)
-    preparation.log_summary(found)
-    return {"rows": found["rows"], "labels": found["labels"], "overlap": found["overlap"]}
+    prepared.write_summary(data.classes, summary, folder)
+    preparation.log_summary(summary)
+    return {"rows": summary["rows"], "labels": summary["labels"], "overlap": summary["overlap"]}

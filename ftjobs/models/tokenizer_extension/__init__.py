@@ -1,1 +1,1 @@
-"""Add domain words to a tokenizer and its encoder."""
+"""Add words of the domain to a tokenizer and its encoder."""

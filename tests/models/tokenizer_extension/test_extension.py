@@ -1,4 +1,4 @@
-"""New words of the domain: one token wherever they are words, nothing else changed, embeddings where they should be."""
+"""Words added to a tokenizer: single tokens as whole words, other texts unchanged, embeddings initialized."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNCASED = ("bert", "distilbert", "electra", "mpnet", "albert")
 
 
 def extended(folder: Path, **settings: Any) -> tuple[Any, Any, Any, Extension]:
-    """The model and tokenizer of a checkpoint with words added, its tokenizer as it was, and what was added."""
+    """Return model and tokenizer of a checkpoint with added words, the original tokenizer, and the result."""
     model, _ = heads.load_masked_lm(folder)
     tokenizer, added = extend(
         model, checkpoints.load_tokenizer(folder), CORPUS, HELD_OUT, Vocabulary(**settings), seed=5
@@ -43,10 +43,10 @@ def pieces(tokenizer: Any, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_word_is_one_token_wherever_it_is_a_word(
+def test_added_word_is_one_token_as_a_whole_word(
     make_encoder: Callable[..., Path], family: str, tmp_path: Path
 ) -> None:
-    """And everything else is what it was, also for those who load the published tokenizer with transformers."""
+    """Other texts keep their tokens, also with the published tokenizer loaded by transformers."""
     folder = make_encoder(family, "mlm")
     model, tokenizer, old, _ = extended(folder, add=NEW)
     heads.save(model, tokenizer, tmp_path, {})
@@ -60,13 +60,15 @@ def test_a_word_is_one_token_wherever_it_is_a_word(
             ("paracetamol's", 1),
             ("paracetamol paracetamol\nparacetamol\tparacetamol", 4),
         ]:
-            found = loaded(text).input_ids
-            assert sum(one >= len(old) for one in found) == number, text
+            ids = loaded(text).input_ids
+            assert sum(token >= len(old) for token in ids) == number, text
         for text in ("Paracetamol", "take PARACETAMOL."):
-            assert any(one >= len(old) for one in loaded(text).input_ids) == (family in UNCASED)
+            assert any(token >= len(old) for token in loaded(text).input_ids) == (family in UNCASED)
         others = ["paracetamols", "xparacetamol", "paraceta mol", "hyperparacetamolism", "Does the fever help, doctor?"]
         others += [" two  spaces\n", f"a {loaded.mask_token} day{loaded.mask_token}", "é ü 12", ""]
-        if TOKENIZERS[family] != "byte-level BPE":  # which parts letters from digits and underscores, so it sees words
+        if (
+            TOKENIZERS[family] != "byte-level BPE"
+        ):  # which splits letters from digits and underscores, so these contain the word
             others += ["paracetamol1x", "paracetamol_x"]
         for text in others:
             assert pieces(loaded, text) == pieces(old, text), text
@@ -77,8 +79,8 @@ def test_a_word_is_one_token_wherever_it_is_a_word(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_space_is_lost_or_invented(make_encoder: Callable[..., Path], family: str) -> None:
-    """Around a new word stand the tokens that stood there before, and decoding gives the text back."""
+def test_spaces_around_added_words_are_preserved(make_encoder: Callable[..., Path], family: str) -> None:
+    """Tokens around a new word stay the same, and decoding restores the text."""
     _, tokenizer, old, _ = extended(make_encoder(family, "mlm"), add=NEW)
     for text in ("take paracetamol, my day", "paracetamol. A cold (paracetamol) fever", "a cold\nparacetamol 12"):
         known = pieces(tokenizer, text)
@@ -93,10 +95,8 @@ def test_no_space_is_lost_or_invented(make_encoder: Callable[..., Path], family:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_new_embeddings_are_the_mean_of_the_pieces(
-    make_encoder: Callable[..., Path], family: str, tmp_path: Path
-) -> None:
-    """In the input, in the output, in its bias; all other rows are what they were; what is tied stays tied."""
+def test_new_embeddings_are_the_mean_of_pieces(make_encoder: Callable[..., Path], family: str, tmp_path: Path) -> None:
+    """In input embeddings, output layer and bias; other rows stay unchanged, and tied weights stay tied."""
     folder = tmp_path / "encoder"
     shutil.copytree(make_encoder(family, "mlm"), folder)
     weights = checkpoints.read_weights(folder)
@@ -106,8 +106,10 @@ def test_new_embeddings_are_the_mean_of_the_pieces(
     )
     before, _ = heads.load_masked_lm(folder)
     model, tokenizer, old, _ = extended(folder, add=NEW)
-    ways = WholeWords(tokenizer)
-    new = {tokenizer(form, add_special_tokens=False).input_ids[0]: form for word in NEW for form in ways.forms(word)}
+    whole_words = WholeWords(tokenizer)
+    new = {
+        tokenizer(form, add_special_tokens=False).input_ids[0]: form for word in NEW for form in whole_words.forms(word)
+    }
     assert sorted(new) == list(range(len(old), len(tokenizer)))
     for find in (
         lambda one: one.get_input_embeddings().weight,
@@ -133,8 +135,8 @@ def test_new_embeddings_are_the_mean_of_the_pieces(
     assert len(classifier.get_input_embeddings().weight) == len(tokenizer)
 
 
-def test_the_words_are_those_that_save_most(make_encoder: Callable[..., Path]) -> None:
-    """Counted here by hand; ties in alphabetical order; a word within another is none."""
+def test_selected_words_save_most_tokens(make_encoder: Callable[..., Path]) -> None:
+    """Counted by hand; ties in alphabetical order; parts of words do not count."""
     folder = make_encoder("bert", "mlm")
     tokenizer = checkpoints.load_tokenizer(folder)
     texts = [
@@ -160,24 +162,22 @@ def test_the_words_are_those_that_save_most(make_encoder: Callable[..., Path]) -
     assert chosen(add=9, min_count=1) == ["abdomen", "aorta", "liver", "abdomens", "zyx"]
     assert chosen(add=2, min_count=2) == ["abdomen", "aorta"]
     assert chosen(add=9, min_count=3) == ["zyx"]
-    assert chosen(add=["Zyx", "liver", "fever"]) == ["zyx", "liver"]  # `fever` is one token already
+    assert chosen(add=["Zyx", "liver", "fever"]) == ["zyx", "liver"]  # `fever` is a single token already
     assert chosen(add=["zyx", "liver"], min_count=3) == ["zyx"]
-    with pytest.raises(
-        UserError, match="no word of the texts occurs 5 times and is more than one token; lower min_count"
-    ):
+    with pytest.raises(UserError, match=r"^vocabulary: .* 5 times .*min_count"):
         chosen(add=9)
-    with pytest.raises(UserError, match="nothing to add: of 2 words 1 are one token already and 1 occur less than 3"):
+    with pytest.raises(UserError, match=r"^vocabulary: nothing to add: of 2 words, 1 .* and 1 .* 3 times"):
         chosen(add=["fever", "liver"], min_count=3)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta"])
 @pytest.mark.parametrize("word", ["covid-19", "a.b", "...", "19", "in_vitro"])
-def test_what_is_no_word_is_refused(make_encoder: Callable[..., Path], family: str, word: str) -> None:
-    with pytest.raises(UserError, match=re.escape(f"{word!r} is not one word for this encoder's tokenizer")):
+def test_add_refuses_texts_that_are_not_single_words(make_encoder: Callable[..., Path], family: str, word: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"vocabulary.add: {word!r} is not a single word")):
         extended(make_encoder(family, "mlm"), add=["paracetamol", word])
 
 
-def test_random_embeddings_are_spread_like_new_ones_and_given_by_the_seed(make_encoder: Callable[..., Path]) -> None:
+def test_random_embeddings_have_initializer_range_and_depend_on_seed(make_encoder: Callable[..., Path]) -> None:
     folder = make_encoder("bert", "mlm")
     words = [f"{first}{second}qz" for first in "bcdfghjklm" for second in "aeiou"]
     rows = [extended(folder, add=words, init="random")[0].get_input_embeddings().weight[-50:] for _ in range(2)]
@@ -188,7 +188,7 @@ def test_random_embeddings_are_spread_like_new_ones_and_given_by_the_seed(make_e
     assert torch.equal(model.get_output_embeddings().bias[len(old) :], torch.zeros(2))
 
 
-def test_untied_heads_start_at_their_own_means(make_encoder: Callable[..., Path]) -> None:
+def test_untied_output_layer_is_initialized_from_its_own_rows(make_encoder: Callable[..., Path]) -> None:
     folder = make_encoder("bert", "mlm", tie_word_embeddings=False)
     before, _ = heads.load_masked_lm(folder)
     model, _, old, _ = extended(folder, add=NEW)
@@ -200,12 +200,10 @@ def test_untied_heads_start_at_their_own_means(make_encoder: Callable[..., Path]
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "albert"])
-def test_an_extended_encoder_can_be_extended_again_and_parts_words(
-    make_encoder: Callable[..., Path], family: str, tmp_path: Path
-) -> None:
+def test_extended_encoder_can_be_extended_again(make_encoder: Callable[..., Path], family: str, tmp_path: Path) -> None:
     model, tokenizer, old, _ = extended(make_encoder(family, "mlm"), add=NEW[:1])
     heads.save(model, tokenizer, tmp_path, {})
-    again, twice, once, _ = extended(tmp_path, add=NEW)  # of which the first is one token by now
+    again, twice, once, _ = extended(tmp_path, add=NEW)  # the first is a single token by now
     assert len(twice) - len(once) == len(once) - len(old)
     text = "take ibuprofen, paracetamol; ibuprofens"
     assert sum(one >= len(old) for one in twice(text).input_ids) == 2
@@ -216,7 +214,7 @@ def test_an_extended_encoder_can_be_extended_again_and_parts_words(
     assert [one.strip("Ġ▁")[:2] for one in begins][-2:] == ["ib", "he"]
 
 
-def test_padding_that_a_checkpoint_brings_is_no_piece(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+def test_padding_of_a_checkpoint_does_not_count_as_tokens(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(make_encoder("bert", "mlm"), tmp_path / "encoder"))
     content = json.loads((folder / "tokenizer.json").read_text())
     content["padding"] = {
@@ -228,7 +226,7 @@ def test_padding_that_a_checkpoint_brings_is_no_piece(make_encoder: Callable[...
     assert {one.word: one.pieces for one in added.words} == {"paracetamol": 11, "ibuprofen": 9, "nausea": 6}
 
 
-def test_what_an_extension_says_of_held_out_texts(make_encoder: Callable[..., Path]) -> None:
+def test_metrics_of_held_out_texts(make_encoder: Callable[..., Path]) -> None:
     _, tokenizer, old, added = extended(make_encoder("bert", "mlm"), add=NEW)
     found = added.metrics({"loss": 2.0}, {"loss": 1.0})
     counted = [sum(len(one.tokenize(text)) for text in HELD_OUT) for one in (old, tokenizer)]
@@ -239,20 +237,20 @@ def test_what_an_extension_says_of_held_out_texts(make_encoder: Callable[..., Pa
     assert (found["words"], found["tokens"]) == (2, [len(old), len(old) + 2])
 
 
-def test_a_tokenizer_that_cannot_take_whole_words_is_refused(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+def test_unsupported_tokenizer_raises(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(make_encoder("bert", "mlm"), tmp_path / "encoder"))
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "[PAD]": 1, "fever": 2, "[MASK]": 3}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
-    with pytest.raises(UserError, match=r"whole words cannot be added to this encoder's tokenizer \(WordLevel"):
+    with pytest.raises(UserError, match=r"^vocabulary: .*\(WordLevel"):
         extended(folder, add=NEW)
 
 
-def test_a_tokenizer_with_gaps_is_refused(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+def test_tokenizer_with_gaps_in_ids_raises(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(make_encoder("bert", "mlm"), tmp_path / "encoder"))
     content = json.loads((folder / "tokenizer.json").read_text())
     content["model"]["vocab"]["##z"] += 1
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="ids of this encoder's tokenizer have gaps: it has 100 tokens, and 100 is"):
+    with pytest.raises(UserError, match=r"^vocabulary: .*gaps: .* 100 tokens.* 100;"):
         extended(folder, add=NEW)
