@@ -20,8 +20,8 @@ from ftjobs.system.progress import LOG
 def run(settings: Prepare, seed: int, inputs: dict[str, Path], output: Path) -> dict[str, Any]:
     """Publish the job's data and encoder.
 
-    Writes `data/` (a parquet file per split, and `data.json`: classes, counts, label balance, lengths in tokens, overlap
-    of splits, provenance) and `model/` (the encoder with its tokenizer).
+    Writes `data/` (a parquet file per split, and `data.json`: classes, counts, label balance, lengths in tokens,
+    overlap of splits, provenance) and `model/` (the encoder with its tokenizer).
 
     Raises:
         UserError: the data or the encoder is not usable; the message lists all problems of the data.
