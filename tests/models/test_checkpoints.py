@@ -1,4 +1,4 @@
-"""Bringing a checkpoint in: every format of weights, and one clear line for whatever is no checkpoint."""
+"""Copying checkpoints: every format of weights, and one-line errors for invalid checkpoints."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.helpers.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES
 
 @pytest.fixture
 def folder(make_encoder: Callable[..., Path], tmp_path: Path) -> Path:
-    """A copy of a checkpoint that a test may spoil."""
+    """Return a copy of a checkpoint that a test may modify."""
     return Path(shutil.copytree(make_encoder("bert", "pretraining"), tmp_path / "encoder"))
 
 
-def test_a_checkpoint_is_copied_whole(folder: Path, tmp_path: Path) -> None:
+def test_copy_has_every_file_and_weight(folder: Path, tmp_path: Path) -> None:
     checkpoints.copy_checkpoint(folder, tmp_path / "copy")
     assert (tmp_path / "copy/model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     text = "Does a fever help, doctor?"
@@ -37,7 +37,7 @@ def as_pytorch(weights: dict[str, torch.Tensor], folder: Path) -> None:
 
 
 def as_old_names(weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """As bert-base-cased itself is stored: norms have gamma and beta."""
+    """Write weights like bert-base-cased: norms have gamma and beta."""
     renamed = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
         for name, value in weights.items()
@@ -57,7 +57,7 @@ def as_shards(weights: dict[str, torch.Tensor], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [as_pytorch, as_old_names, as_shards])
-def test_every_format_of_weights_gives_the_same_models(folder: Path, tmp_path: Path, write: Callable) -> None:
+def test_every_weight_format_loads_the_same_models(folder: Path, tmp_path: Path, write: Callable) -> None:
     expected = [heads.load_masked_lm(folder)[0], AutoModel.from_pretrained(folder)]
     weights = checkpoints.read_weights(folder)
     (folder / "model.safetensors").unlink()
@@ -89,7 +89,7 @@ def spoil_truncate(folder: Path) -> None:
 
 
 def spoil_with_code(folder: Path) -> None:
-    """A pickle that would run a command when loaded."""
+    """Write a pickle that would run a command when loaded."""
 
     class Command:
         def __reduce__(self) -> tuple:
@@ -121,7 +121,7 @@ def spoil_vocabulary(folder: Path) -> None:
         (spoil_vocabulary, r"the tokenizer has \d+ tokens but the model embeds 20"),
     ],
 )
-def test_what_is_no_checkpoint_is_one_line(
+def test_invalid_checkpoint_raises_one_line(
     folder: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
     spoil(folder)
@@ -133,7 +133,7 @@ def test_what_is_no_checkpoint_is_one_line(
     assert not (folder / "executed").exists()
 
 
-def test_shards_that_are_missing_or_lie_elsewhere_are_named(folder: Path, tmp_path: Path) -> None:
+def test_missing_or_outside_shards_raise(folder: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     for shard in ("absent.safetensors", "../../etc/passwd"):
         index = {"weight_map": {"bert.x": shard}}
@@ -142,7 +142,7 @@ def test_shards_that_are_missing_or_lie_elsewhere_are_named(folder: Path, tmp_pa
             checkpoints.copy_checkpoint(folder, tmp_path / "copy")
 
 
-def test_without_a_network_the_hub_may_be_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unreachable_hub_raises_retryable_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         FtjobsError, match=r"google-bert/bert-tiny.*hub cannot be reached.*set encoder.model to a folder"
@@ -150,13 +150,13 @@ def test_without_a_network_the_hub_may_be_tried_again(monkeypatch: pytest.Monkey
         checkpoints.download("google-bert/bert-tiny", "main")
 
 
-def test_a_name_that_cannot_be_a_hub_id_is_the_users_mistake(tmp_path: Path) -> None:
+def test_invalid_hub_id_raises_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not found on the Hub"):
         checkpoints.download("a/b/c/d", "main")
 
 
-def test_a_tokenizer_does_not_tell_how_it_was_found(folder: Path, tmp_path: Path) -> None:
-    """Whether the hub was allowed (HF_HUB_OFFLINE) is no part of a checkpoint: same job, same bytes."""
+def test_saved_tokenizer_does_not_depend_on_hub_access(folder: Path, tmp_path: Path) -> None:
+    """HF_HUB_OFFLINE does not change the saved tokenizer: same job, same bytes."""
     checkpoints.load_tokenizer(folder).save_pretrained(tmp_path / "saved")
     assert (
         not {"is_local", "local_files_only"} & json.loads((tmp_path / "saved/tokenizer_config.json").read_text()).keys()
@@ -164,7 +164,7 @@ def test_a_tokenizer_does_not_tell_how_it_was_found(folder: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_longest_input_is_what_the_positions_allow(make_encoder: Callable[..., Path], family: str) -> None:
+def test_max_input_length_is_limited_by_positions(make_encoder: Callable[..., Path], family: str) -> None:
     folder = make_encoder(family, "mlm")
     tokenizer = checkpoints.load_tokenizer(folder)
     tokenizer.model_max_length = 10**30  # as tokenizers say that do not know
@@ -177,8 +177,8 @@ def test_longest_input_is_what_the_positions_allow(make_encoder: Callable[..., P
                 model(input_ids=torch.full((1, LONGEST + 1), 7))
 
 
-def test_a_sentencepiece_model_is_a_tokenizer_too(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
-    """As DeBERTa-v3 is on the hub: `spm.model`, and no `tokenizer.json`."""
+def test_sentencepiece_model_loads_as_tokenizer(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """Like DeBERTa-v3 on the hub: `spm.model` without `tokenizer.json`."""
     from sentencepiece import sentencepiece_model_pb2 as proto
 
     folder = Path(shutil.copytree(make_encoder("deberta-v2", "mlm"), tmp_path / "encoder"))
@@ -199,8 +199,10 @@ def test_a_sentencepiece_model_is_a_tokenizer_too(make_encoder: Callable[..., Pa
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_token_types_go_to_those_who_have_two(make_encoder: Callable[..., Path], family: str, tmp_path: Path) -> None:
-    """Whatever the class of the tokenizer says, and also for those who load the published one with transformers."""
+def test_tokenizer_returns_token_types_if_encoder_has_two(
+    make_encoder: Callable[..., Path], family: str, tmp_path: Path
+) -> None:
+    """Whatever the tokenizer class's default, also for the published tokenizer loaded by transformers."""
     folder = Path(shutil.copytree(make_encoder(family), tmp_path / "encoder"))
     for names in (["input_ids", "attention_mask"], ["input_ids", "token_type_ids", "attention_mask"]):
         settings = json.loads((folder / "tokenizer_config.json").read_text())
@@ -214,13 +216,13 @@ def test_token_types_go_to_those_who_have_two(make_encoder: Callable[..., Path],
 
 
 def serve(hub: Hub, folder: Path, **more: bytes) -> None:
-    """Put a checkpoint on the stand-in hub as its newest commit, with files that nobody needs beside it."""
+    """Upload a checkpoint with unneeded files to the fake hub as its newest commit."""
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     unneeded = {"tf_model.h5": b"x", "onnx/model.onnx": b"x", ".gitattributes": b"x"}
     hub.add("main", "d" * 40, {**files, **unneeded, **more})
 
 
-def test_from_the_hub_comes_one_commit_and_one_format_of_weights(hub: Hub, folder: Path, tmp_path: Path) -> None:
+def test_download_has_one_commit_and_one_weight_format(hub: Hub, folder: Path, tmp_path: Path) -> None:
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     serve(hub, folder, **{"pytorch_model.bin": b"another copy of the weights"})
     found, commit = checkpoints.download("me/bert", "main")
@@ -232,7 +234,7 @@ def test_from_the_hub_comes_one_commit_and_one_format_of_weights(hub: Hub, folde
         assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_from_the_hub_comes_pytorchs_format_where_there_is_no_other(hub: Hub, folder: Path, tmp_path: Path) -> None:
+def test_download_falls_back_to_pytorch_weights(hub: Hub, folder: Path, tmp_path: Path) -> None:
     weights = checkpoints.read_weights(folder)
     (folder / "model.safetensors").unlink()
     as_pytorch(weights, folder)
@@ -242,7 +244,7 @@ def test_from_the_hub_comes_pytorchs_format_where_there_is_no_other(hub: Hub, fo
     assert checkpoints.read_weights(tmp_path / "copy").keys() == weights.keys()
 
 
-def test_what_the_hub_refuses_is_said_in_a_line(hub: Hub, folder: Path) -> None:
+def test_hub_errors_are_one_line(hub: Hub, folder: Path) -> None:
     serve(hub, folder)
     with pytest.raises(
         UserError,

@@ -1,4 +1,4 @@
-"""Isolation: a document in an example with others is what it is alone, for every family that is allowed."""
+"""Document masking: outputs for a packed document equal those without its neighbors, in every supported family."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def packed(tokenizer: Any, texts: list[str], document_masking: bool, length: int
 
 @torch.no_grad()
 def logits(model: Any, tokenizer: Any, tokens: PackedTokens, document_masking: bool) -> list[torch.Tensor]:
-    """Logits of each document of the first example: (T, V) each."""
+    """Return logits of each document of the first example: (T, V) each."""
     inputs = pad(tokens, [0], tokenizer.pad_token_id)
     numbers = tokens.documents[: tokens.offsets[1]]
     if document_masking:
@@ -54,7 +54,7 @@ def load(make_encoder):
 
 
 @pytest.mark.parametrize("family", TOYS)
-def test_a_document_is_what_it_is_alone_whatever_its_neighbours(load, family):
+def test_document_logits_do_not_depend_on_neighbors(load, family):
     assert family in FAMILIES
     model, tokenizer = load(family)
     alone = [model(**tokenizer(text, return_tensors="pt")).logits[0] for text in TEXTS]
@@ -75,7 +75,7 @@ def test_a_document_is_what_it_is_alone_whatever_its_neighbours(load, family):
 
 
 @pytest.mark.parametrize("family", TOYS)
-def test_unpacked_texts_are_what_they_were(load, family):
+def test_unpacked_texts_have_unchanged_logits(load, family):
     model, tokenizer = load(family)
     inputs = tokenizer([TEXTS[0], TEXTS[1]], padding=True, return_tensors="pt")
     real = inputs["attention_mask"].bool()
@@ -85,7 +85,7 @@ def test_unpacked_texts_are_what_they_were(load, family):
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet", "modernbert"])
-def test_eager_attention_too(load, family):
+def test_eager_attention_gives_the_same_logits(load, family):
     model, tokenizer = load(family, attn_implementation="eager")
     alone = model(**tokenizer(TEXTS[1], return_tensors="pt")).logits[0]
     enable(model)
@@ -94,7 +94,7 @@ def test_eager_attention_too(load, family):
 
 
 @pytest.mark.parametrize("family", ["bert", "deberta-v2", "roberta", "albert"])
-def test_the_shortcut_of_the_last_layer_gives_the_same_logits_and_gradients(load, family):
+def test_last_layer_speedup_gives_the_same_loss_and_gradients(load, family):
     results = []
     for shortcut in (True, False):
         model, tokenizer = load(family)

@@ -1,4 +1,4 @@
-"""The pooler trap: nothing a checkpoint held is lost, nothing it did not hold is frozen."""
+"""Heads: weights of a checkpoint are kept, and newly initialized weights are never frozen."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CLASSES = ["no", "yes", "maybe"]
 
 @pytest.mark.parametrize("head", ["base", "mlm"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_frozen_parameter_was_randomly_initialised(
+def test_frozen_parameters_are_not_randomly_initialized(
     make_encoder: Callable[..., Path], family: str, head: str
 ) -> None:
-    """Loaded under two seeds, frozen parameters are equal bit for bit, and so came from the checkpoint."""
+    """Loaded with two seeds, frozen parameters are bit-identical, so they are from the checkpoint."""
     folder = make_encoder(family, head)
     models = []
     for seed in (1, 2):
@@ -49,7 +49,7 @@ def test_no_frozen_parameter_was_randomly_initialised(
 
 
 @pytest.mark.parametrize("family", ["bert", "albert"])
-def test_a_pooler_from_the_checkpoint_is_frozen_and_a_new_one_trained(
+def test_pooler_of_checkpoint_is_frozen_and_new_pooler_is_trained(
     make_encoder: Callable[..., Path], family: str
 ) -> None:
     for head, pooler_is_new in (("base", False), ("mlm", True)):
@@ -62,10 +62,8 @@ def test_a_pooler_from_the_checkpoint_is_frozen_and_a_new_one_trained(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_weight_survives_the_way_through_masked_lm(
-    make_encoder: Callable[..., Path], family: str, tmp_path: Path
-) -> None:
-    """Load for masked LM, save, load again: the bare encoder (pooler included) is the one that went in."""
+def test_saving_masked_lm_keeps_every_weight(make_encoder: Callable[..., Path], family: str, tmp_path: Path) -> None:
+    """Load for masked LM, save, and load again: the encoder with its pooler is unchanged."""
     folder = make_encoder(family, "base")
     model, _ = heads.load_masked_lm(folder)
     tokenizer = checkpoints.load_tokenizer(folder)
@@ -80,7 +78,7 @@ def test_every_weight_survives_the_way_through_masked_lm(
         assert torch.equal(parameter, model.get_parameter(name)), name
 
 
-def test_a_next_sentence_head_survives_too(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+def test_saving_masked_lm_keeps_next_sentence_head(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_encoder("bert", "pretraining")
     model, new = heads.load_masked_lm(folder)
     assert new == []
@@ -103,7 +101,7 @@ def test_tied_weights_stay_tied(make_encoder: Callable[..., Path], tmp_path: Pat
     assert torch.equal(again.cls.predictions.decoder.weight, model.bert.embeddings.word_embeddings.weight)
 
 
-def test_weights_are_fp32_whatever_the_checkpoint_is_in(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+def test_weights_load_in_fp32(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_encoder("bert", "mlm")
     half = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.bfloat16)
     heads.save(half, checkpoints.load_tokenizer(folder), tmp_path / "half", {})
@@ -124,7 +122,7 @@ def test_class_names_are_saved_with_the_model(make_encoder: Callable[..., Path],
 @pytest.mark.parametrize(
     ("classes", "kept"), [(CLASSES, True), (["a", "b", "c"], False), (["no", "yes"], False), ([*CLASSES, "x"], False)]
 )
-def test_a_head_is_kept_for_the_same_classes_only(
+def test_head_is_kept_for_the_same_classes(
     make_encoder: Callable[..., Path], tmp_path: Path, classes: list[str], kept: bool
 ) -> None:
     folder = make_encoder("bert")
@@ -144,10 +142,10 @@ def test_a_head_is_kept_for_the_same_classes_only(
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("classes", [CLASSES[::-1], ["a", "b", "c"], ["no", "yes"]])
-def test_a_head_for_other_classes_is_rebuilt_whole(
+def test_head_for_other_classes_is_reinitialized(
     make_encoder: Callable[..., Path], tmp_path: Path, family: str, classes: list[str]
 ) -> None:
-    """The same names in another order, as many other names, fewer: not a parameter of the old head is left."""
+    """The same names in another order, as many other names, fewer: no parameter of the old head remains."""
     folder = make_encoder(family)
     first, _ = heads.load_classifier(folder, CLASSES)
     with torch.no_grad():
@@ -166,7 +164,7 @@ def test_a_head_for_other_classes_is_rebuilt_whole(
 
 
 @pytest.mark.parametrize("trained_for", ["regression", "multi_label_classification"])
-def test_a_head_that_was_trained_for_something_else_is_rebuilt(
+def test_head_of_another_architecture_is_reinitialized(
     make_encoder: Callable[..., Path], tmp_path: Path, trained_for: str
 ) -> None:
     folder = make_encoder("bert")
@@ -191,7 +189,7 @@ def test_a_head_that_was_trained_for_something_else_is_rebuilt(
         (("multi", CLASSES), ("class", CLASSES), False),
     ],
 )
-def test_a_head_is_kept_for_the_same_type_of_label_only(
+def test_head_is_kept_for_the_same_label_type(
     make_encoder: Callable[..., Path], tmp_path: Path, first: Any, second: Any, kept: bool
 ) -> None:
     before, _ = heads.load_classifier(make_encoder("bert"), first[1], first[0])
@@ -208,8 +206,8 @@ def test_a_head_is_kept_for_the_same_type_of_label_only(
     assert again.config.num_labels == len(first[1])
 
 
-def test_a_head_for_tokens_is_not_taken_for_one_of_texts(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
-    """Its parameters are called alike."""
+def test_token_classification_head_is_reinitialized(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """Its parameters have the same names."""
     folder = make_encoder("bert")
     config = checkpoints.load_config(folder)
     config.id2label = dict(enumerate(CLASSES))
@@ -220,7 +218,7 @@ def test_a_head_for_tokens_is_not_taken_for_one_of_texts(make_encoder: Callable[
     assert not torch.equal(model.classifier.weight, tokens.classifier.weight)
 
 
-def test_classes_are_read_by_their_index(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+def test_class_names_are_ordered_by_index(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_encoder("bert")
     first, _ = heads.load_classifier(folder, CLASSES)
     heads.save(first, checkpoints.load_tokenizer(folder), tmp_path / "model", {})
@@ -231,8 +229,8 @@ def test_classes_are_read_by_their_index(make_encoder: Callable[..., Path], tmp_
     assert heads.load_classifier(tmp_path / "model", CLASSES)[1] == []
 
 
-def test_weights_that_are_not_the_encoders_are_refused(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
-    """A checkpoint whose names or shapes fit nothing would train from scratch, silently."""
+def test_weights_of_another_encoder_raise(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """A checkpoint without matching names or shapes would silently train from scratch."""
     folder = make_encoder("bert")
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())

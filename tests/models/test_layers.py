@@ -1,4 +1,4 @@
-"""Where parameters stand, checked against what they do: a layer's weights change its output and none before it."""
+"""Depth of parameters, compared with gradients: a layer's weights affect its output and no earlier one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftjobs.errors import UserError
 from ftjobs.models import heads, layers
 from tests.helpers.families import FAMILIES, SIZES, tiny_config, tiny_tokenizer
 
-#: Families whose layers have weights of their own.
+#: Families with separate weights per layer.
 SEPARATE = [family for family in FAMILIES if family != "albert"]
 
 
@@ -29,7 +29,7 @@ def classifier(family: str, **options: Any) -> Any:
 
 
 def first_output_changed(model: Any) -> dict[str, int]:
-    """Per parameter, the first of embeddings (0), layers (1 to 3) and logits (4) that it has a gradient of."""
+    """Return the first output with a gradient per parameter: embeddings (0), layers (1 to 3), logits (4)."""
     inputs = torch.arange(5, 80).view(3, 25)
     outputs = model(inputs, output_hidden_states=True)
     found: dict[str, int] = {}
@@ -45,7 +45,7 @@ def first_output_changed(model: Any) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("family", SEPARATE)
-def test_a_parameter_stands_where_it_is_first_used(family: str) -> None:
+def test_depth_is_that_of_first_use(family: str) -> None:
     model = classifier(family)
     found = layers.find(model, "unfreeze: last-1")
     assert (found.count, found.top) == (3, 4)
@@ -62,7 +62,7 @@ def test_a_parameter_stands_where_it_is_first_used(family: str) -> None:
     assert {found.depth(name) for name in used} == {0, 1, 2, 3, 4}
 
 
-def test_layers_that_share_their_weights_are_refused() -> None:
+def test_shared_layers_raise() -> None:
     with pytest.raises(UserError) as caught:
         layers.find(classifier("albert"), "layer_decay: 0.9")
     assert str(caught.value) == (
@@ -71,7 +71,7 @@ def test_layers_that_share_their_weights_are_refused() -> None:
     )
 
 
-def test_an_unknown_family_is_found_by_its_list_or_refused() -> None:
+def test_unknown_family_has_layers_by_module_list_or_raises() -> None:
     sizes = {**SIZES, "num_hidden_layers": 3, "vocab_size": 60}
     known = transformers.NystromformerConfig(**sizes, segment_means_seq_len=64, num_landmarks=8)
     model = transformers.AutoModelForSequenceClassification.from_config(known)
@@ -83,7 +83,7 @@ def test_an_unknown_family_is_found_by_its_list_or_refused() -> None:
 
 
 @pytest.mark.parametrize("family", SEPARATE)
-def test_the_highest_layers_and_the_pooler_start_anew(family: str) -> None:
+def test_highest_layers_and_pooler_are_reinitialized(family: str) -> None:
     models = [classifier(family) for _ in range(2)]
     for model in models:
         with torch.no_grad():
@@ -109,7 +109,7 @@ def test_the_highest_layers_and_the_pooler_start_anew(family: str) -> None:
             assert float(value.detach().std()) < 0.1, name  # initializer_range is 0.02
 
 
-def test_more_layers_than_there_are(make_encoder: Callable[..., Path]) -> None:
+def test_reinitializing_too_many_layers_raises(make_encoder: Callable[..., Path]) -> None:
     model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
     with pytest.raises(UserError, match=r"reinitialise_layers: 3.* 2 layers"):
         layers.reinitialize(model, layers.find(model, "reinitialise_layers: 3"), 3)

@@ -1,4 +1,4 @@
-"""Encoders made on the spot: the same in every process, usable by every loader, and without a random pooler."""
+"""Encoders from scratch: identical in every process, loadable, and without a random pooler."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ print(json.dumps(scratch.tokenizer_from_texts(TEXTS, SETTINGS).get_vocab()))
 """
 
 
-def test_the_vocabulary_is_the_same_in_every_process() -> None:
-    """The tokenizers library alone gives another one each time."""
+def test_vocabulary_is_the_same_in_every_process() -> None:
+    """The tokenizers library alone gives different ones."""
     commands = [[sys.executable, "-c", VOCABULARY]] * 3
     outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for command in commands]
     assert len({json.dumps(json.loads(output), sort_keys=True) for output in outputs}) == 1
 
 
-def test_words_become_tokens() -> None:
+def test_frequent_words_are_single_tokens() -> None:
     tokenizer = scratch.tokenizer_from_texts(TEXTS, SETTINGS)
     assert len(tokenizer) <= 200
     assert tokenizer.tokenize("Fever, doctor!")[0] == "fever"
@@ -42,7 +42,7 @@ def test_words_become_tokens() -> None:
     assert cased.tokenize("ÄRZTE") != cased.tokenize("ärzte")
 
 
-def test_weights_depend_on_the_seed_alone() -> None:
+def test_weights_depend_on_the_seed_only() -> None:
     first, same = (scratch.model_from_settings(SETTINGS, 200) for _ in range(2))
     other = scratch.model_from_settings(SETTINGS.model_copy(update={"seed": 1}), 200)
     weights = [model.bert.embeddings.word_embeddings.weight for model in (first, same, other)]
@@ -50,13 +50,13 @@ def test_weights_depend_on_the_seed_alone() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_there_is_no_pooler_to_freeze() -> None:
+def test_encoder_has_no_pooler() -> None:
     model = scratch.model_from_settings(SETTINGS, 200)
     assert not [name for name in model.state_dict() if "pooler" in name]
     assert model.config.intermediate_size == 4 * 32
 
 
-def test_a_vocabulary_too_small_for_the_characters_is_refused() -> None:
+def test_vocabulary_smaller_than_alphabet_raises() -> None:
     texts = [chr(code) for code in range(0x4E00, 0x4E00 + 300)]
     with pytest.raises(UserError, match=r"vocab_size: 200 has no room .* 300 distinct characters; use at least"):
         scratch.tokenizer_from_texts(texts, SETTINGS)

@@ -1,4 +1,4 @@
-"""Families that no other test knows: they work where the auto classes do, and what they lack is said in a line."""
+"""Untested encoder families: they work with auto classes, and missing support raises one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEXTS = [" ".join(WORDS[start : 2 * start + 3]) for start in range(10)]
 
 
 def made(folder: Path, kind: str, tokenizer: str, auto_class: Any = AutoModelForMaskedLM, **options: Any) -> Path:
-    """A random checkpoint of a family, with the tokenizer of another."""
+    """Return a random checkpoint of a family, with the tokenizer of another."""
     saved = tiny_tokenizer(tokenizer)
     saved.model_max_length = 10**30
     ids = {name: getattr(saved, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
@@ -50,7 +50,7 @@ def made(folder: Path, kind: str, tokenizer: str, auto_class: Any = AutoModelFor
         ("Luke", "roberta", {**BEHIND_PADDING, "entity_vocab_size": 9, "entity_emb_size": 8}),
     ],
 )
-def test_another_family_gives_what_transformers_gives(
+def test_untested_family_matches_transformers(
     kind: str, tokenizer: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = made(tmp_path, kind, tokenizer, initializer_range=0.2, **options)
@@ -82,8 +82,8 @@ def test_another_family_gives_what_transformers_gives(
         assert kind == "Luke"  # reads its entities too
 
 
-def test_what_a_checkpoint_lacks_starts_as_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data2Vec leaves the bias of a new masked-LM head as memory was, and memory may hold anything."""
+def test_new_biases_are_initialized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data2Vec leaves the bias of a new masked-LM head uninitialized."""
     folder = made(tmp_path, "Data2VecText", "roberta", AutoModel, **BEHIND_PADDING)
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *args, **options: empty(*args, **options).fill_(torch.nan))
@@ -92,7 +92,7 @@ def test_what_a_checkpoint_lacks_starts_as_numbers(tmp_path: Path, monkeypatch: 
     assert all(torch.isfinite(model.get_parameter(name)).all() for name in new)
 
 
-def test_an_encoder_that_reads_padding_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_encoder_that_attends_to_padding_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = made(tmp_path, "FNet", "bert", initializer_range=0.2)
     logging.getLogger("ftjobs").propagate = True
     with caplog.at_level(logging.WARNING, logger="ftjobs"):
@@ -100,7 +100,7 @@ def test_an_encoder_that_reads_padding_is_named(tmp_path: Path, caplog: pytest.L
     assert "encoders of type `fnet` read padding as if it were text" in caplog.text
 
 
-def test_an_encoder_that_does_not_take_short_texts_is_refused(tmp_path: Path) -> None:
+def test_encoder_without_short_texts_raises(tmp_path: Path) -> None:
     options = {"num_landmarks": 16, "segment_means_seq_len": 64, "conv_kernel_size": 5}
     folder = made(tmp_path, "Nystromformer", "bert", **options)
     with pytest.raises(UserError, match=r"type `nystromformer` do not run.*choose another encoder") as one:
@@ -108,14 +108,14 @@ def test_an_encoder_that_does_not_take_short_texts_is_refused(tmp_path: Path) ->
     assert "\n" not in str(one.value)
 
 
-def test_what_has_a_decoder_is_not_adapted(tmp_path: Path) -> None:
+def test_encoder_decoder_raises(tmp_path: Path) -> None:
     sizes = {"d_model": 32, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
     folder = made(tmp_path, "Bart", "roberta", encoder_layers=1, decoder_layers=1, **sizes)
     with pytest.raises(UserError, match="models of type `bart` have a decoder"):
         heads.load_masked_lm(folder)
 
 
-def test_a_family_without_a_head_is_refused(tmp_path: Path, make_encoder: Callable[..., Path]) -> None:
+def test_family_without_head_raises(tmp_path: Path, make_encoder: Callable[..., Path]) -> None:
     folder = made(tmp_path, "T5", "roberta", AutoModel, d_model=32, d_ff=32, num_layers=1, num_heads=2, d_kv=16)
     with pytest.raises(UserError, match="have a decoder"):
         heads.load_masked_lm(folder)

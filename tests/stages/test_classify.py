@@ -1,4 +1,4 @@
-"""Frozen means still: the encoder is in eval mode, runs once, and only runs every epoch when asked to."""
+"""Frozen encoders run in eval mode and once, unless `encoder_dropout` is set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.pipelines import job_fields, run_job
 def encoder_passes(
     make_encoder: Callable[..., Path], folder: Path, monkeypatch: pytest.MonkeyPatch, **stage: Any
 ) -> list[tuple[bool, bool, int]]:
-    """Per forward pass of the encoder in one classify stage: head in training mode, encoder in training mode, rows."""
+    """Return per forward pass of the encoder in a classify stage: head in training mode, encoder in training mode, rows."""
     from ftjobs.models import heads
 
     passes: list[tuple[bool, bool, int]] = []
@@ -39,7 +39,7 @@ def encoder_passes(
     return passes
 
 
-def test_a_frozen_encoder_runs_once_and_in_eval_mode(
+def test_frozen_encoder_runs_once_in_eval_mode(
     make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = encoder_passes(make_encoder, tmp_path, monkeypatch)
@@ -48,7 +48,7 @@ def test_a_frozen_encoder_runs_once_and_in_eval_mode(
     assert sum(rows for *_, rows in passes) == tried + features_of_all + published_model  # and not once per epoch
 
 
-def test_a_frozen_encoder_whose_head_needs_it_runs_in_eval_mode_too(
+def test_frozen_encoder_without_feature_cache_runs_in_eval_mode(
     make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "suffice", lambda *_: False)
@@ -57,7 +57,7 @@ def test_a_frozen_encoder_whose_head_needs_it_runs_in_eval_mode_too(
     assert sum(rows for head_in_training, _, rows in passes if head_in_training) == 3 * 72
 
 
-def test_encoder_dropout_restores_the_noisy_way(
+def test_encoder_dropout_runs_encoder_in_training_mode(
     make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = encoder_passes(make_encoder, tmp_path, monkeypatch, encoder_dropout=True)

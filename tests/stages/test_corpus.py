@@ -1,4 +1,4 @@
-"""A corpus of its own: what is published of it, and encoders that are adapted to it, from the job file to the report."""
+"""Separate corpora: the published corpus, and encoders adapted to it, from the job file to the report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STAGES = {
 
 
 def write_passages(folder: Path) -> list[str]:
-    """Sentences around the questions of the job's rows, one in each passage; and passages to be dropped."""
+    """Write passages that contain questions of the job's rows, and passages that are dropped."""
     generator = random.Random(8)
 
     def some(size: int) -> str:
@@ -72,7 +72,7 @@ def published(storage: Any, manifest: Any) -> tuple[list[str], list[str]]:
     return list(train), list(held_out)
 
 
-def test_a_corpus_is_brought_once_without_repetitions_and_test_texts(job: Any) -> None:
+def test_corpus_is_published_once_without_duplicates_and_test_texts(job: Any) -> None:
     _, _, storage, manifests, passages = job
     assert [title for title in manifests if "corpus" in title] == ["packed-corpus"]
     data = prepared.read(storage.root / manifests["prepare"].folder / "data")
@@ -97,7 +97,7 @@ def test_a_corpus_is_brought_once_without_repetitions_and_test_texts(job: Any) -
     assert [passages[number] for number in ids] == train
 
 
-def test_encoders_are_adapted_to_it_and_measured_on_what_is_held_out(job: Any) -> None:
+def test_encoders_are_evaluated_on_held_out_passages(job: Any) -> None:
     _, _, storage, manifests, _ = job
     train, _ = published(storage, manifests["packed-corpus"])
     of = {title.split()[0]: manifest.metrics for title, manifest in manifests.items() if manifest.kind == "adapt"}
@@ -117,7 +117,7 @@ def test_encoders_are_adapted_to_it_and_measured_on_what_is_held_out(job: Any) -
     assert of["by-sentence"]["before"]["task_loss"] == of["task"]["before"]["loss"]
 
 
-def test_the_best_epoch_is_chosen_on_the_corpus(job: Any) -> None:
+def test_best_epoch_is_selected_on_the_corpus(job: Any) -> None:
     _, _, storage, manifests, _ = job
     epochs = json.loads(files_of(storage, manifests["packed seed 1"])["metrics.json"])["epochs"]
     assert manifests["packed seed 1"].metrics["best_epoch"] == 1 + min(range(2), key=lambda at: epochs[at]["loss"])
@@ -125,7 +125,7 @@ def test_the_best_epoch_is_chosen_on_the_corpus(job: Any) -> None:
     assert {"mlm/loss", "mlm/task_loss"} <= lines[0].keys()
 
 
-def test_cards_and_the_report_say_what_was_read_and_dropped(job: Any) -> None:
+def test_cards_and_report_show_counts_of_the_corpus(job: Any) -> None:
     _, _, storage, manifests, _ = job
     card = files_of(storage, manifests["packed seed 1"])["model/README.md"].decode()
     tokens = manifests["packed seed 1"].metrics["tokens"]
@@ -149,7 +149,7 @@ def test_cards_and_the_report_say_what_was_read_and_dropped(job: Any) -> None:
     assert "was not searched for test texts" not in report
 
 
-def test_a_corpus_that_was_not_searched_for_test_texts_is_a_caveat(job: Any, tmp_path: Path) -> None:
+def test_corpus_without_decontamination_is_a_caveat(job: Any, tmp_path: Path) -> None:
     folder, fields, _, _, _ = job
     for name in ("rows.csv", "passages.jsonl"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
@@ -178,7 +178,7 @@ def test_a_corpus_that_was_not_searched_for_test_texts_is_a_caveat(job: Any, tmp
     ("family", "objective", "unit"),
     [("bert", "mlm+nsp", "pairs"), ("electra", "replaced-token", "packed")],
 )
-def test_other_objectives_learn_from_it(
+def test_other_objectives_train_on_a_corpus(
     job: Any, tmp_path: Path, make_encoder: Callable[..., Path], family: str, objective: str, unit: str
 ) -> None:
     folder = job[0]
@@ -195,7 +195,7 @@ def test_other_objectives_learn_from_it(
     assert "passages held out of its own corpus" in files_of(storage, manifests["report"])["report.md"].decode()
 
 
-def test_a_cards_recipe_gives_the_same_identities(job: Any, tmp_path: Path) -> None:
+def test_job_file_of_a_card_gives_the_same_identities(job: Any, tmp_path: Path) -> None:
     folder, _, storage, manifests, _ = job
     card = files_of(storage, manifests["whole seed 1"])["model/README.md"].decode()
     recipe = card.rpartition("```yaml\n")[2].partition("```")[0]
@@ -210,7 +210,7 @@ def test_a_cards_recipe_gives_the_same_identities(job: Any, tmp_path: Path) -> N
         assert identities[title] == manifests[title].identity
 
 
-def test_plan_and_status_say_how_much_and_what_came_of_it(job: Any) -> None:
+def test_plan_and_status_describe_the_corpus(job: Any) -> None:
     folder, _, storage, manifests, _ = job
     runs = plan(read(folder / "job.yaml"))
     packed = select(runs, "packed")
@@ -220,9 +220,7 @@ def test_plan_and_status_say_how_much_and_what_came_of_it(job: Any) -> None:
     assert (status.seed, status.result) == (None, "79 passages, 4 held out, 23 dropped")
 
 
-def test_a_killed_stage_goes_on_in_another_packing_as_if_nothing_had_been(
-    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resuming_with_packing_gives_the_same_bytes(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, fields, storage, manifests, _ = job
     (tmp_path / "rows.csv").write_bytes((folder / "rows.csv").read_bytes())
     (tmp_path / "passages.jsonl").write_bytes((folder / "passages.jsonl").read_bytes())
@@ -251,7 +249,7 @@ def test_a_killed_stage_goes_on_in_another_packing_as_if_nothing_had_been(
     assert one["metrics.json"] == other["metrics.json"]
 
 
-def test_a_stage_reads_a_bucket_file_by_file(s3: S3Server, tmp_path: Path) -> None:
+def test_corpus_in_a_bucket_is_downloaded_file_by_file(s3: S3Server, tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.csv")
     passages = write_passages(tmp_path)[-18:-8]
     prefix = f"corpus/{tmp_path.name}"
@@ -298,14 +296,14 @@ def test_a_stage_reads_a_bucket_file_by_file(s3: S3Server, tmp_path: Path) -> No
         ({"text_files": "file"}, r"stages\.a\.corpus\.source: 1 of 1 passages"),
     ],
 )
-def test_too_few_remaining_passages_are_an_error(tmp_path: Path, settings: dict[str, Any], problem: str) -> None:
+def test_too_few_remaining_passages_raise(tmp_path: Path, settings: dict[str, Any], problem: str) -> None:
     (tmp_path / "a.txt").write_text("one two\nONE two\nthree\nfour five\n?!\nthree\n")
     given = CorpusSource(source=str(tmp_path / "a.txt"), decontaminate=False, **settings)
     with pytest.raises(UserError, match=problem):
         stage.run(CorpusStage(stage="a", corpus=given), 0, {}, tmp_path)
 
 
-def test_what_is_held_out_is_drawn_by_the_seed_and_as_many_as_asked(tmp_path: Path) -> None:
+def test_held_out_passages_depend_on_seed_and_number(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("".join(f"passage number {number}\n" for number in range(40)))
 
     def held_out(name: str, **settings: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every family through every stage: what is published is what transformers alone makes of the same weights."""
+"""Every family through every stage: published outputs match transformers on the same weights."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from ftjobs.training.speedups import last_layer
 from tests.helpers.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES, WORDS, tiny_tokenizer
 from tests.helpers.pipelines import job_fields, write_rows
 
-#: As large as weights are after pretraining: with those of a new model, all texts look alike.
+#: Scale of pretrained weights: with that of a new model, outputs of all texts are nearly equal.
 SPREAD = {"initializer_range": 0.2}
-#: Heads on the encoder that the checkpoint holds and masked language modelling does not use.
+#: Heads in the checkpoint that masked language modeling does not use.
 BEYOND = {
     "bert": {"bert.pooler.dense", "cls.seq_relationship"},
     "roberta": {"roberta.pooler.dense"},
@@ -46,7 +46,7 @@ BEYOND = {
 
 
 def whole_checkpoint(make_encoder: Callable[..., Path], family: str, folder: Path) -> Path:
-    """A checkpoint with all that the family is pretrained with: masked-LM head, pooler, head of the other objective."""
+    """Return a checkpoint with all pretraining heads of the family and its pooler."""
     made = {head: make_encoder(family, head, **SPREAD) for head in ("mlm", "base")}
     if BEYOND[family] and family in ("bert", "albert", "electra"):
         made["pretraining"] = make_encoder(family, "pretraining", **SPREAD)
@@ -61,7 +61,7 @@ def whole_checkpoint(make_encoder: Callable[..., Path], family: str, folder: Pat
 
 
 def run_stages(folder: Path, encoder: Path) -> dict[str, Path]:
-    """Prepare, adapt, train on the frozen and on the whole adapted encoder: stage -> folder of its artifact."""
+    """Prepare, adapt, and train with the frozen and the unfrozen adapted encoder. Returns artifact folders by stage."""
     write_rows(folder / "rows.csv", 40)
     with (folder / "rows.csv").open("a") as rows:
         rows.write(f"{' '.join(WORDS * 2)},{' '.join(WORDS)},rash\n" * 2)
@@ -75,7 +75,7 @@ def run_stages(folder: Path, encoder: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_through_every_stage(make_encoder: Callable[..., Path], family: str, tmp_path: Path) -> None:
+def test_family_runs_through_every_stage(make_encoder: Callable[..., Path], family: str, tmp_path: Path) -> None:
     made = run_stages(tmp_path, whole_checkpoint(make_encoder, family, tmp_path / "encoder"))
     metrics = {
         stage: json.loads((path / "metrics.json").read_text()) for stage, path in made.items() if stage != "prepare"
@@ -91,7 +91,7 @@ def test_through_every_stage(make_encoder: Callable[..., Path], family: str, tmp
 
 
 def the_adapted_encoder_is_whole(made: dict[str, Path], family: str) -> None:
-    """Every weight is there; those that masked language modelling has no part in are untouched; what is tied is tied."""
+    """Check that every weight is published, unused heads are unchanged, and tied weights are tied."""
     before, after = (checkpoints.read_weights(made[stage] / "model") for stage in ("prepare", "adapt"))
     model, loading = AutoModelForMaskedLM.from_pretrained(made["adapt"] / "model", output_loading_info=True)
     assert not loading["missing_keys"]
@@ -110,7 +110,7 @@ def the_adapted_encoder_is_whole(made: dict[str, Path], family: str) -> None:
 
 
 def masked_language_modelling_is_that_of_transformers(folder: Path, family: str) -> None:
-    """The same loss as the model's own; special tokens are never masked; token types where the family has them."""
+    """Check the loss against the model's own, that special tokens are never masked, and token types."""
     tokens, tokenizer = some_tokens(folder, paired=False)
     model, _ = heads.load_masked_lm(folder)
     assert "".join(AutoTokenizer.from_pretrained(folder).model_input_names) == "".join(tokenizer.model_input_names)
@@ -127,7 +127,7 @@ def masked_language_modelling_is_that_of_transformers(folder: Path, family: str)
 
 
 def predictions_are_those_of_transformers(made: dict[str, Path], stage: str) -> None:
-    """What the stage wrote, what `predict` says, and what plain transformers makes of one pair at a time."""
+    """Compare the stage's predictions, those of `predict`, and those of transformers for one pair at a time."""
     stored = np.array(pq.read_table(made[stage] / "predictions.parquet")["probabilities"].to_pylist())
     rows = pq.read_table(made["prepare"] / "data/test.parquet").to_pydict()
     classifier = Classifier.load(str(made[stage] / "model"), made[stage])
@@ -143,7 +143,7 @@ def predictions_are_those_of_transformers(made: dict[str, Path], stage: str) -> 
 
 
 def a_frozen_encoder_stands_still_and_its_features_suffice(made: dict[str, Path], family: str) -> None:
-    """Frozen weights are those that were adapted; fast ways to the logits give those of the slow one."""
+    """Check that frozen weights equal the adapted ones, and that speed-ups give the same logits."""
     adapted = checkpoints.read_weights(made["adapt"] / "model")
     frozen, tuned = (checkpoints.read_weights(made[f"adapted-{kind}"] / "model") for kind in ("head", "behavioural"))
     prefix = f"{heads.load_masked_lm(made['adapt'] / 'model')[0].base_model_prefix}."

@@ -1,4 +1,4 @@
-"""An intermediate task: a classifier on data of its own, whose encoder a later stage takes."""
+"""Intermediate tasks: a classifier on separate data, whose encoder a later stage uses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STAGES = {
 
 
 def write_own(path: Path, taken: list[str], rows: int = 60) -> None:
-    """Texts of four kinds, the first of them texts of the job; called like the job's file, in another folder."""
+    """Write texts of four classes, the first ones from the job; the file has the name of the job's file."""
     generator = random.Random(6)
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="") as file:
@@ -60,7 +60,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., Pa
     return folder, fields, storage, manifests
 
 
-def test_it_is_trained_on_its_own_data_and_hands_its_encoder_on(job: Any) -> None:
+def test_intermediate_stage_trains_on_its_data_and_provides_its_encoder(job: Any) -> None:
     _, _, storage, manifests = job
     assert manifests["nli-data"].metrics["rows"] == {"train": 48, "test": 12}
     weights = {
@@ -79,7 +79,7 @@ def test_it_is_trained_on_its_own_data_and_hands_its_encoder_on(job: Any) -> Non
     )
 
 
-def test_the_report_keeps_it_apart(job: Any) -> None:
+def test_report_lists_intermediate_stages_separately(job: Any) -> None:
     folder, _, storage, manifests = job
     files = files_of(storage, manifests["report"])
     found = json.loads(files["report.json"])
@@ -100,7 +100,7 @@ def test_the_report_keeps_it_apart(job: Any) -> None:
         assert str(folder).encode() not in content
 
 
-def test_test_texts_that_stand_in_its_training_are_counted(job: Any) -> None:
+def test_overlap_with_test_texts_is_counted(job: Any) -> None:
     _, _, storage, manifests = job
     own, jobs = (prepared.read(storage.root / manifests[name].folder / "data") for name in ("nli-data", "prepare"))
     seen = {normalize(text) for text in own.splits["train"].all_texts}
@@ -115,8 +115,8 @@ def test_test_texts_that_stand_in_its_training_are_counted(job: Any) -> None:
     assert set(caveat["figures"]["accuracy"]) == {"after", "after-head"}
 
 
-def test_model_cards_are_about_the_data_a_stage_was_trained_on(job: Any, tmp_path: Path) -> None:
-    """And the job file in the card of the last stage leads to it again, with the files where it says."""
+def test_cards_describe_the_data_of_their_stage(job: Any, tmp_path: Path) -> None:
+    """The job file in the card of the last stage gives the same identity."""
     folder, fields, storage, manifests = job
     card = files_of(storage, manifests["nli seed 1"])["model/README.md"].decode()
     assert "into 4 classes" in card
@@ -138,14 +138,14 @@ def test_model_cards_are_about_the_data_a_stage_was_trained_on(job: Any, tmp_pat
         assert found[title] == manifests[title].identity, title
 
 
-def test_everything_in_the_store_can_be_looked_at(job: Any, tmp_path: Path) -> None:
+def test_store_commands_show_intermediate_stages(job: Any, tmp_path: Path) -> None:
     _, _, storage, manifests = job
     assert all(not artifacts.verify(storage, manifest.key) for manifest in manifests.values())
     artifacts.pull(storage, manifests["nli-data"], tmp_path / "pulled")
     assert (tmp_path / "pulled/data/train.parquet").is_file()
 
 
-def test_bad_data_is_said_of_the_stage_that_asks_for_it(job: Any, tmp_path: Path) -> None:
+def test_errors_of_separate_data_name_the_stage(job: Any, tmp_path: Path) -> None:
     folder, fields, _, _ = job
     stages = {**STAGES, "nli": {"kind": "classify", "data": {**OWN, "label": "sort"}}}
     (tmp_path / "own").mkdir()
@@ -154,7 +154,7 @@ def test_bad_data_is_said_of_the_stage_that_asks_for_it(job: Any, tmp_path: Path
         run_job(tmp_path, {**fields, "stages": stages}, tmp_path / "store")
 
 
-def test_a_job_of_nothing_else_has_a_report_too(job: Any, tmp_path: Path) -> None:
+def test_job_with_intermediate_stages_only_has_a_report(job: Any, tmp_path: Path) -> None:
     folder, fields, _, manifests = job
     (tmp_path / "own").mkdir()
     for name in ("rows.csv", "own/rows.csv"):
@@ -167,7 +167,7 @@ def test_a_job_of_nothing_else_has_a_report_too(job: Any, tmp_path: Path) -> Non
     assert found["report"].metrics["to_ship"]["stage"] == "nli-head"
 
 
-def test_it_may_lie_in_object_storage(job: Any, s3: S3Server, tmp_path: Path) -> None:
+def test_separate_data_may_be_in_object_storage(job: Any, s3: S3Server, tmp_path: Path) -> None:
     folder, fields, _, manifests = job
     client = s3.client()
     for name in ("train", "test"):

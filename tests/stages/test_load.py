@@ -1,4 +1,4 @@
-"""Loading a stage leaves the search for garbage as it was."""
+"""Loading a stage restores garbage collection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ftjobs import stages
 from ftjobs.stages import classify
 
 
-def test_garbage_is_looked_for_again_afterwards() -> None:
+def test_garbage_collection_is_restored() -> None:
     assert gc.isenabled()
     assert stages.load("classify") is classify.run
     assert gc.isenabled()
@@ -27,13 +27,13 @@ def test_garbage_is_looked_for_again_afterwards() -> None:
 
 
 class Model:
-    """Refers to itself, as models with hooks do, so that only a search for garbage frees it."""
+    """An object with a reference cycle, like models with hooks, which only garbage collection frees."""
 
     def __init__(self) -> None:
         self.hook = self
 
 
-def test_what_an_earlier_stage_has_left_is_freed() -> None:
+def test_objects_of_an_earlier_stage_are_freed() -> None:
     gc.disable()
     try:
         left = weakref.ref(Model())

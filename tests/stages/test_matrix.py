@@ -1,4 +1,4 @@
-"""Every setting with every family: what a family cannot do is refused with the reason, all else publishes whole models."""
+"""Every setting with every family: unsupported combinations raise, all others publish complete models."""
 
 from __future__ import annotations
 
@@ -46,14 +46,16 @@ REASONS = {
 
 
 def refused(family: str) -> set[str]:
-    """The stages that a family cannot do."""
+    """Return the stages that a family does not support."""
     shared = {"gradual", "highest"} if family == "albert" else set()
     return shared | {stage for stage, families in SERVED_BY.items() if family not in families}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_setting(make_encoder: Callable[..., Path], family: str, tmp_path: Path) -> None:
+def test_family_supports_or_refuses_every_setting(
+    make_encoder: Callable[..., Path], family: str, tmp_path: Path
+) -> None:
     encoder = make_encoder(family, "mlm", initializer_range=0.2)
     write_rows(tmp_path / "rows.csv", 40)
     sentences = [

@@ -1,4 +1,4 @@
-"""Whole pipelines on a toy encoder: what the stages publish is right, reproducible and loadable."""
+"""Pipelines on a toy encoder: artifacts are correct, reproducible and loadable."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from tests.helpers.pipelines import CLASSES, files_of, job_fields, run_job, writ
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., Path]) -> Any:
-    """A finished pipeline on an encoder with a pooler: its folder, fields, storage and manifests."""
+    """Run a pipeline on an encoder with a pooler. Returns its folder, fields, storage and manifests."""
     folder = tmp_path_factory.mktemp("job")
     fields = job_fields(make_encoder("bert", "pretraining"))
     storage, manifests = run_job(folder, fields, folder / "store")
     return folder, fields, storage, manifests
 
 
-def test_the_same_job_gives_the_same_bytes_wherever_it_lies(job: Any, tmp_path: Path) -> None:
+def test_job_gives_the_same_bytes_in_another_folder(job: Any, tmp_path: Path) -> None:
     folder, fields, storage, manifests = job
     shutil.copy(folder / "rows.csv", tmp_path)
     again, others = run_job(tmp_path, fields, tmp_path / "other-store")
@@ -54,7 +54,7 @@ def test_the_same_job_gives_the_same_bytes_wherever_it_lies(job: Any, tmp_path: 
         assert differing <= measured, title
 
 
-def test_nothing_published_names_this_machine(job: Any) -> None:
+def test_artifacts_have_no_local_paths(job: Any) -> None:
     folder, _, storage, manifests = job
     for title, manifest in manifests.items():
         for path, content in files_of(storage, manifest).items():
@@ -62,14 +62,14 @@ def test_nothing_published_names_this_machine(job: Any) -> None:
             assert b"/tmp/" not in content, (title, path)
 
 
-def test_published_stages_are_not_run_again(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_stages_are_skipped(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, fields, storage, manifests = job
     monkeypatch.setattr(runner, "run_stage", lambda run, storage: pytest.fail(f"{run.title} ran again"))
     _, again = run_job(folder, fields, storage.root)
     assert again == manifests
 
 
-def test_a_changed_stage_reruns_what_reads_it_and_nothing_else(job: Any, tmp_path: Path) -> None:
+def test_changed_stage_reruns_dependent_stages_only(job: Any, tmp_path: Path) -> None:
     folder, fields, storage, manifests = job
     changed = json.loads(json.dumps(fields))
     changed["stages"]["adapt"]["learning_rate"] = 2e-3
@@ -80,7 +80,7 @@ def test_a_changed_stage_reruns_what_reads_it_and_nothing_else(job: Any, tmp_pat
     assert kept == set(manifests) - rerun
 
 
-def test_the_pooler_comes_through_adaptation_and_freezing_bit_for_bit(job: Any) -> None:
+def test_pooler_is_unchanged_by_adapting_and_freezing(job: Any) -> None:
     _, fields, storage, manifests = job
     original = checkpoints.read_weights(Path(fields["encoder"]["model"]))
     for title in ("head seed 1", "adapted-head seed 1"):
@@ -91,7 +91,7 @@ def test_the_pooler_comes_through_adaptation_and_freezing_bit_for_bit(job: Any) 
         assert manifests[title].metrics["newly_initialised"] == ["classifier.bias", "classifier.weight"]
 
 
-def test_a_frozen_encoder_does_not_move_and_others_do(job: Any) -> None:
+def test_frozen_encoder_is_unchanged_and_others_are_trained(job: Any) -> None:
     _, _, storage, manifests = job
 
     def weights(title: str) -> dict[str, torch.Tensor]:
@@ -108,7 +108,7 @@ def test_a_frozen_encoder_does_not_move_and_others_do(job: Any) -> None:
         assert any(not torch.equal(value, before[name]) for name, value in weights(tuned).items())
 
 
-def test_adapt_publishes_an_encoder_that_can_be_adapted_further(job: Any) -> None:
+def test_adapted_encoder_can_be_adapted_again(job: Any) -> None:
     _, _, storage, manifests = job
     folder = storage.root / manifests["adapt seed 1"].folder / "model"
     original = checkpoints.read_weights(storage.root / manifests["prepare"].folder / "model")
@@ -123,7 +123,7 @@ def test_adapt_publishes_an_encoder_that_can_be_adapted_further(job: Any) -> Non
 
 
 @pytest.mark.parametrize("stage", ["head", "behavioural", "adapted-head", "adapted-behavioural"])
-def test_a_published_classifier_gives_the_metrics_in_its_manifest(job: Any, stage: str, tmp_path: Path) -> None:
+def test_published_classifier_reproduces_the_metrics_of_its_manifest(job: Any, stage: str, tmp_path: Path) -> None:
     _, _, storage, manifests = job
     manifest = manifests[f"{stage} seed 1"]
     artifacts.pull(storage, manifest, tmp_path / "pulled")
@@ -149,7 +149,7 @@ def test_a_published_classifier_gives_the_metrics_in_its_manifest(job: Any, stag
     np.testing.assert_allclose(stored["probabilities"], probabilities, rtol=1e-3, atol=1e-5)
 
 
-def test_best_and_last_epoch_are_kept(job: Any) -> None:
+def test_metrics_have_best_and_last_epoch(job: Any) -> None:
     _, _, storage, manifests = job
     manifest = manifests["behavioural seed 1"]
     content = json.loads(files_of(storage, manifest)["metrics.json"])
@@ -161,7 +161,7 @@ def test_best_and_last_epoch_are_kept(job: Any) -> None:
     assert content["selected_on"] == "test"
 
 
-def test_prepare_records_what_the_data_is_like(job: Any) -> None:
+def test_prepare_publishes_a_summary_of_the_data(job: Any) -> None:
     folder, _, storage, manifests = job
     summary = json.loads(files_of(storage, manifests["prepare"])["data/data.json"])
     assert summary["classes"] == CLASSES
@@ -178,7 +178,7 @@ def test_prepare_records_what_the_data_is_like(job: Any) -> None:
     assert [rows[index]["question"] for index in train["id"]] == train["text"]
 
 
-def test_the_report_holds_every_figure(job: Any) -> None:
+def test_report_has_the_figures_of_all_stages(job: Any) -> None:
     _, _, storage, manifests = job
     files = files_of(storage, manifests["report"])
     content = json.loads(files["report.json"])
@@ -195,7 +195,7 @@ def test_the_report_holds_every_figure(job: Any) -> None:
     assert "One seed" in text
 
 
-def test_a_checkpoint_without_pooler_gets_one_trained_as_head_and_the_log_says_so(
+def test_missing_pooler_is_initialized_trained_and_logged(
     make_encoder: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
@@ -210,7 +210,7 @@ def test_a_checkpoint_without_pooler_gets_one_trained_as_head_and_the_log_says_s
 
 
 def test_scratch_validation_seeds_and_all_texts(tmp_path: Path) -> None:
-    """An encoder made on the spot, a validation split to choose on, two seeds, and a corpus of all splits."""
+    """An encoder from scratch, a validation split for selection, two seeds, and texts of all splits."""
     fields = job_fields(None, seeds=[1, 2], hypotheses=["adapted > plain"])
     fields["data"]["split"] = {"test_fraction": 0.2, "validation_fraction": 0.25, "group_by": "connected"}
     fields["stages"] = {
@@ -234,7 +234,7 @@ def test_scratch_validation_seeds_and_all_texts(tmp_path: Path) -> None:
     assert "which were trained on too" in report
 
 
-def test_a_single_text_column_with_whole_number_labels(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+def test_single_text_column_with_integer_labels(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     rows = [json.dumps({"text": f"{WORDS[i % 40]} {WORDS[i % 7]}", "label": 10 * (i % 2)}) for i in range(40)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
     fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
@@ -245,7 +245,7 @@ def test_a_single_text_column_with_whole_number_labels(make_encoder: Callable[..
     assert config["id2label"] == {"0": "0", "1": "10"}
 
 
-def test_a_job_without_labels_only_adapts(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+def test_job_without_labels_adapts_only(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").write_text("\n".join(" ".join(WORDS[i : i + 6]) for i in range(30)))
     fields = job_fields(make_encoder("distilbert", "mlm"), hypotheses=[])
     fields["data"] = {"source": "corpus.txt", "text": "text", "split": {"test_fraction": 0.2}}
@@ -256,7 +256,7 @@ def test_a_job_without_labels_only_adapts(make_encoder: Callable[..., Path], tmp
     assert "## Results" not in report
 
 
-def test_a_classifier_may_start_from_a_classifier(job: Any) -> None:
+def test_classifier_may_start_from_a_classifier(job: Any) -> None:
     folder, fields, storage, _ = job
     chained = json.loads(json.dumps(fields))
     chained["stages"]["again"] = {"kind": "classify", "encoder": "behavioural", "epochs": 1}
@@ -264,7 +264,7 @@ def test_a_classifier_may_start_from_a_classifier(job: Any) -> None:
     assert manifests["again seed 1"].metrics["newly_initialised"] == []
 
 
-def test_stages_one_by_one_need_their_inputs(job: Any, tmp_path: Path) -> None:
+def test_single_stages_need_published_inputs(job: Any, tmp_path: Path) -> None:
     folder, *_ = job
     runs = plan(read(folder / "job.yaml"))
     from ftjobs.errors import InputsNotPublished
@@ -281,10 +281,10 @@ def _plain_log() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", ["folder", "s3"])
-def test_after_prepare_nobody_asks_the_hub(
+def test_stages_after_prepare_do_not_access_the_hub(
     hub: Hub, make_encoder: Callable[..., Path], tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    """The hub is switched off, what was cached of it is gone, and nothing tells the libraries to stay offline."""
+    """The hub is down, its cache is removed, and offline mode is not set."""
     if kind == "s3":
         request.getfixturevalue("s3")
     write_rows(tmp_path / "rows.csv")
@@ -306,10 +306,8 @@ def test_after_prepare_nobody_asks_the_hub(
     assert hub.asked == 0
 
 
-def test_a_plain_copy_of_the_attempts_model_folder_is_a_checkpoint(
-    s3: S3Server, make_encoder: Callable[..., Path], tmp_path: Path
-) -> None:
-    """What `aws s3 cp --recursive` does with the address that `ls` prints, and `model/` behind it."""
+def test_copied_model_folder_is_a_checkpoint(s3: S3Server, make_encoder: Callable[..., Path], tmp_path: Path) -> None:
+    """Copy `model/` below the address that `ls` prints, like `aws s3 cp --recursive`."""
     write_rows(tmp_path / "rows.csv")
     fields = job_fields(make_encoder("bert", "mlm"), hypotheses=[])
     (tmp_path / "job.yaml").write_text(json.dumps(fields))

@@ -1,4 +1,4 @@
-"""The report as a folder: whole, the same every time, small, and right for every kind of job."""
+"""The report folder: complete, reproducible, small, and correct for every kind of job."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return pipeline, pipeline.report(folder / "out"), files(folder / "out")
 
 
-def test_the_folder_holds_what_was_promised(made: Any) -> None:
+def test_folder_has_every_file(made: Any) -> None:
     _, metrics, found = made
     expected = {"report.html", "report.md", "report.json", "predictions.parquet", "job.yaml"}
     assert set(found) == expected | {f"plots/{name}.{end}" for name in PLOTS for end in ("svg", "png")}
@@ -48,13 +48,13 @@ def test_the_folder_holds_what_was_promised(made: Any) -> None:
     assert set(metrics["hypotheses"]) == set(STATED)
 
 
-def test_it_is_the_same_every_time(made: Any, tmp_path: Path) -> None:
+def test_report_is_reproducible(made: Any, tmp_path: Path) -> None:
     pipeline, metrics, found = made
     assert pipeline.report(tmp_path / "again") == metrics
     assert files(tmp_path / "again") == found
 
 
-def test_markdown_names_files_that_are_there(made: Any) -> None:
+def test_markdown_links_to_existing_files(made: Any) -> None:
     _, _, found = made
     text = found["report.md"].decode()
     linked = set(re.findall(r"\]\(([^)]+)\)", text))
@@ -71,7 +71,7 @@ def test_markdown_names_files_that_are_there(made: Any) -> None:
         assert f"\n## {heading}\n" in text
 
 
-def test_tables_hold_the_figures_of_the_artifacts(made: Any) -> None:
+def test_tables_have_the_figures_of_the_artifacts(made: Any) -> None:
     pipeline, _, found = made
     content = json.loads(found["report.json"])
     runs = {run.seed: run for run in pipeline.evidence().strategy("head").runs}
@@ -90,7 +90,7 @@ def test_tables_hold_the_figures_of_the_artifacts(made: Any) -> None:
         assert "1,234" in text
 
 
-def test_plots_are_xml_and_stand_in_the_page(made: Any) -> None:
+def test_plots_are_valid_xml_within_the_page(made: Any) -> None:
     _, _, found = made
     page = found["report.html"].decode()
     for name in PLOTS:
@@ -100,14 +100,14 @@ def test_plots_are_xml_and_stand_in_the_page(made: Any) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_the_job_in_the_report_makes_the_same_artifacts(made: Any, tmp_path: Path) -> None:
+def test_job_file_of_the_report_gives_the_same_identities(made: Any, tmp_path: Path) -> None:
     pipeline, _, found = made
     (tmp_path / "job.yaml").write_bytes(found["job.yaml"])
     again = plan(read(tmp_path / "job.yaml"))
     assert [run.identity for run in again] == [run.identity for run in pipeline.runs]
 
 
-def test_nothing_of_this_machine_stands_in_it(made: Any) -> None:
+def test_report_has_no_local_paths(made: Any) -> None:
     _, _, found = made
     for name, data in found.items():
         assert b"/home/somebody" not in data, name  # stands in the manifests' settings
@@ -126,7 +126,7 @@ def test_nothing_of_this_machine_stands_in_it(made: Any) -> None:
     ],
     ids=["one stage", "no validation", "no labels", "labels but no classifier", "four test rows", "three classes"],
 )
-def test_every_kind_of_job_has_a_report(case: dict[str, Any], tmp_path: Path) -> None:
+def test_report_of_every_kind_of_job(case: dict[str, Any], tmp_path: Path) -> None:
     metrics = Pipeline(tmp_path / "in", **case).report(tmp_path / "out")
     found = files(tmp_path / "out")
     assert found["report.md"].decode().startswith("# made\n\n**")
@@ -137,7 +137,7 @@ def test_every_kind_of_job_has_a_report(case: dict[str, Any], tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_thirty_stages_of_twenty_classes_stay_small(tmp_path: Path) -> None:
+def test_report_of_many_stages_and_classes_is_small(tmp_path: Path) -> None:
     names = [f"a-stage-with-a-long-name-number-{number}" for number in range(30)]
     stages = {name: {"kind": "classify", "learning_rate": 1e-5 * (1 + number)} for number, name in enumerate(names)}
     classes = tuple(f"class {number} <b>|`*$x$ with quite a long name" for number in range(20))
@@ -153,7 +153,7 @@ def test_thirty_stages_of_twenty_classes_stay_small(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "out/predictions.parquet").num_rows == 30 * 200
 
 
-def test_hostile_data_does_nothing(tmp_path: Path) -> None:
+def test_hostile_data_is_escaped(tmp_path: Path) -> None:
     hostile = "<img src=x onerror=alert(1)> | `b` **c** \x00\x1b[31m \u202e"
     pipeline = Pipeline(
         tmp_path / "in",

@@ -1,4 +1,4 @@
-"""New words through the stages: every later one tokenizes with them, and a killed stage ends in the same bytes."""
+"""Added words: later stages tokenize with them, and resumed stages give the same bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DRUGS = ("paracetamol", "ibuprofen", "naproxen")
 
 
 def job_with_words(folder: Path, encoder: Path, vocabulary: dict[str, Any]) -> dict[str, Any]:
-    """A job whose texts name drugs, two of which are added to the tokenizer in its first stage."""
+    """A job on texts with drug names, two of which its first stage adds to the tokenizer."""
     write_rows(folder / "rows.csv", 42)
     lines = (folder / "rows.csv").read_text().splitlines()
     named = [line.replace(",", f" {DRUGS[min(row % 6, 2)]}.,", 1) for row, line in enumerate(lines[1:])]
@@ -46,7 +46,7 @@ OTHERS = [pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES if
 
 
 @pytest.mark.parametrize("family", ["roberta", *OTHERS])
-def test_later_stages_and_transformers_see_the_new_words(
+def test_later_stages_and_transformers_use_the_added_words(
     make_encoder: Callable[..., Path], family: str, tmp_path: Path
 ) -> None:
     fields = job_with_words(tmp_path, make_encoder(family, "mlm", initializer_range=0.2), {"add": 2})
@@ -89,7 +89,7 @@ def test_later_stages_and_transformers_see_the_new_words(
     assert "Added 2 words of the domain to the tokenizer" in (folders["worded"] / "model/README.md").read_text()
 
 
-def test_a_killed_stage_adds_the_same_words_and_ends_in_the_same_bytes(
+def test_resuming_adds_the_same_words_and_gives_the_same_bytes(
     make_encoder: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

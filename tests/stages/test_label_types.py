@@ -1,4 +1,4 @@
-"""Whole pipelines whose labels are numbers, or several at once."""
+"""Pipelines with numeric labels and with several labels per row."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OWN = {"source": "classes.csv", "text": "text", "label": "kind", "split": {"test
 
 
 def write(folder: Path) -> None:
-    """A number that is how often `fever` stands in a text less how often `cold` does; and the tags that stand in it."""
+    """Write a score (occurrences of `fever` minus `cold`) and the tags that occur in the text."""
     generator = random.Random(3)
     with (folder / "rows.csv").open("w", newline="") as file, (folder / "classes.csv").open("w", newline="") as other:
         rows, classes = csv.writer(file), csv.writer(other)
@@ -83,7 +83,7 @@ def model_of(made: Any, title: str) -> Path:
 
 
 def plain_outputs(folder: Path, texts: list[str]) -> np.ndarray:
-    """Without any code of ours."""
+    """Predict with transformers alone."""
     model = AutoModelForSequenceClassification.from_pretrained(folder / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     with torch.no_grad():
@@ -240,6 +240,6 @@ class TestSeveral:
         assert "top_k=None" in card
 
 
-def test_a_separator_is_part_of_the_data() -> None:
+def test_label_separator_changes_the_identity() -> None:
     one = Data(source="a.csv", text="q", label="t", label_type="multi")
     assert not one.same_as(Data(source="a.csv", text="q", label="t", label_type="multi", label_separator=";"))

@@ -1,4 +1,4 @@
-"""Stages that train a part of the encoder, or parts of it differently: what they publish, and say of it."""
+"""Stages with layer-wise training, class weights, early stopping or LoRA: artifacts, cards and report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.helpers.pipelines import files_of, job_fields, run_job
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[..., Path]) -> Any:
-    """A finished pipeline: storage and manifests."""
+    """Run a pipeline. Returns storage and manifests."""
     folder = tmp_path_factory.mktemp("tuned")
     fields = job_fields(make_encoder("bert", "pretraining"), hypotheses=[])
     fields["stages"] = {
@@ -42,14 +42,14 @@ def weights(storage: Any, manifest: Any) -> dict[str, torch.Tensor]:
     return checkpoints.read_weights(storage.root / manifest.folder / "model")
 
 
-def test_layers_that_were_frozen_are_published_bit_for_bit(tuned: Any) -> None:
+def test_frozen_layers_are_unchanged(tuned: Any) -> None:
     storage, manifests = tuned
     given, found = (weights(storage, manifests[title]) for title in ("prepare", "top seed 1"))
     same = {name for name, value in found.items() if name in given and torch.equal(value, given[name])}
     assert same == {name for name in found if name.startswith(("bert.embeddings", "bert.encoder.layer.0"))}
 
 
-def test_what_was_trained_is_counted_in_metrics_card_and_report(tuned: Any) -> None:
+def test_metrics_card_and_report_count_trained_parameters(tuned: Any) -> None:
     storage, manifests = tuned
     found = weights(storage, manifests["top seed 1"])
     frozen = sum(v.numel() for n, v in found.items() if n.startswith(("bert.embeddings", "bert.encoder.layer.0")))
@@ -64,7 +64,7 @@ def test_what_was_trained_is_counted_in_metrics_card_and_report(tuned: Any) -> N
     assert "parameters" not in json.loads(files_of(storage, manifests["plain seed 1"])["metrics.json"])
 
 
-def test_weights_and_smoothing_are_of_training_only(tuned: Any) -> None:
+def test_class_weights_and_smoothing_affect_training_only(tuned: Any) -> None:
     storage, manifests = tuned
     manifest = manifests["weighted seed 1"]
     assert manifest.metrics["class_weights"] == {"cold": 2.0, "fever": 1.0, "rash": 1.0}
@@ -76,7 +76,7 @@ def test_weights_and_smoothing_are_of_training_only(tuned: Any) -> None:
     assert "| `label_smoothing` | `0.3` |" in card
 
 
-def test_early_stopping_is_said_wherever_epochs_are_counted(tuned: Any) -> None:
+def test_early_stopping_is_reported_with_epochs(tuned: Any) -> None:
     storage, manifests = tuned
     manifest = manifests["weighted seed 1"]
     run, best = manifest.metrics["epochs_run"], manifest.metrics["best_epoch"]
@@ -89,7 +89,7 @@ def test_early_stopping_is_said_wherever_epochs_are_counted(tuned: Any) -> None:
     assert f"With early stopping, training ended for `weighted` after epoch {run} of 9." in report
 
 
-def test_what_low_rank_adapters_publish_has_the_form_of_what_was_published_without(tuned: Any) -> None:
+def test_lora_publishes_models_of_the_usual_form(tuned: Any) -> None:
     storage, manifests = tuned
     given = weights(storage, manifests["prepare"])
     plain, found = (weights(storage, manifests[f"{stage} seed 1"]) for stage in ("plain", "low-rank"))
@@ -105,8 +105,8 @@ def moves(name: str) -> bool:
     return name.endswith(".weight") and "LayerNorm" not in name
 
 
-def test_figures_and_predictions_are_those_of_the_merged_model(tuned: Any) -> None:
-    """Loaded by transformers alone."""
+def test_metrics_and_predictions_are_those_of_the_merged_model(tuned: Any) -> None:
+    """Loaded with transformers alone."""
     storage, manifests = tuned
     folder = storage.root / manifests["low-rank seed 1"].folder
     model = AutoModelForSequenceClassification.from_pretrained(folder / "model").eval()
@@ -124,7 +124,7 @@ def test_figures_and_predictions_are_those_of_the_merged_model(tuned: Any) -> No
     assert metrics["best"]["loss"] == pytest.approx(epochs[metrics["best_epoch"] - 1]["loss"], rel=1e-5)
 
 
-def test_low_rank_adapters_are_counted_and_named(tuned: Any) -> None:
+def test_lora_parameters_are_counted_and_named(tuned: Any) -> None:
     storage, manifests = tuned
     manifest = manifests["low-rank seed 1"]
     counted = manifest.metrics["parameters"]
