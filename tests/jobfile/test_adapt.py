@@ -20,7 +20,7 @@ def test_replacement_shares_sum_to_one() -> None:
 
 def test_fields_that_do_not_apply_to_the_objective_raise() -> None:
     assert Adapt(objective="replaced-token", generator_size=0.5).generator_size == 0.5
-    with pytest.raises(ValidationError, match=r"generator_size .* objective: mlm; .*: replaced-token$"):
+    with pytest.raises(ValidationError, match=r"generator_size .* objective: mlm; .*: replaced-token "):
         Adapt(generator_size=0.5)
     with pytest.raises(ValidationError, match=r"replace .* objective: replaced-token; .*: mlm, mlm\+nsp, mlm\+sop"):
         Adapt(objective="replaced-token", replace=Replace(mask=1.0, random=0.0, keep=0.0))
