@@ -213,19 +213,20 @@ def _report_manifest(runs: list[StageRun], storage: Storage) -> Manifest:
 
 def _report(storage: Storage, manifest: Manifest) -> Report:
     from ftjobs import artifacts
-    from ftjobs.reporting.text import opening
+    from ftjobs.reporting.text import markdown_report
 
     data = json.loads(artifacts.read_text(storage, manifest, "report.json"))
+    markdown = artifacts.read_text(storage, manifest, "report.md")
     chosen = data["to_ship"]
     metric = next(name for name in ("accuracy", "mse", "loss") if name in chosen)
     return Report(
-        headline=opening.headline(data),
+        headline=markdown_report.headline(markdown),
         recommendation=Recommendation(
             chosen["stage"], chosen["seed"], metric, chosen[metric], storage.uri(chosen["artifact"])
         ),
         strategies=[_strategy(row) for row in data["results"]],
         folder=storage.uri(manifest.folder),
-        markdown=artifacts.read_text(storage, manifest, "report.md"),
+        markdown=markdown,
         data=data,
     )
 

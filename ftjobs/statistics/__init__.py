@@ -1,10 +1,18 @@
-"""How sure one may be: intervals, paired tests, verdicts on hypotheses, calibration. Pure functions on arrays."""
+"""Intervals, paired tests, verdicts on hypotheses, power and calibration: pure functions on arrays."""
 
 from ftjobs.statistics.calibration import Calibration, calibration
-from ftjobs.statistics.comparison import Comparison, McNemar, compare, holm, mcnemar, verdict
+from ftjobs.statistics.comparison import (
+    Comparison,
+    McNemar,
+    SignedRank,
+    compare,
+    holm,
+    mcnemar,
+    signed_rank,
+    verdict,
+)
 from ftjobs.statistics.intervals import Interval, mean_interval, proportion_interval, score_interval
 from ftjobs.statistics.power import Needed, needed
-from ftjobs.statistics.signed_rank import SignedRank, signed_rank
 
 __all__ = [
     "Calibration",

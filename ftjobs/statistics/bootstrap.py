@@ -1,4 +1,4 @@
-"""The hierarchical bootstrap over seeds and test examples that intervals and comparisons stand on."""
+"""Hierarchical bootstrap over seeds and test examples, the basis of intervals and comparisons."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ import numpy as np
 
 from ftjobs.statistics.components import MeanSquares, mean_squares
 
-#: Numbers of resamples in memory at a time, and the most different values that are resampled one by one.
-_NUMBERS, _MOST_VALUES = 2**22, 5_000
+#: Numbers in memory at a time, and distinct values up to which resamples are exact.
+_MAX_NUMBERS, _MAX_VALUES = 2**22, 5_000
 DRAWS = 10_000
-"""Two-sided p-values near 0.05 are then within 0.006 (95 %) of what infinitely many draws would give."""
+"""Two-sided p-values near 0.05 are within 0.006 (95 %) of their limit for infinitely many draws."""
 
 
 def means(values: np.ndarray, extra: tuple[float, ...], *, seed: int, draws: int = DRAWS) -> np.ndarray:
-    """Draws of the mean of values (S, N) over new seeds and new examples: float (draws,).
+    """Draw the mean of values (S, N) over new seeds and new examples: float (draws,).
 
-    Every seed is evaluated on the same examples, so seeds and examples are crossed and each needs its own resampling
-    (Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1, 386-411). What is resampled how:
+    Every seed is evaluated on the same examples, so seeds and examples are crossed, and both are resampled (Owen 2007,
+    The pigeonhole bootstrap, Annals of Applied Statistics 1, 386-411):
 
-    *Examples* with replacement, each with its values under all seeds (Efron & Tibshirani 1993, An Introduction to the
-    Bootstrap, chapter 6). An example enters through its mean over seeds, which takes few different values, so a
-    resample is one multinomial draw of how often each of them occurs: the same distribution at a cost and in memory
-    that do not grow with N. `extra` values join the examples, so that a few right or wrong ones, or none, do not pass
-    for certainty: see `joining`.
+    *Examples* with replacement, each with its values for all seeds (Efron & Tibshirani 1993, An Introduction to the
+    Bootstrap, chapter 6). Only the mean of an example over seeds matters, and it takes few distinct values, so a
+    resample is one multinomial draw of their frequencies: the same distribution, with time and memory independent of N.
+    `extra` values are added to the examples, so that few or no errors do not imply certainty: see `pseudo_examples`.
 
-    *Seeds* by a normal draw whose variance is drawn too: see `seed_variances`. With one seed nothing is known about
-    seeds, and the draws speak of this one trained model on new examples.
+    *Seeds* by a normal draw with a random variance: see `seed_variances`. With one seed, the variance between seeds is
+    unknown, and the draws apply to this trained model on new examples.
     """
     seeds, examples = values.shape
     rng = np.random.default_rng(seed)
-    sums, counts = np.unique(values.sum(axis=0), return_counts=True)  # sums of whole numbers: exact, so equal is equal
-    support = np.concatenate([sums / seeds, joining(values, extra)])
+    sums, counts = np.unique(values.sum(axis=0), return_counts=True)  # sums of integers are exact
+    support = np.concatenate([sums / seeds, pseudo_examples(values, extra)])
     weights = np.concatenate([counts, np.ones(len(extra))])
     total = examples + len(extra)
     drawn = _resampled(support, weights / total, total, rng, draws)
@@ -41,16 +40,16 @@ def means(values: np.ndarray, extra: tuple[float, ...], *, seed: int, draws: int
 
 
 def _resampled(support: np.ndarray, shares: np.ndarray, total: int, rng: np.random.Generator, draws: int) -> np.ndarray:
-    """Means of `total` examples drawn with replacement: float (draws,).
+    """Draw means of `total` examples with replacement: float (draws,).
 
-    Scores that are not just right or wrong may all differ, and then a resample has as many numbers as there are
-    examples: a few resamples are in memory at a time, and of very many values the mean is drawn from its normal limit,
-    which is then off by hundredths of its deviation at most (the skewness over six times the root of the examples).
+    Graded scores may all be distinct, so a resample has up to N numbers. Few resamples are in memory at a time, and for
+    very many values the mean is drawn from its normal limit. The error of the limit is then at most hundredths of a
+    standard deviation (skewness over six times the square root of N).
     """
-    if len(support) > _MOST_VALUES:
+    if len(support) > _MAX_VALUES:
         mean = support @ shares
         return np.asarray(mean + np.sqrt((support - mean) ** 2 @ shares / total) * rng.standard_normal(draws))
-    at_once = max(1, min(draws, _NUMBERS // len(support)))
+    at_once = max(1, min(draws, _MAX_NUMBERS // len(support)))
     parts = [
         rng.multinomial(total, shares, size=min(at_once, draws - start)) @ support / total
         for start in range(0, draws, at_once)
@@ -59,32 +58,31 @@ def _resampled(support: np.ndarray, shares: np.ndarray, total: int, rng: np.rand
 
 
 def seed_variances(squares: MeanSquares, seeds: int, examples: int, chi_squares: np.ndarray) -> np.ndarray:
-    """What seeds may add to the variance of the mean that resampled examples show, by draws of chi-square(S - 1).
+    """Draw the variance that seeds add to the mean, beyond that of resampled examples, from chi-square(S - 1).
 
-    Mean square between seeds times (S - 1) / chi-square(S - 1), less the residual, at least 0: the generalized pivotal
-    quantity of a variance component (Weerahandi 1993, Generalized confidence intervals, JASA 88, 899-905).
+    The mean square between seeds times (S - 1) / chi-square(S - 1), less the residual, at least 0: the generalized
+    pivotal quantity of a variance component (Weerahandi 1993, Generalized confidence intervals, JASA 88, 899-905).
 
-    Resampling S seeds with replacement instead gives (S - 1) / S of their variance, knows nothing of the tails of
-    Student's t that S - 1 degrees of freedom ask for, and counts the residual thrice (Owen 2007): with few seeds it
-    finds differences that are not there. Seeds scaled up to their unbiased variance, or t quantiles with
-    Satterthwaite's degrees of freedom, are no cure: both take a mean square that is small by chance for a fact, and
-    with two seeds reject up to 14 % and 13 % of true hypotheses at the 5 % level. This rejects at most 5 %, whatever
-    the components. Where they have no residual it is the Behrens-Fisher distribution, and safe as Banerjee's (1960,
-    Sankhya 22) bound is: the chance of an error is a convex function of what the seeds add, hence at most a mixture of
-    the chances where either source is all there is, which are 5 %. The price is power with two or three seeds: only
-    the data could say that seeds matter little, and so few cannot.
+    Resampling S seeds with replacement instead gives (S - 1) / S of their variance, lacks the tails of Student's t with
+    S - 1 degrees of freedom, and counts the residual three times (Owen 2007): with few seeds, it claims differences
+    that do not exist. Scaling seeds to their unbiased variance, or t quantiles with Satterthwaite's degrees of freedom,
+    do not help: both trust a mean square that is small by chance, and with two seeds reject up to 14 % and 13 % of true
+    hypotheses at the 5 % level. This method rejects at most 5 % for any components. Without residual it is the
+    Behrens-Fisher distribution, and conservative as in Banerjee's bound (1960, Sankhya 22): the error rate is a convex
+    function of the variance between seeds, hence at most a mixture of the error rates with a single source of variance,
+    which are 5 %. The cost is power with two or three seeds, which are too few to show that seeds matter little.
     """
     between = squares.seed * (seeds - 1) / chi_squares
     return np.maximum(between - squares.residual, 0) / (seeds * examples)
 
 
-def joining(values: np.ndarray, extra: tuple[float, ...]) -> np.ndarray:
-    """The extra values, scaled to what one example counts for: float (len(extra),).
+def pseudo_examples(values: np.ndarray, extra: tuple[float, ...]) -> np.ndarray:
+    """Scale extra values to the weight of one example: float (len(extra),).
 
-    With one seed, or seeds that all agree, they join as they are. Where seeds err independently, N examples under S
-    seeds say as much as up to S * N examples under one, and an extra one among N would weigh S times too much; it is
-    drawn towards the mean by N over the effective number of examples (Kish 1965, Survey Sampling, section 8.2: the
-    design effect of clusters, here of one example's S values).
+    With one seed, or seeds that all agree, they are unchanged. If seeds err independently, N examples with S seeds are
+    worth up to S * N examples with one seed, and an extra value among N would weigh S times too much. It is therefore
+    moved towards the mean by N over the effective number of examples (Kish 1965, Survey Sampling, section 8.2: the
+    design effect of clusters; a cluster is the S values of an example).
     """
     mean = values.mean()
     apart = ((values - mean) ** 2).mean()
@@ -93,11 +91,12 @@ def joining(values: np.ndarray, extra: tuple[float, ...]) -> np.ndarray:
     return mean + max(weight, 1 / len(values)) * (np.asarray(extra) - mean)  # type: ignore[no-any-return]
 
 
-def critical(deviations: np.ndarray, outside: float) -> np.ndarray:
-    """Beyond which absolute value each mixture of centred normal distributions has a share of `outside`: float (n,).
+def critical_values(deviations: np.ndarray, outside: float) -> np.ndarray:
+    """Return the absolute values exceeded with probability `outside` by mixtures of centered normals: float (n,).
 
     Args:
-        deviations: float (n, m), the m equally likely standard deviations of each of n mixtures
+        deviations: float (n, m), m equally likely standard deviations of each of n mixtures
+        outside: two-sided tail probability
     """
     from scipy.special import ndtr
 

@@ -1,4 +1,4 @@
-"""Whether a classifier is right as often as its probabilities say."""
+"""Calibration of classifiers: agreement of confidence and accuracy."""
 
 from __future__ import annotations
 
@@ -9,29 +9,27 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Calibration:
-    """Expected calibration error, and the reliability diagram: one entry per bin, (bins,) each.
-
-    `confidence` and `accuracy` are means over the examples of the bin, 0 where `count` is 0.
-    """
+    """Expected calibration error and reliability diagram. Arrays have one entry per bin; means of empty bins are 0."""
 
     ece: float
+    """Expected calibration error."""
     confidence: np.ndarray
     accuracy: np.ndarray
     count: np.ndarray
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Calibration:
-    """Reliability by bins of equal width of the predicted class's probability, and the expected calibration error.
+    """Compute the reliability diagram over bins of equal width, and the expected calibration error.
 
     Guo, Pleiss, Sun, Weinberger (2017), On Calibration of Modern Neural Networks, ICML, section 2. Bin m is the
-    half-open interval (m / bins, (m + 1) / bins].
+    half-open interval (m / bins, (m + 1) / bins] of the probability of the predicted class.
 
     Args:
         probabilities: float (N, C), rows that sum to one
         labels: int (N,)
 
     Raises:
-        ValueError: no examples, or not as many labels as rows
+        ValueError: no examples, or the numbers of labels and rows differ
     """
     if probabilities.ndim != 2 or not len(labels) or probabilities.shape[:1] != labels.shape:
         raise ValueError(

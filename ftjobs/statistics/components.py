@@ -1,4 +1,4 @@
-"""Where the variance of a mean over seeds and test examples comes from."""
+"""Variance components of a mean over seeds and test examples."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Components:
-    """Variances of the crossed model value[s, i] = mean + seed[s] + example[i] + residual[s, i].
+    """Variances in the crossed model value[s, i] = mean + seed[s] + example[i] + residual[s, i].
 
-    With one seed only their sum can be seen; all of it then stands in `example`.
+    With one seed only their sum is observable; it is assigned to `example`.
     """
 
     seed: float
@@ -21,18 +21,18 @@ class Components:
 
 @dataclass(frozen=True)
 class MeanSquares:
-    """Two-way analysis of variance without replication; each in units of one value's variance."""
+    """Mean squares of a two-way analysis of variance without replication."""
 
     seed: float
-    """Between seeds, S - 1 degrees of freedom; expected: residual + N * seed."""
+    """Between seeds: S - 1 degrees of freedom, expectation residual + N * seed."""
     example: float
-    """Between examples, N - 1 degrees of freedom; expected: residual + S * example."""
+    """Between examples: N - 1 degrees of freedom, expectation residual + S * example."""
     residual: float
-    """Seed by example, (S - 1)(N - 1) degrees of freedom; 0 where there are none."""
+    """Seed by example: (S - 1)(N - 1) degrees of freedom; 0 without any."""
 
 
 def mean_squares(values: np.ndarray) -> MeanSquares:
-    """Mean squares of values (S, N) by seed, by example, and of what neither explains.
+    """Compute the mean squares of values (S, N) by seed, by example, and of the residual.
 
     Searle, Casella, McCulloch (1992), Variance Components, section 4.4 (two-way crossed, balanced).
     """
@@ -48,7 +48,7 @@ def mean_squares(values: np.ndarray) -> MeanSquares:
 
 
 def components(values: np.ndarray) -> Components:
-    """Unbiased (analysis of variance) estimates from values (S, N), those below zero set to zero."""
+    """Estimate variance components of values (S, N) by analysis of variance; negative estimates become 0."""
     seeds, examples = values.shape
     squares = mean_squares(values)
     return Components(

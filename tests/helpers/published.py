@@ -1,4 +1,4 @@
-"""Pipelines that were never trained: artifacts with figures and predictions as a test wants them."""
+"""Published pipelines without training: artifacts with chosen metrics and predictions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from ftjobs.data.overlap import normalize
 from ftjobs.data.prepared import PreparedData, Rows
 from ftjobs.jobfile.fields import Job
 from ftjobs.plan import Report, plan
-from ftjobs.reporting.inputs import evidence
+from ftjobs.reporting.findings.collect import Findings, collect_findings
+from ftjobs.reporting.inputs.evidence import Evidence, read_evidence
 from ftjobs.stages import report
 from ftjobs.tasks import get_task
 
-#: Logits (N, C) of a stage and seed on the test rows, given their labels.
 Classifier = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+"""Return logits (N, C) on the test rows, from their labels (N,)."""
 STAGES = {
     "adapt": {"kind": "adapt", "epochs": 2},
     "head": {"kind": "classify", "freeze_encoder": True},
@@ -34,31 +35,44 @@ STAGES = {
 
 
 def guesses(accuracy: float, classes: int = 2) -> Classifier:
-    """Right with this probability, row by row, and surer when right."""
+    """Classify each row correctly with this probability, and with more confidence then."""
 
     def logits(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
         right = rng.random(len(labels)) < accuracy
         predicted = np.where(right, labels, (labels + rng.integers(1, classes, len(labels))) % classes)
-        found = rng.normal(0, 0.1, (len(labels), classes))
-        found[np.arange(len(labels)), predicted] += np.where(right, 2.0, 1.0)
-        return found.astype(np.float32)
+        noisy = rng.normal(0, 0.1, (len(labels), classes))
+        noisy[np.arange(len(labels)), predicted] += np.where(right, 2.0, 1.0)
+        return noisy.astype(np.float32)
 
     return logits
 
 
-def always(wanted: int, classes: int = 2) -> Classifier:
-    """One class, whatever the row."""
+def always(predicted: int, classes: int = 2) -> Classifier:
+    """Predict one class for every row."""
 
     def logits(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-        found = np.zeros((len(labels), classes), np.float32)
-        found[:, wanted] = 1
-        return found
+        constant = np.zeros((len(labels), classes), np.float32)
+        constant[:, predicted] = 1
+        return constant
 
     return logits
 
 
 class Pipeline:
-    """The artifacts of a job, in folders as the report stage gets them."""
+    """The artifacts of a job, in folders by role, as the report stage receives them.
+
+    Args:
+        folder: of the artifacts
+        classifiers: by classify stage
+        test, train, validation: rows of the splits
+        classes: of the labels; empty for data without labels
+        shared: test rows whose first text is that of a training row, in capitals
+        texts: first text of a row, by split and index
+        pairs: rows have two texts
+        truncated: texts that were truncated in every stage
+        summary: keys that replace those of `prepare`'s summary
+        fields: of the job file
+    """
 
     def __init__(
         self,
@@ -73,13 +87,13 @@ class Pipeline:
         texts: Callable[[str, int], str] = lambda split, row: f"{split} question {row}",
         pairs: bool = True,
         truncated: int = 0,
-        seen: dict[str, Any] | None = None,
+        summary: dict[str, Any] | None = None,
         **fields: Any,
     ) -> None:
         self.folder, self.classifiers, self.classes = folder, classifiers, list(classes)
         stages = fields.pop("stages", STAGES)
         defaults = {
-            "name": "made",
+            "name": "published",
             "encoder": {"model": "me/encoder"},
             "data": {"source": "me/pairs", "text": ["a", "b"] if pairs else "a", "split": {"test_fraction": 0.1}},
             "seeds": [1, 2, 3],
@@ -89,7 +103,7 @@ class Pipeline:
         self.runs = plan(self.job)
         assert isinstance(self.runs[-1].settings, Report)
         self.settings = self.runs[-1].settings
-        self.truncated, self.seen = truncated, seen or {}
+        self.truncated, self.summary = truncated, summary or {}
         sizes = {"train": train, **({"validation": validation} if validation else {}), "test": test}
         self.data = self._data(sizes, texts, pairs, shared)
         self.inputs = {role: folder / role for role in self.runs[-1].inputs}
@@ -99,31 +113,37 @@ class Pipeline:
         for run in self.runs[1:-1]:
             self._write(self.inputs[f"{run.stage}/seed-{run.seed}"], run)
 
-    def timed(self, stage: str, seed: int, **timing: Any) -> None:
-        """Change what was measured of a run."""
-        path = self.inputs[f"{stage}/seed-{seed}"] / "timing.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **timing}))
+    def update(self, stage: str, seed: int, file: str, **values: Any) -> None:
+        """Replace values in `metrics.json` or `timing.json` of a run."""
+        path = self.inputs[f"{stage}/seed-{seed}"] / file
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
-    def evidence(self) -> evidence.Evidence:
-        return evidence.read(self.settings, self.inputs)
+    def evidence(self) -> Evidence:
+        """Return the evidence of the report."""
+        return read_evidence(self.settings, self.inputs)
+
+    def findings(self) -> Findings:
+        """Return the findings of the report."""
+        return collect_findings(self.evidence(), self.published())
 
     def published(self) -> dict[str, Manifest]:
-        made = {}
+        """Return the manifests by role."""
+        manifests = {}
         for role, run in self.runs[-1].inputs.items():
-            made[role] = Manifest(
+            manifests[role] = Manifest(
                 pipeline=run.pipeline, stage=run.stage, kind=run.kind, seed=run.seed, identity=run.identity,
-                attempt="0", settings={"path": "/home/somebody"}, inputs={}, metrics={},
+                attempt="0", settings={"path": "/home/user"}, inputs={}, metrics={},
                 environment={"python": "3.11.0", "torch": "2.13.0"},
                 files=[FileEntry(path="model/model.safetensors", size=1_000, sha256="ab" * 32)],
             )  # fmt: skip
-        return made
+        return manifests
 
     def report(self, output: Path) -> dict[str, Any]:
+        """Write the report, and return the metrics of its manifest."""
         output.mkdir(parents=True)
         return report.run(self.settings, 0, self.inputs, output, self.published())
 
     def _data(self, sizes: dict[str, int], texts: Any, pairs: bool, shared: int) -> PreparedData:
-        """`shared`: test rows whose first text is that of a training row, in capitals."""
         start, splits = 0, {}
         for name, size in sizes.items():
             first = [texts(name, row) for row in range(size)]
@@ -139,9 +159,9 @@ class Pipeline:
         return PreparedData(splits, self.classes)
 
     def _write_prepare(self, sizes: dict[str, int], pairs: bool) -> None:
-        seen = {normalize(text) for text in self.data.splits["train"].all_texts}
+        trained = {normalize(text) for text in self.data.splits["train"].all_texts}
         test = self.data.splits["test"]
-        among = {normalize(text) for text in test.all_texts}
+        distinct = {normalize(text) for text in test.all_texts}
         balance = {
             split: {name: int((rows.labels == index).sum()) for index, name in enumerate(self.classes)}
             for split, rows in self.data.splits.items()
@@ -150,8 +170,8 @@ class Pipeline:
             "rows": sizes,
             "labels": balance if self.classes else {},
             "overlap": {"test": {
-                "texts": len(among), "texts_in_training": len(among & seen), "rows": len(test),
-                "rows_in_training": sum(normalize(text) in seen for text in test.texts),
+                "texts": len(distinct), "texts_in_training": len(distinct & trained), "rows": len(test),
+                "rows_in_training": sum(normalize(text) in trained for text in test.texts),
             }},
             "text_columns": self.job.data.text_columns,
             "split": self.job.data.split.model_dump(),
@@ -159,7 +179,7 @@ class Pipeline:
             "tokens": {split: {"mean": 9.0, "median": 9.0, "p95": 12.0, "max": 700, "total": 900} for split in sizes},
             "encoder": {"model": "me/encoder", "revision": "main", "commit": "beef"},
         }  # fmt: skip
-        prepared.write(self.data, {**summary, **self.seen}, self.inputs["prepare"] / "data")
+        prepared.write(self.data, {**summary, **self.summary}, self.inputs["prepare"] / "data")
 
     def _write(self, folder: Path, run: Any) -> None:
         rng = np.random.default_rng([run.seed, *run.stage.encode()])
@@ -184,7 +204,7 @@ class Pipeline:
         }  # fmt: skip
 
     def _classified(self, run: Any, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
-        """Epoch 2 of `epochs` is the best; on validation a stage does as well as on test."""
+        """Write predictions and return metrics: epoch 2 is the best, and validation equals test."""
         test = self.data.splits["test"]
         assert test.labels is not None
         logits = self.classifiers[run.stage](rng, test.labels)
@@ -197,8 +217,8 @@ class Pipeline:
         best = get_task("class").compute_metrics(logits, test.labels)
         other = {**best, "accuracy": best["accuracy"] - 0.02}
         epochs = [
-            {"epoch": epoch, "train_loss": 1 / epoch, **{name: found for name in self.data.splits if name != "train"}}
-            for epoch, found in enumerate([other, best, *[other] * (run.settings.epochs - 2)], start=1)
+            {"epoch": epoch, "train_loss": 1 / epoch, **{name: metrics for name in self.data.splits if name != "train"}}
+            for epoch, metrics in enumerate([other, best, *[other] * (run.settings.epochs - 2)], start=1)
         ]
         return {
             **best, "best_epoch": 2, "selected_on": self.data.selection_split, "last": epochs[-1]["test"],

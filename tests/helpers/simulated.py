@@ -1,4 +1,4 @@
-"""Experiments with a known truth: which examples two classifiers get right, under several seeds."""
+"""Simulated experiments with known accuracies: two classifiers, several seeds, the same examples."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scipy.stats import beta, norm
 
 @dataclass(frozen=True)
 class Truth:
-    """A latent Gaussian model. A classifier is right where its margin of an example is above its seed's threshold.
+    """Parameters of a latent Gaussian model: a classifier is right if its margin of an example exceeds a threshold.
 
-    The margin is the sum of four independent normal parts with these shares of the variance:
-    `common` the example, for both classifiers under all seeds (hard for anyone);
-    `paired` the example under one seed, for both classifiers (same start, same batches);
-    `own` the example for one classifier under all its seeds; and the rest, which nothing shares.
-    The accuracy that a classifier has under a seed is Beta distributed with mean `accuracy` and deviation `seed_sd`.
+    The margin is the sum of four independent normal variables with these shares of the variance:
+    `common`, the difficulty of the example for both classifiers and all seeds;
+    `paired`, the example with one seed, for both classifiers (same initialization and batches);
+    `single`, the example for one classifier, for all seeds; and an independent rest.
+    The accuracy of a classifier with one seed is Beta distributed with mean `accuracy` and standard deviation `seed_sd`.
     """
 
     seeds: int
@@ -24,15 +24,15 @@ class Truth:
     accuracy: tuple[float, float]
     common: float = 0.0
     paired: float = 0.0
-    own: float = 0.0
+    single: float = 0.0
     seed_sd: float = 0.0
 
     def experiments(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Bool (count, 2, S, N): experiment, classifier, seed, example."""
+        """Return whether predictions are right, by experiment, classifier, seed and example: bool (count, 2, S, N)."""
         shape = (count, 2, self.seeds, self.examples)
-        rest = 1 - self.common - self.paired - self.own
+        rest = 1 - self.common - self.paired - self.single
         latent = np.sqrt(rest) * rng.standard_normal(shape, dtype=np.float32)
-        for share, axes in ((self.common, (1, 2)), (self.paired, (1,)), (self.own, (2,))):
+        for share, axes in ((self.common, (1, 2)), (self.paired, (1,)), (self.single, (2,))):
             if share:
                 part = [1 if axis in axes else size for axis, size in enumerate(shape)]
                 latent += np.float32(np.sqrt(share)) * rng.standard_normal(part, dtype=np.float32)
@@ -43,6 +43,6 @@ class Truth:
         return latent < norm.ppf(accuracy)[..., None]
 
     def differences(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """-1, 0, 1 (count, S, N): the first classifier minus the second."""
+        """Return the first classifier minus the second: -1, 0 or 1, (count, S, N)."""
         right = self.experiments(count, rng).astype(np.int8)
         return right[:, 0] - right[:, 1]

@@ -191,8 +191,9 @@ def test_report_has_the_figures_of_all_stages(job: Any) -> None:
     assert first["difference"] == pytest.approx(accuracy["adapted-head"] - accuracy["head"])
     text = files["report.md"].decode()
     assert re.search(rf"^\| [`*]+head[`*]+ +\| +[*]*{100 * accuracy['head']:.2f}[*]* \|", text, re.MULTILINE)
-    assert "best epoch was chosen on the same 18 test rows" in text
-    assert "One seed" in text
+    caveats = {caveat["kind"]: caveat["figures"] for caveat in content["caveats"]}
+    assert caveats["selection"]["selected_on"] == "test"
+    assert caveats["one seed"] == {"seeds": [1]}
 
 
 def test_missing_pooler_is_initialized_trained_and_logged(

@@ -1,4 +1,4 @@
-"""Intervals of an accuracy, against statsmodels and in the corners."""
+"""Intervals of an accuracy equal statsmodels, and behave in edge cases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ftjobs.statistics import mean_interval, proportion_interval
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 214), (176, 214), (214, 214), (19_999, 20_000)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_wilson_is_that_of_statsmodels(successes: int, n: int, confidence: float) -> None:
+def test_wilson_interval_equals_statsmodels(successes: int, n: int, confidence: float) -> None:
     found = proportion_interval(successes, n, confidence)
     assert (found.low, found.high) == pytest.approx(
         proportion_confint(successes, n, 1 - confidence, method="wilson"), abs=1e-9
@@ -20,20 +20,20 @@ def test_wilson_is_that_of_statsmodels(successes: int, n: int, confidence: float
 
 @pytest.mark.parametrize("successes", [0, 107, 176, 208, 214])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_one_seed_is_a_proportion(successes: int, confidence: float) -> None:
+def test_one_seed_equals_proportion_interval(successes: int, confidence: float) -> None:
     found = mean_interval(np.arange(214)[None] < successes, seed=0, confidence=confidence)
     expected = proportion_interval(successes, 214, confidence)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
-def test_more_confidence_is_wider() -> None:
+def test_higher_confidence_gives_wider_interval() -> None:
     right = np.random.default_rng(0).random((5, 214)) < 0.85
     narrow, wide = mean_interval(right, seed=1, confidence=0.8), mean_interval(right, seed=1)
     assert wide.low < narrow.low < right.mean() < narrow.high < wide.high
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 10), (2, 1), (5, 214)])
-def test_all_right_and_all_wrong_are_not_certain(shape: tuple[int, int]) -> None:
+def test_interval_of_all_right_or_all_wrong_has_width(shape: tuple[int, int]) -> None:
     best, worst = (mean_interval(np.full(shape, right), seed=0) for right in (True, False))
     assert 0 <= worst.low < worst.high < 1
     assert 0 < best.low < best.high <= 1
@@ -41,15 +41,15 @@ def test_all_right_and_all_wrong_are_not_certain(shape: tuple[int, int]) -> None
     assert (worst.low, worst.high) == pytest.approx((1 - best.high, 1 - best.low), abs=0.02 + 1 / shape[1])
 
 
-def test_repeating_a_seed_adds_nothing() -> None:
-    """Five copies of one seed are 214 examples, not 1,070."""
+def test_repeated_seed_does_not_narrow_the_interval() -> None:
+    """Five copies of a seed are worth 214 examples, not 1,070."""
     right = np.random.default_rng(0).random((1, 214)) < 0.85
     once, five_times = mean_interval(right, seed=0), mean_interval(np.repeat(right, 5, axis=0), seed=0)
     assert (once.low, once.high) == pytest.approx((five_times.low, five_times.high), abs=1e-12)
 
 
-def test_seeds_that_err_independently_add_examples() -> None:
-    """Ten seeds with nothing in common: near the width of 2,140 independent examples, a little wider for their doubt."""
+def test_independent_seeds_narrow_the_interval() -> None:
+    """Ten independent seeds: slightly wider than 2,140 independent examples."""
     ratios = []
     for right in np.random.default_rng(0).random((40, 10, 214)) < 0.85:
         found, wilson = mean_interval(right, seed=0, draws=2000), proportion_interval(int(right.sum()), right.size)
@@ -57,12 +57,12 @@ def test_seeds_that_err_independently_add_examples() -> None:
     assert 1.2 < np.mean(ratios) < 1.4
 
 
-def test_equal_seeds_of_the_bootstrap_give_equal_intervals() -> None:
+def test_interval_with_same_seed_is_reproducible() -> None:
     right = np.random.default_rng(0).random((3, 50)) < 0.7
     assert mean_interval(right, seed=1) == mean_interval(right, seed=1) != mean_interval(right, seed=2)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (5,), (1, 2, 3)])
-def test_of_another_shape(shape: tuple[int, ...]) -> None:
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\(seeds, examples\)"):
         mean_interval(np.zeros(shape, bool), seed=0)

@@ -1,8 +1,8 @@
-"""The plots of the report, each drawn from its findings alone."""
+"""Charts of the report: intervals per strategy and hypothesis, and curves by epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,18 +11,20 @@ from ftjobs.reporting.figures import matrices
 from ftjobs.reporting.figures.drawing import (
     FAINT,
     INK,
-    MOST_COLOURS,
+    MAX_LINES,
     PALETTE,
     PAPER,
-    Drawn,
-    blank,
-    finished,
-    look,
-    style,
+    DrawnPlot,
+    draw_in_style,
+    line_style,
+    new_figure,
+    save,
 )
-from ftjobs.reporting.measures import measure
-from ftjobs.reporting.text.phrases import softly_cut
-from ftjobs.tasks.measures import Measure
+from ftjobs.reporting.findings.adaptations import AdaptationResult
+from ftjobs.reporting.findings.caveats.constant_predictions import ConstantBaseline
+from ftjobs.reporting.findings.classifiers import StrategyResult
+from ftjobs.reporting.findings.collect import Findings
+from ftjobs.reporting.text.phrases import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,205 +32,212 @@ if TYPE_CHECKING:
 
     from ftjobs.reporting.text.blocks import Plot
 
-#: Characters that a label beside a plot may have on one line.
-_LONG = 42
+#: Characters of a row label on one line.
+_MAX_LABEL = 42
+#: Marker and color of a verdict.
 _VERDICTS = {"supported": ("o", PALETTE[0]), "contradicted": ("X", PALETTE[1]), "undecided": ("D", FAINT)}
 
 
-def draw(plot: Plot, content: dict[str, Any]) -> Drawn:
-    """One of the plots that the document names."""
-    with style(plot.name):
-        return finished(_PLOTS[plot.name](content), plot.name, plot.title)
+def draw(plot: Plot, findings: Findings) -> DrawnPlot:
+    """Draw a plot of the document."""
+    with draw_in_style(plot.name):
+        return save(_CHARTS[plot.name](findings), plot.name, plot.title)
 
 
-def _results(content: dict[str, Any]) -> Figure:
-    """Accuracy of every strategy with its interval; single seeds; the majority class; what was published."""
-    rows, by = content["results"], measure(content)
-    figure, (axes,) = blank(1.1 + 0.34 * len(rows))
-    names = [row["stage"] for row in rows]
-    labelled: set[str] = set()
-
-    def once(label: str) -> str:
-        fresh = label not in labelled
-        labelled.add(label)
-        return label if fresh else "_"
-
-    for place, row in enumerate(rows):
-        found, colour = row[by.key], PALETTE[1] if row["adapted"] else PALETTE[0]
-        what = "on the adapted encoder" if row["adapted"] else "on the encoder as it came"
-        low, high = (by.scale * edge for edge in found["interval"])
-        axes.plot([low, high], [place, place], color=colour, linewidth=2.2, zorder=2)
-        if len(row["seeds"]) > 1:
-            seeds = [by.scale * one[by.key] for one in row["seeds"].values()]
-            axes.plot(seeds, [place] * len(seeds), "o", color=colour, markersize=3.5, alpha=0.45, zorder=3)
-        marker = "s" if row["adapted"] else "o"
-        axes.plot(by.scale * found["mean"], place, marker, color=colour, markersize=7.5, label=once(what), zorder=4)
-        if row["published"]:
-            style: dict[str, Any] = {
-                "marker": "D",
-                "markerfacecolor": PAPER,
-                "markeredgecolor": INK,
-                "markersize": 6,
-                "linestyle": "",
-            }
-            axes.plot(100 * row["published"]["accuracy"], place, label=once("published"), zorder=5, **style)
-    level, what = _constant(content)
-    axes.axvline(by.scale * level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label=what, zorder=1)
-    _names_on_the_left(axes, names)
-    axes.set_xlabel(f"test {by.axis}")
+def _results(findings: Findings) -> Figure:
+    """Draw every strategy's score with its interval, single seeds, the constant baseline, and published results."""
+    results, scale = findings.results, findings.measure.scale
+    figure, (axes,) = new_figure(1.1 + 0.34 * len(results))
+    label = _FirstUse()
+    for place, result in enumerate(results):
+        marker, color, group = (
+            ("s", PALETTE[1], "adapted encoder") if result.adapted else ("o", PALETTE[0], "original encoder")
+        )
+        low, high = (scale * limit for limit in result.score.interval)
+        axes.plot([low, high], [place, place], color=color, linewidth=2.2, zorder=2)
+        if len(result.seeds) > 1:
+            scores = [scale * seed.score for seed in result.seeds.values()]
+            axes.plot(scores, [place] * len(scores), "o", color=color, markersize=3.5, alpha=0.45, zorder=3)
+        axes.plot(scale * result.score.mean, place, marker, color=color, markersize=7.5, label=label(group), zorder=4)
+        if result.published:
+            diamond: dict[str, Any] = {"marker": "D", "markerfacecolor": PAPER, "markeredgecolor": INK, "markersize": 6}
+            published = 100 * result.published.accuracy
+            axes.plot(published, place, label=label("published"), zorder=5, linestyle="", **diamond)
+    level, constant = _constant_baseline(findings)
+    axes.axvline(scale * level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label=constant, zorder=1)
+    _row_labels(axes, [result.stage for result in results])
+    axes.set_xlabel(f"test {findings.measure.axis}")
     _legend(figure, axes)
     return figure
 
 
-def _constant(content: dict[str, Any]) -> tuple[float, str]:
-    """What always answering the same would reach, and what that answer is."""
-    for one in content["caveats"]:
-        if one["kind"] == "constant answer":
-            return one["figures"]["level"], one["figures"]["answer"]
-    balance = content["data"]["labels"]["test"].values()
-    return float(max(balance) / sum(balance)), "most frequent class"
+class _FirstUse:
+    """Legend labels: each is shown for its first use only."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+
+    def __call__(self, label: str) -> str:
+        if label in self._used:
+            return "_"
+        self._used.add(label)
+        return label
 
 
-def _hypotheses(content: dict[str, Any]) -> Figure:
-    """Difference of every hypothesis with its interval, in the colour and shape of its verdict."""
-    entries = [*content["hypotheses"], *(one for one in content["does_adapting_pay"] if not one["stated"])]
-    long = any(len(one["hypothesis"]) > _LONG for one in entries)
-    figure, (axes,) = blank(1.1 + (0.42 if long else 0.34) * len(entries))
-    by = measure(content)
-    seen: set[str] = set()
-    for place, one in enumerate(entries):
-        marker, colour = _VERDICTS[one["verdict"]]
-        low, high = (by.scale * edge for edge in one["interval"])
-        axes.plot([low, high], [place, place], color=colour, linewidth=2.2, zorder=2)
-        label = one["verdict"] if one["verdict"] not in seen else "_"
-        seen.add(one["verdict"])
-        axes.plot(by.scale * one["difference"], place, marker, color=colour, markersize=7.5, label=label, zorder=3)
-        axes.plot(by.scale * one["margin"], place, "|", color=INK, markersize=13, markeredgewidth=1.2, zorder=1)
+def _constant_baseline(findings: Findings) -> tuple[float, str]:
+    """Return the score of the best constant prediction, and its name."""
+    for caveat in findings.caveats:
+        if isinstance(caveat.figures, ConstantBaseline):
+            return caveat.figures.level, caveat.figures.answer
+    counts = findings.data.labels["test"].values()
+    return float(max(counts) / sum(counts)), "most frequent class"
+
+
+def _hypotheses(findings: Findings) -> Figure:
+    """Draw the difference of every hypothesis with its interval, in the color and shape of its verdict."""
+    entries = [*findings.hypotheses, *(entry for entry in findings.does_adapting_pay if not entry.stated)]
+    on_two_lines = any(len(entry.hypothesis) > _MAX_LABEL for entry in entries)
+    figure, (axes,) = new_figure(1.1 + (0.42 if on_two_lines else 0.34) * len(entries))
+    scale, label = findings.measure.scale, _FirstUse()
+    for place, entry in enumerate(entries):
+        marker, color = _VERDICTS[entry.verdict]
+        low, high = (scale * limit for limit in entry.interval)
+        axes.plot([low, high], [place, place], color=color, linewidth=2.2, zorder=2)
+        axes.plot(
+            scale * entry.difference, place, marker, color=color, markersize=7.5, label=label(entry.verdict), zorder=3
+        )
+        axes.plot(scale * entry.margin, place, "|", color=INK, markersize=13, markeredgewidth=1.2, zorder=1)
     axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
-    _names_on_the_left(axes, [_on_two_lines(one["hypothesis"]) for one in entries])
-    axes.set_xlabel(by.difference_axis)
+    _row_labels(axes, [_wrapped(entry.hypothesis) for entry in entries])
+    axes.set_xlabel(findings.measure.difference_axis)
     _legend(figure, axes)
     return figure
 
 
-def _accuracy(content: dict[str, Any]) -> Figure:
-    """Test accuracy by epoch, every strategy in one plot, with the epochs that were chosen."""
-    figure, (axes,) = blank(3.9)
-    by = measure(content)
-    for row, drawn in _looks(content["results"], by):
-        curves = [[by.scale * value for value in one["epochs"][by.key]] for one in row["seeds"].values()]
-        _curve(axes, curves, drawn, row["stage"])
-        if drawn["marker"]:
-            chosen = [one["best_epoch"] for one in row["seeds"].values()]
-            heights = [curve[epoch - 1] for curve, epoch in zip(curves, chosen, strict=True)]
-            edge: dict[str, Any] = {
-                "markeredgecolor": PAPER,
-                "markeredgewidth": 0.8,
-                "markersize": 6.5,
-                "linestyle": "",
-            }
-            axes.plot(chosen, heights, marker=drawn["marker"], color=drawn["color"], zorder=4, **edge)
-    axes.set_ylabel(f"test {by.axis}")
-    _by_epoch(figure, axes)
+def _accuracy(findings: Findings) -> Figure:
+    """Draw the test score by epoch of every strategy, with the best epochs."""
+    figure, (axes,) = new_figure(3.9)
+    scale = findings.measure.scale
+    for result, label, style in _styled(findings):
+        curves = [[scale * score for score in seed.scores_by_epoch] for seed in result.seeds.values()]
+        _curve(axes, curves, style, label)
+        if style["marker"]:
+            epochs = [seed.best_epoch for seed in result.seeds.values()]
+            heights = [curve[epoch - 1] for curve, epoch in zip(curves, epochs, strict=True)]
+            edge: dict[str, Any] = {"markeredgecolor": PAPER, "markeredgewidth": 0.8, "markersize": 6.5}
+            axes.plot(epochs, heights, marker=style["marker"], color=style["color"], zorder=4, linestyle="", **edge)
+    axes.set_ylabel(f"test {findings.measure.axis}")
+    _epoch_axis(axes)
+    _legend(figure, axes)
     return figure
 
 
-def _training_loss(content: dict[str, Any]) -> Figure:
-    figure, (axes,) = blank(3.3)
-    for row, drawn in _looks(content["results"], measure(content)):
-        training = [one["training"] for one in row["seeds"].values()]
-        _curve(axes, [one["loss"] for one in training], drawn, row["stage"], [one["epoch"] for one in training])
+def _training_loss(findings: Findings) -> Figure:
+    figure, (axes,) = new_figure(3.3)
+    for result, label, style in _styled(findings):
+        curves = [seed.training for seed in result.seeds.values()]
+        _curve(axes, [curve.loss for curve in curves], style, label, [curve.epoch for curve in curves])
     axes.set_ylabel("training loss")
-    _by_epoch(figure, axes)
+    _epoch_axis(axes)
+    _legend(figure, axes)
     return figure
 
 
-def _adaptation(content: dict[str, Any]) -> Figure:
-    """The loss that is minimized in training and on held-out text, and perplexity, from before the first epoch on."""
+def _adaptation(findings: Findings) -> Figure:
+    """Draw training and held-out loss of the objective, and perplexity, starting before the first epoch."""
     from matplotlib.ticker import LogLocator
 
-    figure, (left, right) = blank(3.2, 1, 2)
-    rows = content["adaptation"]
-    for place, row in enumerate(rows[:MOST_COLOURS]):
-        drawn = look(place)
-        held_out, masked = (
-            [[row["before"][key], *one["epochs"][key]] for one in row["seeds"].values()]
-            for key in ("objective_loss" if "objective_loss" in row["before"] else "loss", "loss")
-        )
-        training = [one["epochs"]["train_loss"] for one in row["seeds"].values()]
-        name = row["stage"] if len(rows) > 1 else ""
-        from_0 = [range(len(one)) for one in held_out]
-        _curve(left, held_out, drawn, f"{name} held out".strip(), from_0)
-        _curve(left, training, {**drawn, "linestyle": (0, (1.5, 1.5)), "alpha": 0.8}, f"{name} training".strip())
-        _curve(right, [list(np.exp(np.minimum(one, 700))) for one in masked], drawn, name or "_", from_0)
-    left.set_ylabel("loss" if any("objective_loss" in row["before"] for row in rows) else "masked-LM loss")
+    figure, (left, right) = new_figure(3.2, 1, 2)
+    results = findings.adaptation
+    for place, result in enumerate(results[:MAX_LINES]):
+        style = line_style(place)
+        held_out = _held_out_curves(result, "objective_loss" if "objective_loss" in result.before else "loss")
+        masked = _held_out_curves(result, "loss")
+        training = [seed.epochs["train_loss"] for seed in result.seeds.values()]
+        name = result.stage if len(results) > 1 else ""
+        epochs = [range(len(curve)) for curve in held_out]
+        _curve(left, held_out, style, f"{name} held out".strip(), epochs)
+        _curve(left, training, {**style, "linestyle": (0, (1.5, 1.5)), "alpha": 0.8}, f"{name} training".strip())
+        _curve(right, [list(np.exp(np.minimum(curve, 700))) for curve in masked], style, name or "_", epochs)
+    left.set_ylabel("loss" if any("objective_loss" in result.before for result in results) else "masked-LM loss")
     right.set_ylabel("perplexity, held out")
     right.set_yscale("log", subs=[])
     right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
     right.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}")
     for axes in (left, right):
-        _epochs_below(axes)
+        _epoch_axis(axes)
     _legend(figure, left)
     return figure
+
+
+def _held_out_curves(result: AdaptationResult, key: str) -> list[list[float]]:
+    """Return one curve per seed, starting with the original encoder."""
+    return [[result.before[key], *seed.epochs[key]] for seed in result.seeds.values()]
 
 
 def _curve(
     axes: Axes,
     curves: list[list[float]],
-    drawn: dict[str, Any],
+    style: dict[str, Any],
     label: str,
     epochs: Sequence[Sequence[float]] | None = None,
 ) -> None:
-    """The mean over seeds as a line, lowest to highest as a band; after epochs 1, 2, ... or those given for each."""
-    at, values = _side_by_side(curves, epochs or [range(1, 1 + len(curve)) for curve in curves])
-    line = {**drawn, "marker": "" if values.shape[1] > 1 else drawn["marker"]}
-    axes.plot(at, np.nanmean(values, axis=0), label=label, zorder=3 if drawn["marker"] else 1, **line)
-    if len(values) > 1 and drawn["marker"]:
+    """Draw the mean over seeds as a line, and the range over seeds as a band.
+
+    Args:
+        axes: to draw on
+        curves: values of each seed
+        style: from `line_style`
+        label: in the legend
+        epochs: positions of each seed's values; 1, 2, ... by default
+    """
+    positions, values = align_curves(curves, epochs or [range(1, 1 + len(curve)) for curve in curves])
+    line = {**style, "marker": "" if values.shape[1] > 1 else style["marker"]}
+    axes.plot(positions, np.nanmean(values, axis=0), label=label, zorder=3 if style["marker"] else 1, **line)
+    if len(values) > 1 and style["marker"]:
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-        axes.fill_between(at, low, high, color=drawn["color"], alpha=0.13, linewidth=0)
+        axes.fill_between(positions, low, high, color=style["color"], alpha=0.13, linewidth=0)
 
 
-def _side_by_side(curves: list[list[float]], epochs: Sequence[Sequence[float]]) -> tuple[Sequence[float], np.ndarray]:
-    """Curves of several seeds at the epochs of the longest: (S, P), nan behind the end of one that stopped early."""
-    longest = max(epochs, key=lambda one: (one[-1], len(one)))
-    if all(list(one) == list(longest) for one in epochs):
+def align_curves(curves: list[list[float]], epochs: Sequence[Sequence[float]]) -> tuple[Sequence[float], np.ndarray]:
+    """Interpolate the curves of S seeds at the P positions of the longest: (S, P), nan after the end of a curve."""
+    longest = max(epochs, key=lambda positions: (positions[-1], len(positions)))
+    if all(list(positions) == list(longest) for positions in epochs):
         return longest, np.array(curves, dtype=np.float64)
-    values = [np.interp(longest, at, curve, right=np.nan) for at, curve in zip(epochs, curves, strict=True)]
+    values = [
+        np.interp(longest, positions, curve, right=np.nan) for positions, curve in zip(epochs, curves, strict=True)
+    ]
     return longest, np.array(values)
 
 
-def _looks(rows: list[dict[str, Any]], by: Measure) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each strategy with its look. Where there are too many to tell apart, the most accurate get the colours."""
-    if len(rows) <= MOST_COLOURS:
-        yield from ((row, look(place)) for place, row in enumerate(rows))
+def _styled(findings: Findings) -> Iterator[tuple[StrategyResult, str, dict[str, Any]]]:
+    """Yield every strategy with its label and line style; the best are colored if there are too many for all."""
+    results = findings.results
+    if len(results) <= MAX_LINES:
+        yield from ((result, result.stage, line_style(place)) for place, result in enumerate(results))
         return
-    ranked = sorted(rows, key=lambda row: row[by.key]["mean"] * (1 if by.minimize else -1))
-    for place, row in enumerate(ranked):
-        label = row["stage"] if place < MOST_COLOURS else "_"
-        if place == MOST_COLOURS:
-            label = f"{len(rows) - MOST_COLOURS} less accurate"
-        yield {**row, "stage": label}, look(place)
+    sign = 1 if findings.measure.minimize else -1
+    for place, result in enumerate(sorted(results, key=lambda result: sign * result.score.mean)):
+        label = result.stage if place < MAX_LINES else "_"
+        if place == MAX_LINES:
+            label = f"{len(results) - MAX_LINES} less accurate"
+        yield result, label, line_style(place)
 
 
-def _on_two_lines(hypothesis: str) -> str:
-    """A hypothesis of long names, broken where its second name begins."""
+def _wrapped(hypothesis: str) -> str:
+    """Break a long hypothesis before its second strategy."""
     first, _, second = hypothesis.partition(" > ")
-    return hypothesis if len(hypothesis) <= _LONG else f"{first} >\n{second}"
+    return hypothesis if len(hypothesis) <= _MAX_LABEL else f"{first} >\n{second}"
 
 
-def _names_on_the_left(axes: Axes, names: list[str]) -> None:
+def _row_labels(axes: Axes, names: list[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
 
 
-def _by_epoch(figure: Figure, axes: Axes) -> None:
-    _epochs_below(axes)
-    _legend(figure, axes)
-
-
-def _epochs_below(axes: Axes) -> None:
+def _epoch_axis(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("epoch")
@@ -236,17 +245,17 @@ def _epochs_below(axes: Axes) -> None:
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Below the plot, in as many columns as the names leave room for."""
+    """Place the legend below the plot, in as many columns as its labels allow."""
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return
     longest = max(map(len, labels))
     columns = max(1, min(len(labels), 110 // (longest + 8)))
-    shown = [softly_cut(label, 60) for label in labels]
-    figure.legend(handles, shown, loc="outside lower left", ncols=columns, handlelength=2.6, columnspacing=1.6)
+    names: Iterable[str] = [shortened(label, 60) for label in labels]
+    figure.legend(handles, names, loc="outside lower left", ncols=columns, handlelength=2.6, columnspacing=1.6)
 
 
-_PLOTS: dict[str, Callable[[dict[str, Any]], Figure]] = {
+_CHARTS: dict[str, Callable[[Findings], Figure]] = {
     "results": _results,
     "hypotheses": _hypotheses,
     "accuracy": _accuracy,

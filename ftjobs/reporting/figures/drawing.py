@@ -1,6 +1,6 @@
-"""How plots look, and how a figure becomes files: an SVG for the page, one that stands alone, and a PNG.
+"""Style of the plots, and their conversion to SVG and PNG.
 
-Matplotlib is used without pyplot and imported only here and when something is drawn.
+Matplotlib is imported when a plot is drawn, without pyplot.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours that are told apart with any colour vision, on white and on black: Okabe and Ito 2008 ("Color Universal
-#: Design"), less black and yellow, which each vanish on one of the two.
+#: Colors for any color vision, on white and on black: Okabe and Ito 2008 ("Color Universal Design") without black and
+#: yellow, which lack contrast on one of the two.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
-#: Strategies that can be told apart; more are drawn in grey behind these.
-MOST_COLOURS = len(PALETTE) * len(DASHES[:2])
+#: Distinguishable lines; further ones are gray and in the background.
+MAX_LINES = len(PALETTE) * len(DASHES[:2])
 INK, FAINT, RULE, PAPER = "#1b1f24", "#6a7078", "#d5d9de", "#ffffff"
-#: In a page every colour is one of the style sheet's, which has others for dark screens.
-_OF_PAGE = {
+#: CSS variables that replace the colors in HTML; the style sheet defines them for light and dark screens.
+CSS_VARIABLES = {
     INK: "var(--ink)",
     FAINT: "var(--faint)",
     RULE: "var(--rule)",
     PAPER: "var(--paper)",
-    **{colour.lower(): f"var(--c{number})" for number, colour in enumerate(PALETTE)},
+    **{color.lower(): f"var(--c{number})" for number, color in enumerate(PALETTE)},
 }
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 WIDTH = 7.6
@@ -38,7 +38,7 @@ _PNG_DPI = 144
 _STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
-    "text.parse_math": False,  # names may hold dollar signs
+    "text.parse_math": False,  # names may contain dollar signs
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": RULE,
@@ -66,27 +66,27 @@ _STYLE: Any = {
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One plot, in the forms that the report needs."""
+class DrawnPlot:
+    """A plot in three formats."""
 
-    page: str
-    """SVG to stand in HTML: its text and lines take the page's colours."""
+    inline_svg: str
+    """SVG element for HTML, with the page's font and colors."""
     svg: str
-    """SVG that stands alone, on white."""
+    """SVG file, on white."""
     png: bytes
 
 
 @contextmanager
-def style(name: str) -> Iterator[None]:
-    """Draw within this block; ids inside the SVG are made from `name`, so they are the same every time."""
+def draw_in_style(name: str) -> Iterator[None]:
+    """Apply the style within this block. Ids in the SVG are derived from `name`, so they are reproducible."""
     import matplotlib
 
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         yield
 
 
-def blank(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of the report's width with a grid of axes, in reading order."""
+def new_figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure of the report's width, `height` inches high, and its axes in reading order."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -94,46 +94,42 @@ def blank(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[
     return figure, list(axes.reshape(-1))
 
 
-def look(position: int) -> dict[str, Any]:
-    """Colour, dashes and marker of a strategy; those after the last that can be told apart are grey and thin."""
-    if position >= MOST_COLOURS:
+def line_style(position: int) -> dict[str, Any]:
+    """Return color, dashes and marker of a line; thin gray lines without markers after the first `MAX_LINES`."""
+    if position >= MAX_LINES:
         return {"color": FAINT, "linestyle": "-", "marker": "", "linewidth": 0.7, "alpha": 0.5}
-    colours = len(PALETTE)
+    colors = len(PALETTE)
     return {
-        "color": PALETTE[position % colours],
-        "linestyle": DASHES[position // colours],
-        "marker": MARKERS[position % colours],
+        "color": PALETTE[position % colors],
+        "linestyle": DASHES[position // colors],
+        "marker": MARKERS[position % colors],
     }
 
 
-def finished(figure: Figure, name: str, title: str) -> Drawn:
-    """The figure as files. To be called within `style(name)`."""
+def save(figure: Figure, name: str, title: str) -> DrawnPlot:
+    """Convert a figure to SVG and PNG, within `draw_in_style(name)`."""
     text, picture = io.StringIO(), io.BytesIO()
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None, "Title": title}
     figure.savefig(text, format="svg", metadata=metadata)
     figure.savefig(picture, format="png", dpi=_PNG_DPI, metadata={"Software": None, "Title": title})
-    return Drawn(_for_page(text.getvalue(), name), text.getvalue(), picture.getvalue())
+    return DrawnPlot(_inline_svg(text.getvalue(), name), text.getvalue(), picture.getvalue())
 
 
-def _for_page(svg: str, name: str) -> str:
-    """The `<svg>` element alone, in the page's colours and fonts, with ids that no other plot has."""
+def _inline_svg(svg: str, name: str) -> str:
+    """Return the `<svg>` element with the page's colors and font, and with ids that are unique in the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true" focusable="false">', svg, count=1
     )
     used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
+    svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", svg)
     svg = re.sub(r'xlink:href="#', f'href="#{name}-', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)
-    for colour, variable in _OF_PAGE.items():
-        svg = svg.replace(colour, variable)
+    for color, variable in CSS_VARIABLES.items():
+        svg = svg.replace(color, variable)
     svg = re.sub(r"font-family: [^;\"]*", f"font-family: {_FONT}", svg)
-    return _restyled(svg)
-
-
-def _restyled(svg: str) -> str:
-    """Attributes do not take variables, styles do; matplotlib writes both, and its style sheet would reach the page."""
+    # Matplotlib's style sheet would apply to the whole page.
     svg = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<title>.*?</title>\s*", "", svg, flags=re.DOTALL)
     return "\n".join(line.strip() for line in svg.splitlines() if line.strip())

@@ -2,55 +2,198 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import mean, stdev
+from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 import numpy as np
 
 from ftjobs.data.overlap import measure_overlap, shares_text, text_keys
+from ftjobs.reporting.finding import BOOTSTRAP_SEED, Estimate, Finding, Spread, spread
 from ftjobs.reporting.inputs import reference_study
 from ftjobs.reporting.inputs.evidence import Evidence
+from ftjobs.reporting.inputs.reference_study import PublishedResult
 from ftjobs.reporting.inputs.runs import Intermediate, Run, Stage, Strategy
 from ftjobs.reporting.text.phrases import TIMES
 
-#: Of the bootstrap, so that a report is the same every time it is made.
-SEED = 0
+#: Points of a training-loss curve at most, and logged steps averaged in each point at least.
+_MAX_POINTS, _MIN_STEPS_PER_POINT = 60, 10
 
 
-#: Parts that the logged steps of a training are divided into to draw its loss, and the fewest steps in one.
-_MOST_PARTS, _STEPS_IN_PART = 60, 10
+@dataclass(frozen=True, kw_only=True)
+class Cost(Finding):
+    """Measured cost of training one seed: means over seeds, and the highest peak memory."""
+
+    stage_seconds: float
+    """Wall-clock time including loading and evaluation."""
+    train_seconds: float
+    examples_per_second: float
+    """Over training steps alone."""
+    peak_memory_bytes: int | None
+    peak_memory_of: list[str]
+    devices: list[str]
 
 
-def results(evidence: Evidence) -> list[dict[str, Any]]:
-    """One entry per classify stage, in the job's order."""
-    published = reference_study.published(evidence)
-    return [{**_result(evidence, one), "published": published.get(one.name)} for one in evidence.strategies]
+@dataclass(frozen=True, kw_only=True)
+class LossCurve(Finding):
+    """Training loss by position in epochs."""
+
+    epoch: list[float]
+    loss: list[float]
 
 
-def spread(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean, and standard deviation over seeds where there are two or more."""
-    return {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None}
+@dataclass(frozen=True, kw_only=True)
+class SeedResult(Finding):
+    """One strategy with one seed, evaluated on the test split."""
+
+    metric: str
+    """Key of the metric that strategies are compared by, such as `accuracy`."""
+    score: float
+    other_metrics: dict[str, float]
+    loss: float
+    best_epoch: int
+    last: dict[str, float]
+    """Metrics after the last epoch."""
+    selection_score: float
+    """The metric of the best epoch on the split that epochs were selected on."""
+    training: LossCurve
+    scores_by_epoch: list[float]
+
+    def json_fields(self) -> dict[str, Any]:
+        """Name keys after the metric."""
+        return {
+            self.metric: self.score,
+            **self.other_metrics,
+            "loss": self.loss,
+            "best_epoch": self.best_epoch,
+            "last": self.last,
+            f"selection_{self.metric}": self.selection_score,
+            "training": self.training,
+            "epochs": {self.metric: self.scores_by_epoch},
+        }
 
 
-def compared(stage: Strategy | Intermediate, labels: np.ndarray) -> dict[str, Any]:
-    """Test accuracy, or mean squared error: mean, s.d. over seeds, and the 95 % interval of the mean."""
-    interval = stage.task.interval(stage.predictions, labels, seed=SEED)
-    return {**spread(stage.figures(stage.task.measure.key)), "interval": [interval.low, interval.high]}
+@dataclass(frozen=True, kw_only=True)
+class StrategyResult(Finding):
+    """One strategy over all its seeds, evaluated on the test split."""
+
+    stage: str
+    adapted: bool
+    frozen: bool
+    metric: str
+    score: Estimate
+    other_metrics: dict[str, Spread]
+    best_epochs: list[int]
+    last_epoch_score: Spread
+    selected_on: str
+    selection_score: Spread
+    parameters: dict[str, int] | None
+    """`trained` and `all`, where only part of the encoder was trained."""
+    epochs_run: list[int] | None
+    epochs_planned: int | None
+    """Both only where the stage has early stopping."""
+    cost: Cost
+    seeds: dict[str, SeedResult]
+    published: PublishedResult | None
+    """The reference study's figures for this strategy."""
+
+    def json_fields(self) -> dict[str, Any]:
+        """Name keys after the metric."""
+        fields: dict[str, Any] = {
+            "stage": self.stage,
+            "adapted": self.adapted,
+            "frozen": self.frozen,
+            self.metric: self.score,
+            **self.other_metrics,
+            "best_epochs": self.best_epochs,
+            f"last_epoch_{self.metric}": self.last_epoch_score,
+            "selected_on": self.selected_on,
+            f"selection_{self.metric}": self.selection_score,
+        }
+        if self.parameters is not None:
+            fields["parameters"] = self.parameters
+        if self.epochs_run is not None:
+            fields |= {"epochs_run": self.epochs_run, "epochs_planned": self.epochs_planned}
+        return fields | {"cost": self.cost, "seeds": self.seeds, "published": self.published}
 
 
-def cost(stage: Stage) -> dict[str, Any]:
-    """What training one seed took: means over seeds, the highest memory, and where it ran. Measured."""
+@dataclass(frozen=True, kw_only=True)
+class SplitScores(Finding):
+    """A score on the test rows that share a text with a training split, and on the others; None without such rows."""
+
+    in_training: float | None
+    new: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOverlap(Finding):
+    """Texts and rows of the job's test split that also occur in the training data of an intermediate task."""
+
+    texts: int
+    texts_in_training: int
+    rows: int
+    rows_in_training: int
+    accuracy: dict[str, SplitScores]
+    """By strategy that builds on the task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntermediateResult(Finding):
+    """A classify stage on its own data, evaluated on the test split of that data."""
+
+    stage: str
+    data_stage: str
+    rows: dict[str, int]
+    classes: list[str]
+    provenance: dict[str, Any]
+    label_type: str
+    metric: str
+    score: Estimate
+    other_metrics: dict[str, Spread]
+    best_epochs: list[int]
+    selected_on: str
+    cost: Cost
+    taken_by: list[str]
+    """Strategies that build on its encoder."""
+    overlap: TrainingOverlap
+
+    def json_fields(self) -> dict[str, Any]:
+        """Name keys after the metric."""
+        fields = super().json_fields()
+        metric, score, others = fields.pop("metric"), fields.pop("score"), fields.pop("other_metrics")
+        return {**fields, metric: score, **others}
+
+
+def strategy_results(evidence: Evidence) -> list[StrategyResult]:
+    """Return one result per strategy, in the order of the job file."""
+    published = reference_study.published_results(evidence)
+    return [_strategy_result(evidence, strategy, published.get(strategy.name)) for strategy in evidence.strategies]
+
+
+def intermediate_results(evidence: Evidence) -> list[IntermediateResult]:
+    """Return one result per classify stage on its own data."""
+    return [_intermediate_result(evidence, stage) for stage in evidence.intermediate]
+
+
+def score_estimate(stage: Strategy | Intermediate, labels: np.ndarray) -> Estimate:
+    """Return the test score of a stage: mean and standard deviation over seeds, and the 95 % interval of the mean."""
+    over_seeds = spread(stage.figures(stage.task.measure.key))
+    interval = stage.task.interval(stage.predictions, labels, seed=BOOTSTRAP_SEED)
+    return Estimate(mean=over_seeds.mean, sd=over_seeds.sd, interval=(interval.low, interval.high))
+
+
+def training_cost(stage: Stage) -> Cost:
+    """Return the measured cost of training one seed."""
     timings = [run.timing for run in stage.runs]
-    memory = [one["peak_memory_bytes"] for one in timings if "peak_memory_bytes" in one]
-    return {
-        "stage_seconds": mean(one["stage_seconds"] for one in timings),
-        "train_seconds": mean(one["train_seconds"] for one in timings),
-        "examples_per_second": mean(one["examples_per_second"] for one in timings),
-        "peak_memory_bytes": max(memory) if memory else None,
-        "peak_memory_of": sorted({one["peak_memory_of"] for one in timings if "peak_memory_of" in one}),
-        "devices": sorted({_device(one) for one in timings}),
-    }
+    peak_memory = [timing["peak_memory_bytes"] for timing in timings if "peak_memory_bytes" in timing]
+    return Cost(
+        stage_seconds=mean(timing["stage_seconds"] for timing in timings),
+        train_seconds=mean(timing["train_seconds"] for timing in timings),
+        examples_per_second=mean(timing["examples_per_second"] for timing in timings),
+        peak_memory_bytes=max(peak_memory) if peak_memory else None,
+        peak_memory_of=sorted({timing["peak_memory_of"] for timing in timings if "peak_memory_of" in timing}),
+        devices=sorted({_device(timing) for timing in timings}),
+    )
 
 
 def _device(timing: dict[str, Any]) -> str:
@@ -59,104 +202,107 @@ def _device(timing: dict[str, Any]) -> str:
     return f"{processes}{timing['device']}{precision}"
 
 
-def _result(evidence: Evidence, strategy: Strategy) -> dict[str, Any]:
+def _strategy_result(evidence: Evidence, strategy: Strategy, published: PublishedResult | None) -> StrategyResult:
     measure = strategy.measure
-    others = [name for name, _ in measure.others]
-    return {
-        "stage": strategy.name,
-        "adapted": evidence.is_adapted(strategy.name),
-        "frozen": strategy.settings["freeze_encoder"],
-        measure.key: compared(strategy, strategy.labels),
-        **{name: spread(strategy.figures(name)) for name in others},
-        "best_epochs": strategy.figures("best_epoch"),
-        f"last_epoch_{measure.key}": spread(strategy.figures("last", measure.key)),
-        "selected_on": strategy.selected_on,
-        f"selection_{measure.key}": spread(strategy.selection),
-        **trained_parameters(strategy),
-        **early_stopping(strategy),
-        "cost": cost(strategy),
-        "seeds": {
-            str(run.seed): {
-                **{key: run.metrics[key] for key in (measure.key, *others, "loss", "best_epoch", "last")},
-                f"selection_{measure.key}": selected,
-                "training": _training_curve(run),
-                "epochs": {
-                    measure.key: [record["test"][measure.key] for record in run.metrics["epochs"]],
-                },
-            }
-            for run, selected in zip(strategy.runs, strategy.selection, strict=True)
+    epochs_run, epochs_planned = early_stopping(strategy)
+    return StrategyResult(
+        stage=strategy.name,
+        adapted=evidence.is_adapted(strategy.name),
+        frozen=strategy.settings["freeze_encoder"],
+        metric=measure.key,
+        score=score_estimate(strategy, strategy.labels),
+        other_metrics={name: spread(strategy.figures(name)) for name, _ in measure.others},
+        best_epochs=strategy.best_epochs,
+        last_epoch_score=spread(strategy.figures("last", measure.key)),
+        selected_on=strategy.selected_on,
+        selection_score=spread(strategy.selection),
+        parameters=trained_parameters(strategy),
+        epochs_run=epochs_run,
+        epochs_planned=epochs_planned,
+        cost=training_cost(strategy),
+        seeds={
+            str(run.seed): _seed_result(strategy, run, selection_score)
+            for run, selection_score in zip(strategy.runs, strategy.selection, strict=True)
         },
-    }
+        published=published,
+    )
 
 
-def trained_parameters(stage: Stage) -> dict[str, Any]:
-    """How many parameters it trained, and of how many, where these are not all, or the head alone; else nothing."""
-    metrics = stage.runs[0].metrics
-    return {"parameters": metrics["parameters"]} if "parameters" in metrics else {}
+def _seed_result(strategy: Strategy, run: Run, selection_score: float) -> SeedResult:
+    metric = strategy.measure.key
+    return SeedResult(
+        metric=metric,
+        score=run.metrics[metric],
+        other_metrics={name: run.metrics[name] for name, _ in strategy.measure.others},
+        loss=run.metrics["loss"],
+        best_epoch=run.metrics["best_epoch"],
+        last=run.metrics["last"],
+        selection_score=selection_score,
+        training=_training_curve(run),
+        scores_by_epoch=[record["test"][metric] for record in run.metrics["epochs"]],
+    )
 
 
-def early_stopping(stage: Stage) -> dict[str, Any]:
-    """Epochs that each seed ran, and those that were planned, where a stage may stop early; else nothing."""
+def trained_parameters(stage: Stage) -> dict[str, int] | None:
+    """Return `trained` and `all` parameters of a stage that trains part of the encoder, otherwise None."""
+    parameters: dict[str, int] | None = stage.runs[0].metrics.get("parameters")
+    return parameters
+
+
+def early_stopping(stage: Stage) -> tuple[list[int] | None, int | None]:
+    """Return the epochs that each seed ran, and the planned number; None for both without early stopping."""
     if stage.settings.get("early_stopping") is None:
-        return {}
-    return {"epochs_run": stage.figures("epochs_run"), "epochs_planned": stage.settings["epochs"]}
+        return None, None
+    return [run.metrics["epochs_run"] for run in stage.runs], stage.settings["epochs"]
 
 
-def _training_curve(run: Run) -> dict[str, list[float]]:
-    """Training loss by `epoch`, as far as training had come: means of even parts of the steps that were logged. A part
-    has enough of them to be more than noise; where that leaves no more parts than epochs, the means of whole epochs."""
+def _training_curve(run: Run) -> LossCurve:
+    """Average the logged losses in equal parts of the training.
+
+    A part holds enough steps to average out noise. With fewer parts than epochs, return the mean of each epoch instead.
+    """
     epochs = run.metrics["epochs"]
     positions, losses = run.step_losses
-    number = min(_MOST_PARTS, len(losses) // _STEPS_IN_PART)
-    if number <= len(epochs):
-        return {"epoch": [record["epoch"] for record in epochs], "loss": [record["train_loss"] for record in epochs]}
-    parts = np.array_split(np.arange(len(losses)), number)
-    return {
-        "epoch": [round(float(positions[part].mean()), 4) for part in parts],
-        "loss": [round(float(losses[part].mean()), 6) for part in parts],
+    points = min(_MAX_POINTS, len(losses) // _MIN_STEPS_PER_POINT)
+    if points <= len(epochs):
+        return LossCurve(epoch=[record["epoch"] for record in epochs], loss=[record["train_loss"] for record in epochs])
+    parts = np.array_split(np.arange(len(losses)), points)
+    return LossCurve(
+        epoch=[round(float(positions[part].mean()), 4) for part in parts],
+        loss=[round(float(losses[part].mean()), 6) for part in parts],
+    )
+
+
+def _intermediate_result(evidence: Evidence, stage: Intermediate) -> IntermediateResult:
+    measure, labels = stage.task.measure, stage.data.splits["test"].labels
+    assert labels is not None, "the job file's checks require labels for classify stages"
+    dependents = [strategy for strategy in evidence.strategies if stage.name in evidence.lineage(strategy.name)]
+    return IntermediateResult(
+        stage=stage.name,
+        data_stage=evidence.report.own_data[stage.name],
+        rows=stage.summary["rows"],
+        classes=stage.data.classes,
+        provenance=stage.summary["provenance"],
+        label_type=stage.task.name,
+        metric=measure.key,
+        score=score_estimate(stage, labels),
+        other_metrics={name: spread(stage.figures(name)) for name, _ in measure.others},
+        best_epochs=stage.best_epochs,
+        selected_on=stage.runs[0].metrics["selected_on"],
+        cost=training_cost(stage),
+        taken_by=[strategy.name for strategy in dependents],
+        overlap=_training_overlap(evidence, stage, dependents),
+    )
+
+
+def _training_overlap(evidence: Evidence, stage: Intermediate, dependents: list[Strategy]) -> TrainingOverlap:
+    train, test = text_keys(stage.data.splits["train"].columns), text_keys(evidence.data.splits["test"].columns)
+    shared = shares_text(train, test)
+    accuracy = {
+        strategy.name: SplitScores(
+            in_training=abs(float(strategy.scores[:, shared].mean())) if shared.any() else None,
+            new=abs(float(strategy.scores[:, ~shared].mean())) if not shared.all() else None,
+        )
+        for strategy in dependents
     }
-
-
-def intermediate(evidence: Evidence) -> list[dict[str, Any]]:
-    """One entry per classify stage on data of its own: its data, its figures there, and who takes its encoder.
-
-    `overlap`: texts and rows of the job's test split that also stand in the training data of this task, with the
-    accuracy of the strategies that build on it on the rows that do (`in_training`) and on the others (`new`).
-    """
-    return [_entry(evidence, one) for one in evidence.intermediate]
-
-
-def _entry(evidence: Evidence, one: Intermediate) -> dict[str, Any]:
-    measure, labels = one.task.measure, one.data.splits["test"].labels
-    assert labels is not None, "the job file's checks let no classify stage through without labels"
-    readers = [strategy for strategy in evidence.strategies if one.name in evidence.lineage(strategy.name)]
-    return {
-        "stage": one.name,
-        "data_stage": evidence.report.own_data[one.name],
-        "rows": one.summary["rows"],
-        "classes": one.data.classes,
-        "provenance": one.summary["provenance"],
-        "label_type": one.task.name,
-        measure.key: compared(one, labels),
-        **{name: spread(one.figures(name)) for name, _ in measure.others},
-        "best_epochs": one.figures("best_epoch"),
-        "selected_on": one.runs[0].metrics["selected_on"],
-        "cost": cost(one),
-        "taken_by": [strategy.name for strategy in readers],
-        "overlap": _overlap(evidence, one, readers),
-    }
-
-
-def _overlap(evidence: Evidence, one: Intermediate, readers: list[Strategy]) -> dict[str, Any]:
-    train, test = text_keys(one.data.splits["train"].columns), text_keys(evidence.data.splits["test"].columns)
-    rows = shares_text(train, test)
-    return {
-        **measure_overlap(train, test),
-        "accuracy": {
-            strategy.name: {
-                "in_training": abs(float(strategy.scores[:, rows].mean())) if rows.any() else None,
-                "new": abs(float(strategy.scores[:, ~rows].mean())) if not rows.all() else None,
-            }
-            for strategy in readers
-        },
-    }
+    return TrainingOverlap(**measure_overlap(train, test), accuracy=accuracy)

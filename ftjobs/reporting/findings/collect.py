@@ -1,57 +1,107 @@
-"""All findings as plain data: what `report.json` holds, and all that words, tables and plots are made of."""
+"""Collect all findings of a report."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftjobs.artifacts import Manifest
-from ftjobs.reporting.findings import (
-    adaptations,
-    classifiers,
-    disagreements,
-    error_analysis,
-    hypotheses,
-    recommendation,
-)
-from ftjobs.reporting.findings.caveats import caveats
+from ftjobs.data.overlap import Overlap
+from ftjobs.reporting.finding import OPTIONAL, Finding
+from ftjobs.reporting.findings import adaptations, classifiers, error_analysis, hypotheses, recommendation
+from ftjobs.reporting.findings.caveats import Caveat, caveats
+from ftjobs.reporting.findings.disagreements import Disagreements, disagreements
 from ftjobs.reporting.inputs import provenance, reference_study
 from ftjobs.reporting.inputs.evidence import Evidence
+from ftjobs.tasks import DEFAULT_LABEL_TYPE, Task, get_task
+from ftjobs.tasks.measures import Measure
 
-#: Raised when a field of `report.json` changes its meaning or goes.
 VERSION = 2
+"""Version of `report.json`. Increased when a key changes its meaning or is removed."""
 
 
-def content(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
-    """The findings. Shares and accuracies are fractions, times seconds, intervals 95 %.
+@dataclass(frozen=True, kw_only=True)
+class ReportedData(Finding):
+    """The job's data, as `prepare` recorded it. Keys that `prepare` did not record are absent from `report.json`."""
+
+    classes: list[str] | None = field(default=None, metadata=OPTIONAL)
+    rows: dict[str, int]
+    labels: dict[str, dict[str, Any]]
+    """Label distribution of each split."""
+    overlap: dict[str, Overlap]
+    text_columns: list[str]
+    tokens: dict[str, Any] | None = field(default=None, metadata=OPTIONAL)
+    label_type: str | None = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings(Finding):
+    """The content of `report.json`. Shares and accuracies are fractions, times are seconds, intervals are 95 %."""
+
+    version: int = VERSION
+    pipeline: str
+    seeds: list[int]
+    does_adapting_pay: list[recommendation.AdaptationComparison]
+    to_ship: recommendation.Recommendation
+    results: list[classifiers.StrategyResult]
+    reference_encoder_differs: str | None
+    """The job's encoder, where the job repeats the reference study with another one."""
+    adaptation: list[adaptations.AdaptationResult]
+    intermediate: list[classifiers.IntermediateResult] | None = field(default=None, metadata=OPTIONAL)
+    hypotheses: list[hypotheses.HypothesisResult]
+    caveats: list[Caveat]
+    confusion: list[error_analysis.ConfusionMatrix]
+    calibration: list[error_analysis.CalibrationResult]
+    labels: list[error_analysis.LabelResult] | None = field(default=None, metadata=OPTIONAL)
+    disagreements: Disagreements
+    data: ReportedData
+    what_was_run: provenance.Provenance
+
+    @property
+    def task(self) -> Task:
+        """The task of the job's data."""
+        return get_task(self.data.label_type or DEFAULT_LABEL_TYPE)
+
+    @property
+    def measure(self) -> Measure:
+        """The metric that strategies are compared by."""
+        return self.task.measure
+
+
+def collect_findings(evidence: Evidence, published: dict[str, Manifest]) -> Findings:
+    """Analyze the evidence.
 
     Args:
-        evidence: what the stages published.
-        published: role -> manifest, of `prepare` and of every `<stage>/seed-<n>`.
+        evidence: published outputs of the stages
+        published: manifests by role, of `prepare` and of every `<stage>/seed-<n>`
     """
-    tested = hypotheses.tested(evidence)
-    rows = classifiers.results(evidence)
-    return {
-        "version": VERSION,
-        "pipeline": evidence.report.pipeline,
-        "seeds": evidence.seeds,
-        "does_adapting_pay": recommendation.does_adapting_pay(evidence, tested),
-        "to_ship": recommendation.to_ship(evidence, published),
-        "results": rows,
-        "reference_encoder_differs": reference_study.encoder_differs(evidence)
-        if any(r["published"] for r in rows)
-        else None,
-        "adaptation": adaptations.adaptation(evidence),
-        **({"intermediate": classifiers.intermediate(evidence)} if evidence.intermediate else {}),
-        "hypotheses": tested,
-        "caveats": caveats(evidence),
-        "confusion": error_analysis.confusion(evidence),
-        "calibration": error_analysis.calibration(evidence),
-        **({"labels": error_analysis.by_label(evidence)} if evidence.task.label_sets else {}),
-        "disagreements": disagreements.disagreements(evidence),
-        "data": {
-            key: evidence.summary[key]
-            for key in ("classes", "rows", "labels", "overlap", "text_columns", "tokens", "label_type")
-            if key in evidence.summary
-        },
-        "what_was_run": provenance.what_was_run(evidence, published),
-    }
+    tested = hypotheses.hypothesis_results(evidence)
+    results = classifiers.strategy_results(evidence)
+    is_reference_study = any(result.published for result in results)
+    summary = evidence.summary
+    return Findings(
+        pipeline=evidence.report.pipeline,
+        seeds=evidence.seeds,
+        does_adapting_pay=recommendation.does_adapting_pay(evidence, tested),
+        to_ship=recommendation.to_ship(evidence, published),
+        results=results,
+        reference_encoder_differs=reference_study.other_encoder(evidence) if is_reference_study else None,
+        adaptation=adaptations.adaptation_results(evidence),
+        intermediate=classifiers.intermediate_results(evidence) or None,
+        hypotheses=tested,
+        caveats=caveats(evidence),
+        confusion=error_analysis.confusion_matrices(evidence),
+        calibration=error_analysis.calibration_results(evidence),
+        labels=error_analysis.label_results(evidence) if evidence.task.label_sets else None,
+        disagreements=disagreements(evidence),
+        data=ReportedData(
+            classes=summary.get("classes"),
+            rows=summary["rows"],
+            labels=summary["labels"],
+            overlap=summary["overlap"],
+            text_columns=summary["text_columns"],
+            tokens=summary.get("tokens"),
+            label_type=summary.get("label_type"),
+        ),
+        what_was_run=provenance.provenance(evidence, published),
+    )

@@ -1,85 +1,140 @@
-"""The job's hypotheses set against what was found, and comparisons that the report makes of its own accord."""
+"""Verdicts on the job's hypotheses: paired comparisons of two strategies, corrected for multiple testing."""
 
 from __future__ import annotations
 
-from dataclasses import astuple
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from ftjobs import statistics
 from ftjobs.jobfile.fields import Hypothesis
-from ftjobs.reporting.findings.classifiers import SEED
+from ftjobs.reporting.finding import BOOTSTRAP_SEED, Finding, Interval
 from ftjobs.reporting.inputs.evidence import Evidence
 
 ALPHA = 0.05
 
-
-def tested(evidence: Evidence) -> list[dict[str, Any]]:
-    """One entry per hypothesis of the job; p-values are adjusted for all of them together (Holm 1979)."""
-    return compared(evidence, [Hypothesis.parse(text) for text in evidence.report.hypotheses])
+Verdict = Literal["supported", "contradicted", "undecided"]
 
 
-def compared(evidence: Evidence, hypotheses: list[Hypothesis]) -> list[dict[str, Any]]:
-    """Each hypothesis with difference, interval, p-values and verdict; adjusted as one family."""
-    found = []
-    for hypothesis in hypotheses:
-        first, second = evidence.strategy(hypothesis.better).scores, evidence.strategy(hypothesis.worse).scores
-        graded = evidence.measure.graded
-        found.append(statistics.compare(first, second, margin=hypothesis.by, seed=SEED, graded=graded))
-    adjusted = statistics.holm([one.p_value for one in found])
+@dataclass(frozen=True, kw_only=True)
+class SeedComparison(Finding):
+    """Two trained models with the same seed on the test rows."""
+
+    difference: float
+    only_better: int
+    """Rows that only the first model gets right or, with graded scores, rows on which the first model is closer."""
+    only_worse: int
+    p_value: float
+    """Two-sided: McNemar's exact test, or Wilcoxon's signed-rank test of graded scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequiredEvidence(Finding):
+    """Additional seeds or test rows, either alone, that would likely decide a hypothesis; None where none would."""
+
+    more_seeds: int | None
+    more_examples: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HypothesisResult(Finding):
+    """A hypothesis `better > worse` with its evidence."""
+
+    hypothesis: str
+    better: str
+    worse: str
+    margin: float
+    difference: float
+    interval: Interval
+    p_value: float
+    adjusted_p_value: float
+    """Adjusted for all hypotheses of the family (Holm 1979)."""
+    verdict: Verdict
+    needed: RequiredEvidence | None
+    """Given for undecided hypotheses only."""
+    seeds: dict[str, SeedComparison]
+
+
+def hypothesis_results(evidence: Evidence) -> list[HypothesisResult]:
+    """Test the job's hypotheses as one family."""
+    return compare_pairs(evidence, [Hypothesis.parse(text) for text in evidence.report.hypotheses])
+
+
+def compare_pairs(evidence: Evidence, hypotheses: list[Hypothesis]) -> list[HypothesisResult]:
+    """Test hypotheses as one family: p-values are adjusted for all of them together."""
+    graded = evidence.measure.graded
+    comparisons = [
+        statistics.compare(
+            evidence.strategy(hypothesis.better).scores,
+            evidence.strategy(hypothesis.worse).scores,
+            margin=hypothesis.by,
+            seed=BOOTSTRAP_SEED,
+            graded=graded,
+        )
+        for hypothesis in hypotheses
+    ]
+    adjusted = statistics.holm([comparison.p_value for comparison in comparisons])
     return [
-        _entry(evidence, hypothesis, comparison, p, len(hypotheses))
-        for hypothesis, comparison, p in zip(hypotheses, found, adjusted, strict=True)
+        _result(evidence, hypothesis, comparison, p_value, len(hypotheses))
+        for hypothesis, comparison, p_value in zip(hypotheses, comparisons, adjusted, strict=True)
     ]
 
 
-def _entry(
-    evidence: Evidence, hypothesis: Hypothesis, comparison: statistics.Comparison, adjusted: float, family: int
-) -> dict[str, Any]:
+def _result(
+    evidence: Evidence,
+    hypothesis: Hypothesis,
+    comparison: statistics.Comparison,
+    adjusted_p_value: float,
+    family_size: int,
+) -> HypothesisResult:
     better, worse = evidence.strategy(hypothesis.better), evidence.strategy(hypothesis.worse)
-    verdict = statistics.verdict(comparison, adjusted, hypothesis.by, ALPHA)
+    graded = evidence.measure.graded
+    verdict = statistics.verdict(comparison, adjusted_p_value, hypothesis.by, ALPHA)
     needed = None
     if verdict == "undecided":
-        # Each of a family has its share of the level (Bonferroni), a little less than Holm leaves it.
+        # Each hypothesis gets an equal share of alpha (Bonferroni), slightly less than Holm's procedure allows.
         estimate = statistics.needed(
-            better.scores, worse.scores, margin=hypothesis.by, alpha=ALPHA / family, graded=evidence.measure.graded
+            better.scores, worse.scores, margin=hypothesis.by, alpha=ALPHA / family_size, graded=graded
         )
         seeds, examples = better.scores.shape
-        needed = {"more_seeds": _more(estimate.seeds, seeds), "more_examples": _more(estimate.examples, examples)}
+        needed = RequiredEvidence(
+            more_seeds=_additional(estimate.seeds, seeds), more_examples=_additional(estimate.examples, examples)
+        )
     margin = f" by {hypothesis.by:g}" if hypothesis.by else ""
-    return {
-        "hypothesis": f"{hypothesis.better} > {hypothesis.worse}{margin}",
-        "better": hypothesis.better,
-        "worse": hypothesis.worse,
-        "margin": hypothesis.by,
-        "difference": comparison.difference,
-        "interval": [comparison.interval.low, comparison.interval.high],
-        "p_value": comparison.p_value,
-        "adjusted_p_value": adjusted,
-        "verdict": verdict,
-        "needed": needed,
-        "seeds": {
-            str(seed): _one_seed(first, second, evidence.measure.graded)
+    return HypothesisResult(
+        hypothesis=f"{hypothesis.better} > {hypothesis.worse}{margin}",
+        better=hypothesis.better,
+        worse=hypothesis.worse,
+        margin=hypothesis.by,
+        difference=comparison.difference,
+        interval=(comparison.interval.low, comparison.interval.high),
+        p_value=comparison.p_value,
+        adjusted_p_value=adjusted_p_value,
+        verdict=verdict,
+        needed=needed,
+        seeds={
+            str(seed): _seed_comparison(first, second, graded)
             for seed, first, second in zip(evidence.seeds, better.scores, worse.scores, strict=True)
         },
-    }
-
-
-def _more(total: int | None, now: int) -> int | None:
-    """How many more than now; None where no number would do, or it would take no more but better luck."""
-    return None if total is None or total <= now else total - now
-
-
-def _one_seed(first: np.ndarray, second: np.ndarray, graded: bool) -> dict[str, Any]:
-    """The difference, the rows that only one of the two gets right, or that it is nearer to where scores are graded,
-    and the p-value of McNemar's exact test, or of Wilcoxon's signed-rank test."""
-    only_better, only_worse, p_value = astuple(
-        (statistics.signed_rank if graded else statistics.mcnemar)(first, second)
     )
-    return {
-        "difference": float(first.mean() - second.mean()),
-        "only_better": only_better,
-        "only_worse": only_worse,
-        "p_value": p_value,
-    }
+
+
+def _additional(total: int | None, current: int) -> int | None:
+    """Return the missing number; None if no number suffices or the current one already should."""
+    return None if total is None or total <= current else total - current
+
+
+def _seed_comparison(first: np.ndarray, second: np.ndarray, graded: bool) -> SeedComparison:
+    if graded:
+        ranks = statistics.signed_rank(first, second)
+        only_better, only_worse, p_value = ranks.first_higher, ranks.second_higher, ranks.p_value
+    else:
+        pairs = statistics.mcnemar(first, second)
+        only_better, only_worse, p_value = pairs.only_first, pairs.only_second, pairs.p_value
+    return SeedComparison(
+        difference=float(first.mean() - second.mean()),
+        only_better=only_better,
+        only_worse=only_worse,
+        p_value=p_value,
+    )

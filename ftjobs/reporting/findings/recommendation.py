@@ -1,167 +1,274 @@
-"""The answer that the report opens with: does adapting pay, and which model to ship."""
+"""The two answers of a report: whether adapting pays, and which checkpoint to ship."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, fields
 from statistics import mean
 from typing import Any
 
 from ftjobs import statistics
 from ftjobs.artifacts import Manifest
 from ftjobs.jobfile.fields import Hypothesis
-from ftjobs.reporting.findings import adaptations, hypotheses
-from ftjobs.reporting.findings.classifiers import SEED
+from ftjobs.reporting.finding import BOOTSTRAP_SEED, OPTIONAL, Finding, Interval
+from ftjobs.reporting.findings.adaptations import comparable_bits
+from ftjobs.reporting.findings.hypotheses import HypothesisResult, compare_pairs
 from ftjobs.reporting.inputs.evidence import Evidence
 from ftjobs.reporting.inputs.runs import Run, Stage, Strategy
 
-#: Fields that say how a stage is run, not what comes of it.
-_NO_DIFFERENCE = {"encoder", "data"}
+#: Fields in which an adapted strategy and its counterpart differ by construction.
+_IGNORED_FIELDS = {"encoder", "data"}
 
 
-def does_adapting_pay(evidence: Evidence, tested: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry per comparison that asks it: an adapted strategy against its twin on the encoder as it came.
+@dataclass(frozen=True, kw_only=True)
+class AdaptationComparison(HypothesisResult):
+    """An adapted strategy compared with its counterpart on the original encoder."""
 
-    Training on an intermediate task counts as adapting; an entry for which it is all there was has `intermediate`.
+    stated: bool
+    """The comparison is a hypothesis of the job file, with the hypothesis's margin."""
+    also_differ_in: list[str]
+    """Further settings in which the two strategies differ."""
+    frozen: bool
+    intermediate: bool | None = field(default=None, metadata=OPTIONAL)
+    """True where an intermediate task is the only adaptation."""
 
-    Twins train the same part (head only, or everything). Of several, the one with the fewest other settings is taken,
-    then the one that is most accurate on the split that epochs were chosen on. Where the job has the hypothesis
-    `adapted > plain`, its entry of `tested` is the answer; else the comparison is made here, without a margin, and the
-    entry says that it was not `stated` beforehand.
-    """
-    stated = {(one["better"], one["worse"]): one for one in tested}
-    pairs = [(one, twin) for one in evidence.strategies if (twin := _twin(evidence, one))]
-    missing = [pair for pair in pairs if (pair[0].name, pair[1].name) not in stated]
-    made = hypotheses.compared(evidence, [Hypothesis(better=one.name, worse=twin.name) for one, twin in missing])
-    entries = {(one["better"], one["worse"]): {**one, "stated": False} for one in made}
-    entries |= {pair: {**one, "stated": True} for pair, one in stated.items()}
-    return [
-        {
-            **entries[one.name, twin.name],
-            "also_differ_in": _differences(one, twin),
-            "frozen": _frozen(one),
-            **({} if evidence.is_adapted(one.name, to_texts=True) else {"intermediate": True}),
+
+@dataclass(frozen=True, kw_only=True)
+class EquivalentStrategy(Finding):
+    """A strategy whose difference from the recommended one has an interval that includes zero."""
+
+    stage: str
+    difference: float
+    interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation(Finding):
+    """The checkpoint to ship."""
+
+    stage: str
+    seed: int
+    chosen_on: str
+    """The split that the choice was made on."""
+    artifact: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierRecommendation(Recommendation):
+    """A strategy of the job."""
+
+    metric: str
+    score: float
+    """Of the recommended seed on the test split."""
+    interval: Interval
+    selection_mean: float
+    """Mean over seeds on the split that the choice was made on."""
+    selection_seed: float
+    level_with: list[EquivalentStrategy]
+    simplest_of_these: str
+
+    def json_fields(self) -> dict[str, Any]:
+        """Name keys after the metric."""
+        return {
+            "kind": "classifier",
+            "stage": self.stage,
+            "seed": self.seed,
+            self.metric: self.score,
+            "interval": self.interval,
+            "chosen_on": self.chosen_on,
+            f"selection_{self.metric}": {"stage": self.selection_mean, "seed": self.selection_seed},
+            "level_with": self.level_with,
+            "simplest_of_these": self.simplest_of_these,
+            "artifact": self.artifact,
         }
-        for one, twin in pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderRecommendation(Recommendation):
+    """An adapted encoder, of a job without strategies."""
+
+    loss: float
+    perplexity: float
+    bits_per_character: float | None = field(default=None, metadata=OPTIONAL)
+
+    def json_fields(self) -> dict[str, Any]:
+        """Add `kind`."""
+        return {"kind": "encoder", **super().json_fields()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntermediateRecommendation(Recommendation):
+    """A classify stage on its own data, of a job that has no other stages."""
+
+    metric: str
+    score: float
+    label_type: str
+
+    def json_fields(self) -> dict[str, Any]:
+        """Add `kind` and name the score after the metric."""
+        json_fields = super().json_fields()
+        return {
+            "kind": "classifier of its own data",
+            json_fields.pop("metric"): json_fields.pop("score"),
+            **json_fields,
+        }
+
+
+def does_adapting_pay(evidence: Evidence, hypotheses: list[HypothesisResult]) -> list[AdaptationComparison]:
+    """Compare each adapted strategy with its counterpart on the original encoder.
+
+    Training on an intermediate task counts as adapting. The counterpart trains the same part of the model (head only,
+    or encoder too); among several, it is the one with the fewest other differences in settings, then the one with the
+    best selection score. If the job states the hypothesis `adapted > counterpart`, its result is returned. Otherwise
+    the comparison is made here, without a margin.
+    """
+    stated = {(result.better, result.worse): result for result in hypotheses}
+    pairs = [
+        (strategy, counterpart)
+        for strategy in evidence.strategies
+        if (counterpart := _counterpart(evidence, strategy)) is not None
+    ]
+    missing = [
+        Hypothesis(better=strategy.name, worse=counterpart.name)
+        for strategy, counterpart in pairs
+        if (strategy.name, counterpart.name) not in stated
+    ]
+    results = {(result.better, result.worse): result for result in compare_pairs(evidence, missing)} | stated
+    return [
+        AdaptationComparison(
+            **_fields(results[strategy.name, counterpart.name]),
+            stated=(strategy.name, counterpart.name) in stated,
+            also_differ_in=_differing_settings(strategy, counterpart),
+            frozen=_frozen(strategy),
+            intermediate=None if evidence.is_adapted(strategy.name, to_texts=True) else True,
+        )
+        for strategy, counterpart in pairs
     ]
 
 
-def to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
-    """Which checkpoint to ship, and how sure that is.
+def _fields(result: HypothesisResult) -> dict[str, Any]:
+    return {field.name: getattr(result, field.name) for field in fields(result)}
 
-    The stage with the highest mean accuracy over seeds on the split that best epochs were chosen on, and of its seeds
-    the one with the highest; where stages are level, the one that is simplest to train, then the job's order. The test
-    split decides only where a job has no other, and then the entry's `chosen_on` says so. `level_with` names the
-    strategies that the test rows cannot tell from it: the 95 % interval of the difference holds zero.
 
-    A job without classifiers ships the encoder with the lowest loss on held-out text, and one in which every stage has
-    data of its own the first of these.
+def to_ship(evidence: Evidence, published: dict[str, Manifest]) -> Recommendation:
+    """Recommend a checkpoint.
+
+    The strategy with the best mean selection score over seeds and, of its seeds, the one with the best. Ties go to the
+    strategy with the least training effort, then to the first in the job file. The selection score is measured on the
+    validation split, or on the test split of a job without one.
+
+    A job without strategies ships the adapted encoder with the lowest loss on held-out text; a job whose stages all
+    have their own data ships the first of them.
     """
     if evidence.adaptations and not evidence.strategies:
         return _encoder_to_ship(evidence, published)
     if not evidence.strategies:
-        return _own_to_ship(evidence, published)
-    ranked = sorted(evidence.strategies, key=lambda one: (one.rank, _effort(evidence, one)))
-    chosen = ranked[0]
-    key, sign = chosen.measure.key, -1 if chosen.measure.minimize else 1
-    position = max(range(len(chosen.runs)), key=lambda index: sign * chosen.selection[index])
-    run = chosen.runs[position]
-    level = [one for other in ranked[1:] if (one := _level(chosen, other)) is not None]
-    simplest = min([chosen, *(evidence.strategy(one["stage"]) for one in level)], key=lambda x: _effort(evidence, x))
-    return {
-        "kind": "classifier",
-        "stage": chosen.name,
-        "seed": run.seed,
-        key: run.metrics[key],
-        "interval": _interval(chosen, position),
-        "chosen_on": chosen.selected_on,
-        f"selection_{key}": {"stage": mean(chosen.selection), "seed": chosen.selection[position]},
-        "level_with": level,
-        "simplest_of_these": simplest.name,
-        "artifact": published[f"{chosen.name}/seed-{run.seed}"].key,
-    }
+        return _intermediate_to_ship(evidence, published)
+    ranked = sorted(evidence.strategies, key=lambda strategy: (strategy.rank, _effort(evidence, strategy)))
+    best = ranked[0]
+    sign = -1 if best.measure.minimize else 1
+    position = max(range(len(best.runs)), key=lambda index: sign * best.selection[index])
+    run = best.runs[position]
+    equivalent = [other for strategy in ranked[1:] if (other := _equivalent(best, strategy)) is not None]
+    candidates = [best, *(evidence.strategy(other.stage) for other in equivalent)]
+    return ClassifierRecommendation(
+        stage=best.name,
+        seed=run.seed,
+        chosen_on=best.selected_on,
+        artifact=published[f"{best.name}/seed-{run.seed}"].key,
+        metric=best.measure.key,
+        score=run.metrics[best.measure.key],
+        interval=_seed_interval(best, position),
+        selection_mean=mean(best.selection),
+        selection_seed=best.selection[position],
+        level_with=equivalent,
+        simplest_of_these=min(candidates, key=lambda strategy: _effort(evidence, strategy)).name,
+    )
 
 
-def _interval(chosen: Strategy, position: int) -> list[float]:
-    """Of one seed's accuracy, or mean squared error."""
-    found = chosen.task.interval(chosen.predictions[[position]], chosen.labels, seed=SEED)
-    return [found.low, found.high]
+def _seed_interval(strategy: Strategy, position: int) -> Interval:
+    """Return the interval of one seed's score."""
+    interval = strategy.task.interval(strategy.predictions[[position]], strategy.labels, seed=BOOTSTRAP_SEED)
+    return interval.low, interval.high
 
 
-def _encoder_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
-    """That of the lowest loss on the job's held-out texts, not on corpora, which differ; of encoders with different
-    vocabularies, that of the fewest bits per character."""
-    found = [(stage, run, _of_task(run, "loss")) for stage in evidence.adaptations for run in stage.runs]
-    bits = [adaptations.bits_of(evidence, stage, run.metrics["best"]["loss"]) for stage, run, _ in found]
-    comparable = [loss if one is None else one for one, (*_, loss) in zip(bits, found, strict=True)]
-    chosen = min(range(len(found)), key=lambda index: (bits[index] is None, comparable[index]))
-    stage, run, _ = found[chosen]
-    return {
-        "kind": "encoder",
-        "stage": stage.name,
-        "seed": run.seed,
-        "chosen_on": evidence.selected_on if "task_loss" in run.metrics["best"] else run.metrics["evaluated_on"],
-        "loss": _of_task(run, "loss"),
-        "perplexity": _of_task(run, "perplexity"),
-        **({} if bits[chosen] is None else {"bits_per_character": bits[chosen]}),
-        "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
-    }
+def _encoder_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> EncoderRecommendation:
+    """Recommend the lowest loss on the job's held-out texts, or the fewest bits per character between vocabularies.
+
+    Held-out texts of corpora are not used: they differ between stages.
+    """
+    candidates = [(stage, run, _task_metric(run, "loss")) for stage in evidence.adaptations for run in stage.runs]
+    bits = [comparable_bits(evidence, stage, run.metrics["best"]["loss"]) for stage, run, _ in candidates]
+    values = [loss if value is None else value for value, (*_, loss) in zip(bits, candidates, strict=True)]
+    best = min(range(len(candidates)), key=lambda index: (bits[index] is None, values[index]))
+    stage, run, loss = candidates[best]
+    return EncoderRecommendation(
+        stage=stage.name,
+        seed=run.seed,
+        chosen_on=evidence.selected_on if "task_loss" in run.metrics["best"] else run.metrics["evaluated_on"],
+        artifact=published[f"{stage.name}/seed-{run.seed}"].key,
+        loss=loss,
+        perplexity=_task_metric(run, "perplexity"),
+        bits_per_character=bits[best],
+    )
 
 
-def _of_task(run: Run, figure: str) -> float:
-    found: dict[str, float] = run.metrics["best"]
-    return found.get(f"task_{figure}", found[figure])
+def _task_metric(run: Run, name: str) -> float:
+    """Return a metric on the job's held-out texts, for stages with their own corpus and for others."""
+    best: dict[str, float] = run.metrics["best"]
+    return best.get(f"task_{name}", best[name])
 
 
-def _own_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> dict[str, Any]:
-    """The first stage: with data of their own, which differ, there is nothing to choose by."""
+def _intermediate_to_ship(evidence: Evidence, published: dict[str, Manifest]) -> IntermediateRecommendation:
+    """Recommend the first stage: scores on different data are not comparable."""
     stage = evidence.intermediate[0]
     measure = stage.task.measure
     sign = -1 if measure.minimize else 1
     run = max(stage.runs, key=lambda run: sign * run.best[run.metrics["selected_on"]][measure.key])
-    return {
-        "kind": "classifier of its own data",
-        "stage": stage.name,
-        "seed": run.seed,
-        measure.key: run.metrics[measure.key],
-        "label_type": stage.task.name,
-        "chosen_on": run.metrics["selected_on"],
-        "artifact": published[f"{stage.name}/seed-{run.seed}"].key,
-    }
+    return IntermediateRecommendation(
+        stage=stage.name,
+        seed=run.seed,
+        chosen_on=run.metrics["selected_on"],
+        artifact=published[f"{stage.name}/seed-{run.seed}"].key,
+        metric=measure.key,
+        score=run.metrics[measure.key],
+        label_type=stage.task.name,
+    )
 
 
-def _level(chosen: Strategy, other: Strategy) -> dict[str, Any] | None:
-    """The difference between two strategies, if the test rows cannot tell them apart."""
-    found = statistics.compare(chosen.scores, other.scores, seed=SEED, graded=chosen.measure.graded)
-    if not found.interval.low <= 0 <= found.interval.high:
+def _equivalent(best: Strategy, other: Strategy) -> EquivalentStrategy | None:
+    """Return the difference between two strategies if its interval includes zero."""
+    comparison = statistics.compare(best.scores, other.scores, seed=BOOTSTRAP_SEED, graded=best.measure.graded)
+    low, high = comparison.interval.low, comparison.interval.high
+    if not low <= 0 <= high:
         return None
-    return {
-        "stage": other.name,
-        "difference": found.difference,
-        "interval": [found.interval.low, found.interval.high],
-    }
+    return EquivalentStrategy(stage=other.name, difference=comparison.difference, interval=(low, high))
 
 
-def _effort(evidence: Evidence, one: Strategy) -> tuple[int, int]:
-    """How much there is to train: stages that it builds on, then a head alone, part of the encoder, or all of it."""
-    in_part = bool(one.settings.get("lora")) or one.settings.get("unfreeze", "all") != "all"
-    return len(evidence.lineage(one.name)), 0 if _frozen(one) else 1 if in_part else 2
+def _effort(evidence: Evidence, strategy: Strategy) -> tuple[int, int]:
+    """Order strategies by training effort: stages that they build on, then head only, part of the encoder, all of
+    it."""
+    in_part = bool(strategy.settings.get("lora")) or strategy.settings.get("unfreeze", "all") != "all"
+    return len(evidence.lineage(strategy.name)), 0 if _frozen(strategy) else 1 if in_part else 2
 
 
-def _frozen(one: Stage) -> bool:
-    return bool(one.settings["freeze_encoder"])
+def _frozen(stage: Stage) -> bool:
+    return bool(stage.settings["freeze_encoder"])
 
 
-def _twin(evidence: Evidence, one: Strategy) -> Strategy | None:
-    """The strategy without adaptation that is most like an adapted one."""
-    if not evidence.is_adapted(one.name):
+def _counterpart(evidence: Evidence, strategy: Strategy) -> Strategy | None:
+    """Return the strategy without adaptation that is most like an adapted one."""
+    if not evidence.is_adapted(strategy.name):
         return None
     plain = [
-        other for other in evidence.strategies if not evidence.is_adapted(other.name) and _frozen(other) == _frozen(one)
+        other
+        for other in evidence.strategies
+        if not evidence.is_adapted(other.name) and _frozen(other) == _frozen(strategy)
     ]
-    return min(plain, key=lambda other: (len(_differences(one, other)), other.rank), default=None)
+    return min(plain, key=lambda other: (len(_differing_settings(strategy, other)), other.rank), default=None)
 
 
-def _differences(one: Stage, other: Stage) -> list[str]:
-    """Fields, other than the encoder, and options in which two stages are not the same."""
-    keys = (one.settings.keys() | other.settings.keys()) - _NO_DIFFERENCE
-    fields = sorted(key for key in keys if one.settings.get(key) != other.settings.get(key))
-    return fields + (["--num-processes"] if one.processes != other.processes else [])
+def _differing_settings(first: Stage, second: Stage) -> list[str]:
+    """Return the fields in which two stages differ, and `--num-processes` if they ran on different numbers of them."""
+    keys = (first.settings.keys() | second.settings.keys()) - _IGNORED_FIELDS
+    differing = sorted(key for key in keys if first.settings.get(key) != second.settings.get(key))
+    return differing + (["--num-processes"] if first.processes != second.processes else [])

@@ -1,4 +1,4 @@
-"""All that a report is made of, read once and side by side."""
+"""Published outputs of all stages of a pipeline, loaded for a report."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from ftjobs.tasks.measures import Measure
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a report is made of."""
+    """Published outputs of the stages that a report covers."""
 
     report: Report
     data: PreparedData
     summary: DataSummary
-    """What `prepare` found out about the data and the encoder."""
+    """Summary of data and encoder by `prepare`."""
     strategies: list[Strategy]
     adaptations: list[Stage]
     intermediate: list[Intermediate]
     corpora: dict[str, CorpusRecord] = field(default_factory=dict)
-    """By the stage that brought it, the record of a corpus that stages have to themselves."""
+    """Records of corpora, by the stage that prepared them."""
 
     @property
     def seeds(self) -> list[int]:
@@ -46,44 +46,47 @@ class Evidence:
 
     @property
     def measure(self) -> Measure:
-        """The measure by which strategies are compared."""
+        """The metric that strategies are compared by."""
         return self.task.measure
 
     @property
     def selected_on(self) -> str:
-        """The split that best epochs were chosen on: `validation`, or `test` where there is no other."""
+        """The split that best epochs were chosen on: `validation`, or `test` without one."""
         return self.data.selection_split
 
     @cached_property
     def in_training(self) -> np.ndarray:
-        """bool (N,): test rows with at least one text that also stands in training, compared normalised."""
+        """Test rows that share a normalized text with the training split: bool (N,)."""
         train, test = (text_keys(self.data.splits[name].columns) for name in ("train", "test"))
         return shares_text(train, test)
 
     def lineage(self, name: str) -> list[str]:
-        """The stages whose encoders a stage builds on, the nearest first."""
-        found: list[str] = []
+        """Return the stages whose encoders a stage builds on, the direct one first."""
+        ancestors: list[str] = []
         stages = self.report.job["stages"]
         while (encoder := stages[name].get("encoder")) is not None:
-            found.append(name := encoder)
-        return found
+            ancestors.append(name := encoder)
+        return ancestors
 
     def is_adapted(self, name: str, to_texts: bool = False) -> bool:
-        """Whether a stage builds on an encoder that was adapted to texts of the domain, or (unless only that is asked
-        for) trained on an intermediate task."""
-        stages, own = self.report.job["stages"], () if to_texts else self.report.own_data
-        return any(stages[one]["kind"] == "adapt" or one in own for one in self.lineage(name))
+        """Return whether a stage builds on an adapt stage or, unless `to_texts`, on an intermediate task."""
+        stages, tasks = self.report.job["stages"], () if to_texts else self.report.own_data
+        return any(stages[ancestor]["kind"] == "adapt" or ancestor in tasks for ancestor in self.lineage(name))
 
     def strategy(self, name: str) -> Strategy:
-        """The classify stage of this name."""
-        return next(one for one in self.strategies if one.name == name)
+        """Return a strategy by name."""
+        return next(strategy for strategy in self.strategies if strategy.name == name)
 
 
-def read(report: Report, inputs: dict[str, Path]) -> Evidence:
-    """Read the folders of `prepare` and of every `<stage>/seed-<n>`.
+def read_evidence(report: Report, inputs: dict[str, Path]) -> Evidence:
+    """Read the published outputs of all stages.
+
+    Args:
+        report: settings of the report stage
+        inputs: folders by role, of `prepare` and of every `<stage>/seed-<n>`
 
     Raises:
-        CorruptArtifact: the predictions of a stage are not about the rows that `prepare` published.
+        CorruptArtifact: the predictions of a stage belong to other test rows than those of `prepare`.
     """
     folder = inputs["prepare"] / "data"
     data = prepared.read(folder)
@@ -101,7 +104,7 @@ def read(report: Report, inputs: dict[str, Path]) -> Evidence:
             continue
         predictions = np.stack([read_predictions(name, run, data) for run in runs])
         labels = data.splits["test"].labels
-        assert labels is not None, "the job file's checks let no classify stage through without labels"
+        assert labels is not None, "the job file's checks require labels for classify stages"
         strategies.append(Strategy(name, settings, runs, predictions, labels, data.classes, data.label_type))
     summary = prepared.read_summary(folder)
     records = {name: curation.read_record(inputs[name] / "corpus") for name in dict.fromkeys(report.corpora.values())}

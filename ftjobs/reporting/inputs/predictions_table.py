@@ -1,4 +1,4 @@
-"""`predictions.parquet` of a report: what every stage and seed predicted for the test rows."""
+"""`predictions.parquet` of a report: predictions of every strategy and seed for the test split."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ftjobs.reporting.inputs.evidence import Evidence
 
 
 def write_predictions(evidence: Evidence, path: Path) -> None:
-    """`predictions.parquet`: one row per test example, stage and seed, a row group per stage and seed.
+    """Write one row per test example, stage and seed, in one row group per stage and seed.
 
-    Columns: `id` (int64, as in the prepared data), `stage`, `seed`, `label`, `prediction` (class names) and
-    `probabilities` (float32, in the order of the classes in `report.json`). Where the job's labels are numbers, or
-    several at once, so are labels and predictions; numbers have no probabilities.
+    Columns: `id` (int64, as in the prepared data), `stage`, `seed`, `label`, `prediction` and `probabilities`
+    (float32, in the order of the classes in `report.json`). Labels and predictions are class names, numbers or lists
+    of names; numbers have no probabilities.
     """
     if not evidence.task.single_class:
         _write_others(evidence, path)
@@ -33,7 +33,7 @@ def write_predictions(evidence: Evidence, path: Path) -> None:
         }
     )
     classes = pa.array(evidence.data.classes, pa.string())
-    coded = {
+    encodings = {
         "id": "DELTA_BINARY_PACKED",
         "seed": "DELTA_BINARY_PACKED",
         "probabilities.list.element": "BYTE_STREAM_SPLIT",
@@ -43,14 +43,14 @@ def write_predictions(evidence: Evidence, path: Path) -> None:
         schema,
         compression="zstd",
         use_dictionary=["stage", "label", "prediction"],
-        column_encoding=coded,
+        column_encoding=encodings,
     ) as writer:
         for strategy in evidence.strategies:
             rows = len(strategy.labels)
             stage = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([strategy.name]))
             label = pa.DictionaryArray.from_arrays(pa.array(strategy.labels.astype(np.int32)), classes)
             offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * len(classes))
-            for run, predicted, found in zip(
+            for run, predicted, probabilities in zip(
                 strategy.runs, strategy.predictions, strategy.probabilities(), strict=True
             ):
                 columns = [
@@ -59,13 +59,13 @@ def write_predictions(evidence: Evidence, path: Path) -> None:
                     pa.array(np.full(rows, run.seed, np.int64)),
                     label,
                     pa.DictionaryArray.from_arrays(pa.array(predicted), classes),
-                    pa.ListArray.from_arrays(offsets, pa.array(found.reshape(-1))),
+                    pa.ListArray.from_arrays(offsets, pa.array(probabilities.reshape(-1))),
                 ]
                 writer.write_table(pa.table(columns, schema=schema), row_group_size=max(rows, 1))
 
 
 def _write_others(evidence: Evidence, path: Path) -> None:
-    """The same of labels that are no classes."""
+    """Write numbers or lists of names."""
     names = pa.dictionary(pa.int32(), pa.string())
     value = evidence.task.decoded_type()
     schema = pa.schema({"id": pa.int64(), "stage": names, "seed": pa.int64(), "label": value, "prediction": value})
@@ -78,5 +78,8 @@ def _write_others(evidence: Evidence, path: Path) -> None:
                 rows = len(table)
                 stage = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([strategy.name]))
                 added = {"stage": stage, "seed": pa.array(np.full(rows, run.seed, np.int64))}
-                columns = [added[one.name] if one.name in added else table[one.name].cast(one.type) for one in schema]
+                columns = [
+                    added[column.name] if column.name in added else table[column.name].cast(column.type)
+                    for column in schema
+                ]
                 writer.write_table(pa.table(columns, schema=schema), row_group_size=max(rows, 1))

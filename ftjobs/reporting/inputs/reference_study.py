@@ -1,14 +1,16 @@
-"""The published figures of the study that the project was founded on, for jobs that repeat it.
+"""Published figures of the reference study, for jobs that repeat it.
 
-Adaptive and behavioural fine-tuning of bert-base-cased on curai's medical question pairs: accuracy at the best epoch on
-214 test pairs, one seed, the best epoch chosen on those same pairs.
+Adaptive and behavioural fine-tuning of bert-base-cased on curai's medical question pairs: accuracy of the best epoch on
+214 test pairs with one seed; the best epoch was chosen on the same pairs.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ftjobs.jobfile.fields import Classify
+from ftjobs.reporting.finding import Finding
 from ftjobs.reporting.inputs.evidence import Evidence
 
 ENCODER = "bert-base-cased"
@@ -32,35 +34,42 @@ _COMMON = {
 }
 _CLASSIFY = {**_COMMON, "kind": "classify", "per_device_batch_size": 8, "learning_rate": 2e-5}
 _ADAPT = {**_COMMON, "kind": "adapt", "per_device_batch_size": 16, "learning_rate": 1e-5, "mlm_probability": 0.15}
-#: Settings of ours that the study had no notion of.
-_NOT_THERE = (
+#: Settings that the study did not have; a stage repeats the study only with their defaults.
+_LATER_SETTINGS = (
     *("encoder_dropout", "unfreeze", "layer_decay", "reinitialise_layers"),
     *("early_stopping", "class_weights", "label_smoothing"),
 )
 
 
-def published(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    """Stage -> `accuracy` and `best_epoch` of the study, where data and stage settings are the study's; else nothing.
+@dataclass(frozen=True, kw_only=True)
+class PublishedResult(Finding):
+    """A result of the study."""
 
-    Whatever the job is called. Its encoder may be another, as where there is no network: `encoder_differs` says so.
+    accuracy: float
+    best_epoch: int
+
+
+def published_results(evidence: Evidence) -> dict[str, PublishedResult]:
+    """Return the study's result for each stage with the study's settings; empty unless the data is the study's too.
+
+    Neither the job's name nor its encoder matters: see `other_encoder`.
     """
     if not _same_data(evidence):
         return {}
-    found = {}
-    plain = {name: one.default for name, one in Classify.model_fields.items() if name in _NOT_THERE}
+    results = {}
+    defaults = {name: field.default for name, field in Classify.model_fields.items() if name in _LATER_SETTINGS}
     for strategy in evidence.strategies:
         lineage = [evidence.report.job["stages"][name] for name in evidence.lineage(strategy.name)]
-        settings = {**plain, **strategy.settings}
-        if len(lineage) > 1 or not _has(settings, {**_CLASSIFY, **plain}):
+        if len(lineage) > 1 or not _has({**defaults, **strategy.settings}, {**_CLASSIFY, **defaults}):
             continue
-        if all(_has(one, _ADAPT) for one in lineage):
+        if all(_has(settings, _ADAPT) for settings in lineage):
             accuracy, epoch = _PUBLISHED[bool(lineage), strategy.settings["freeze_encoder"]]
-            found[strategy.name] = {"accuracy": accuracy, "best_epoch": epoch}
-    return found
+            results[strategy.name] = PublishedResult(accuracy=accuracy, best_epoch=epoch)
+    return results
 
 
-def encoder_differs(evidence: Evidence) -> str | None:
-    """Name of the job's encoder where it is not the study's."""
+def other_encoder(evidence: Evidence) -> str | None:
+    """Return the name of the job's encoder unless it is the study's."""
     origin = evidence.summary["encoder"]
     name = str(origin.get("model") or origin.get("folder") or "an encoder made from scratch")
     return None if name.rsplit("/", 1)[-1] == ENCODER else name

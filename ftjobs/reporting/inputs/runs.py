@@ -1,4 +1,4 @@
-"""What one stage published, with one seed and with all of them: metrics, timing, predictions."""
+"""Published metrics, timing and predictions of a stage, with one seed and over all seeds."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Run:
     metrics: dict[str, Any]
     """The content of `metrics.json`."""
     timing: dict[str, Any]
-    """The content of `timing.json`: what was measured, and on what."""
+    """The content of `timing.json`: measured cost, and the device."""
 
     @property
     def step_losses(self) -> tuple[np.ndarray, np.ndarray]:
-        """Position in epochs, and training loss, of every step that `metrics.jsonl` has; empty where there is none.
+        """Position in epochs, and training loss, of every logged step: float64 (P,) each; empty without a log.
 
-        Read one run after the other: long trainings have many.
+        Not cached: the logs of long trainings are large.
         """
         path = self.folder / "metrics.jsonl"
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
@@ -57,7 +57,7 @@ class Stage:
 
     name: str
     settings: dict[str, Any]
-    """Its fields in the resolved job."""
+    """Fields of the stage in the resolved job."""
     runs: list[Run]
 
     @property
@@ -66,40 +66,45 @@ class Stage:
         return [run.seed for run in self.runs]
 
     @property
+    def best_epochs(self) -> list[int]:
+        """Best epoch of every seed, from 1."""
+        return [run.metrics["best_epoch"] for run in self.runs]
+
+    @property
     def processes(self) -> list[int]:
-        """How many processes trained together, each number that there was once: the batch grows with them."""
+        """Distinct numbers of processes over seeds; the effective batch grows with them."""
         return sorted({run.timing["processes"] for run in self.runs})
 
     def figures(self, *path: str) -> list[float]:
-        """One metric of every seed: `figures("last", "accuracy")`."""
-        found = []
+        """Return a number from the metrics of every seed, such as `figures("last", "accuracy")`."""
+        values = []
         for run in self.runs:
             value: Any = run.metrics
             for key in path:
                 value = value[key]
-            found.append(value)
-        return found
+            values.append(value)
+        return values
 
 
 @dataclass(frozen=True)
 class Strategy(Stage):
-    """A `classify` stage, with what it predicted for every test row."""
+    """A `classify` stage with its predictions for the job's test split."""
 
     predictions: np.ndarray
-    """int32 (S, N): index of the predicted class, per seed and test row; or float64 (S, N), or uint8 (S, N, C)."""
+    """Encoded predictions of S seeds for N test rows: (S, N), or (S, N, C) for sets of C labels."""
     labels: np.ndarray
-    """int64 (N,): index of the true class; or float64 (N,), or uint8 (N, C)."""
+    """Encoded labels: (N,) or (N, C)."""
     classes: list[str]
     label_type: str = DEFAULT_LABEL_TYPE
 
     @cached_property
     def right(self) -> np.ndarray:
-        """bool (S, N): whether the prediction is the label; of several labels, whether every one is."""
+        """Whether predictions equal the labels, for label sets every label: bool (S, N)."""
         return self.task.right(self.predictions, self.labels)
 
     @cached_property
     def scores(self) -> np.ndarray:
-        """Score of each row by which strategies are compared, higher is better: bool or float (S, N)."""
+        """Score of every row, by which strategies are compared: (S, N), higher is better."""
         return self.task.scores(self.predictions, self.labels)
 
     @property
@@ -109,7 +114,7 @@ class Strategy(Stage):
 
     @property
     def measure(self) -> Measure:
-        """The measure by which strategies are compared."""
+        """The metric that strategies are compared by."""
         return self.task.measure
 
     @property
@@ -119,29 +124,29 @@ class Strategy(Stage):
 
     @property
     def selection(self) -> list[float]:
-        """Accuracy, or mean squared error, of the published epoch on the split that it was chosen on, per seed."""
+        """The metric of the best epoch on the split that it was chosen on, per seed."""
         return [run.best[self.selected_on][self.measure.key] for run in self.runs]
 
     @property
     def rank(self) -> float:
-        """What strategies are ordered by before the test rows have a say: the lower the better."""
+        """Sort key of strategies by selection score: lower is better."""
         return mean(self.selection) * (1 if self.measure.minimize else -1)
 
     def probabilities(self) -> Iterator[np.ndarray]:
-        """Per seed, float32 (N, C). Read one after the other: all of them together may not fit into memory."""
+        """Yield the probabilities of each seed: float32 (N, C). All seeds together may not fit into memory."""
         for run in self.runs:
             yield _probabilities(_predictions(run), len(self.classes))
 
 
 @dataclass(frozen=True)
 class Intermediate(Stage):
-    """A `classify` stage on data of its own."""
+    """A `classify` stage on its own data."""
 
     data: PreparedData
     summary: DataSummary
-    """What the stage that brought the data found out about it."""
+    """Summary of that data by the stage that prepared it."""
     predictions: np.ndarray
-    """As a `Strategy` has them, per seed and row of its own test split."""
+    """Encoded predictions, per seed and row of its own test split, as in `Strategy`."""
 
     @property
     def task(self) -> Task:
@@ -150,11 +155,11 @@ class Intermediate(Stage):
 
 
 def read_run(folder: Path, seed: int) -> Run:
-    """What one stage published with one seed."""
+    """Read the metrics and timing of a run."""
 
     def content(name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
-        return found
+        record: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+        return record
 
     return Run(seed, folder, content("metrics.json"), content("timing.json"))
 
@@ -168,13 +173,13 @@ def read_predictions(stage: str, run: Run, data: PreparedData) -> np.ndarray:
     table = _predictions(run)
     if not np.array_equal(table["id"].to_numpy(), data.splits["test"].ids):
         raise CorruptArtifact(
-            f"{stage} seed {run.seed}: predictions.parquet is not about the test rows that `prepare` published; "
-            "run `ftjobs verify`, and the stage again"
+            f"{stage} seed {run.seed}: predictions.parquet has other ids than the test split of `prepare`; run "
+            "`ftjobs verify`, then the stage again"
         )
     return data.task.encode_column(table["prediction"], data.classes)
 
 
 def _probabilities(table: pa.Table, classes: int) -> np.ndarray:
-    """float32 (N, C)"""
+    """Return the probabilities: float32 (N, C)."""
     flat = table["probabilities"].combine_chunks().flatten()
     return np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(-1, classes)

@@ -2,216 +2,217 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.objectives import all_figures, all_objectives, get_objective
+from ftjobs.reporting.finding import Spread
+from ftjobs.reporting.findings.adaptations import AdaptationResult
+from ftjobs.reporting.findings.classifiers import IntermediateResult
+from ftjobs.reporting.findings.collect import Findings
 from ftjobs.reporting.text.blocks import Block, Plot, Prose, Section, Table
-from ftjobs.reporting.text.phrases import code, cost, count, listed, percent, quoted
-from ftjobs.reporting.text.results_section import about_parameters, about_stopping
+from ftjobs.reporting.text.phrases import COST_HEADER, code, cost_cells, listed, percent, quoted
+from ftjobs.reporting.text.results_section import early_stopping_note, parameters_note
 from ftjobs.tasks import get_task
 
 
-def adaptation(content: dict[str, Any]) -> Section | None:
-    """Masked-LM loss and perplexity before and after; None where nothing was adapted."""
-    if not content["adaptation"]:
+def adaptation(findings: Findings) -> Section | None:
+    """Return masked-LM loss and perplexity before and after; None without adapt stages."""
+    results = findings.adaptation
+    if not results:
         return None
-    own = has_own(content["adaptation"])
-    with_bits = has_bits(content["adaptation"])
-    header = ["model", "texts", "masked-LM loss", "perplexity", *([_BITS_HEADER] * with_bits), "tokens guessed, %"]
-    header += [*([_OBJECTIVE_HEADER] * own), "best epoch", "training time", "examples/s", "peak memory", "device"]
-    rows = []
-    for row in content["adaptation"]:
-        before, after = row["before"], row["after"]
-        rows.append(
-            [
-                code(row["stage"]),
-                f"{row['texts']:,}",
-                f"{before['loss']:.3f} → {_figure(after['loss'], '.3f')}",
-                f"{before['perplexity']:,.1f} → {_figure(after['perplexity'], ',.1f')}",
-                *([bits(row)] * with_bits),
-                f"{percent(before['accuracy'], 1)} → {percent(after['accuracy']['mean'], 1)}",
-                *([own_figures(row)] * own),
-                ", ".join(map(str, row["best_epochs"])),
-                *cost(row["cost"]),
-            ]
-        )
-    measured = (
-        f"Masked language modeling, before → after adapting, measured on {measured_on(content['adaptation'])}."
-        f"{methods(content['adaptation'])}{about(content['adaptation'])}"
-    )
-    plot = Plot(
-        "adaptation",
-        "Loss and perplexity on held-out text by epoch of adaptation",
-        "Epoch 0 is the encoder as it came.",
-    )
-    table = Table(header, rows, numeric=1, left=frozenset({len(header) - 1, *([5 + with_bits] * own)}))
-    more = [Prose(text) for about in (about_stopping, about_parameters) if (text := about(content["adaptation"]))]
-    return Section("Adaptation", [Prose(measured), table, *more, *corpora(content["adaptation"]), plot])
-
-
-def _figure(figure: dict[str, Any], form: str) -> str:
-    deviation = "" if figure["sd"] is None else f" ± {format(figure['sd'], form)}"
-    return f"{format(figure['mean'], form)}{deviation}"
-
-
-#: Reasons why passages were dropped, as columns.
-_DROPPED = {"contaminated": "hold a test text", "exact_duplicates": "repeated", "near_duplicates": "nearly repeated"}
-
-
-def corpora(rows: list[dict[str, Any]]) -> list[Block]:
-    """A table of the corpora; nothing where every stage learned from the task's texts."""
-    rows = [row for row in rows if row["corpus"]]
-    if not rows:
-        return []
-    header = ["model", "passages", "held out", *_DROPPED.values(), "an example", "tokens seen"]
-    header += ["perplexity on the task's texts"]
-    return [Prose(_WHAT), Table(header, [_row(row) for row in rows], numeric=1, left=frozenset({6}))]
-
-
-_WHAT = (
-    "Corpora: passages to train on, passages that perplexity is measured on and the best epoch is chosen by, and "
-    "passages that were dropped. The task's held-out texts are measured beside, and decide nothing here."
-)
-
-
-def measured_on(rows: list[dict[str, Any]]) -> str:
-    """The texts that the losses of adaptations are of, in words."""
-    seen = ", which were trained on too" if any(row["evaluation_texts_also_trained_on"] for row in rows) else ""
-    splits = dict.fromkeys(row["evaluated_on"] for row in rows if not row["corpus"])
-    found = [f"the texts of the {split} split{seen}" for split in splits]
-    if own := [code(row["stage"]) for row in rows if row["corpus"]]:
-        found.append(f"passages held out of {'its' if len(own) == 1 else 'their'} own corpus ({', '.join(own)})")
-    return " or ".join(found)
-
-
-def _row(row: dict[str, Any]) -> list[str]:
-    found, task = row["corpus"], row["task"]
-    unit = f"{found['unit']}, isolated" if found["isolate"] else found["unit"]
-    return [
-        code(row["stage"]),
-        *(f"{found[name]:,}" for name in ("train", "held_out", *_DROPPED)),
-        unit,
-        f"{found['tokens_seen']:,}",
-        f"{task['before']['perplexity']:,.1f} → {task['after']['perplexity']['mean']:,.1f}" if task else "-",
+    with_bits = any(result.bits_per_character for result in results)
+    with_objective = any(all_figures().keys() & result.before.keys() for result in results)
+    header = ["stage", "texts", "masked-LM loss", "perplexity", *(["bits per character"] * with_bits)]
+    header += ["masked-token accuracy, %", *(["of the objective, %"] * with_objective), "best epoch", *COST_HEADER]
+    rows = [
+        [
+            code(result.stage),
+            f"{result.texts:,}",
+            f"{result.before['loss']:.3f} → {_formatted(result.after['loss'], '.3f')}",
+            f"{result.before['perplexity']:,.1f} → {_formatted(result.after['perplexity'], ',.1f')}",
+            *([_bits(result)] * with_bits),
+            f"{percent(result.before['accuracy'], 1)} → {percent(result.after['accuracy'].mean, 1)}",
+            *([objective_figures(result)] * with_objective),
+            ", ".join(map(str, result.best_epochs)),
+            *cost_cells(result.cost),
+        ]
+        for result in results
     ]
+    left = {len(header) - 1, *([5 + with_bits] * with_objective)}
+    notes = [early_stopping_note(results), parameters_note(results)]
+    blocks: list[Block] = [
+        Prose(f"Before → after adapting, on {_evaluation_texts(results)}.{_methods(results)}{_added_words(results)}"),
+        Table(header, rows, numeric=1, left=frozenset(left)),
+        *(Prose(note) for note in notes if note),
+        *_corpora(results),
+        Plot("adaptation", "Loss and perplexity on held-out text by epoch", "Epoch 0 is the original encoder."),
+    ]
+    return Section("Adaptation", blocks)
 
 
-_BITS_HEADER = "bits per character"
+def _formatted(figure: Spread, spec: str) -> str:
+    deviation = "" if figure.sd is None else f" ± {format(figure.sd, spec)}"
+    return f"{format(figure.mean, spec)}{deviation}"
 
 
-def has_bits(rows: list[dict[str, Any]]) -> bool:
-    """Whether any adapt stage has bits per character, as all of a job have where one adds words."""
-    return any("bits_per_character" in row for row in rows)
+def _evaluation_texts(results: list[AdaptationResult]) -> str:
+    """Name the texts that losses are measured on."""
+    trained_on = any(result.evaluation_texts_also_trained_on for result in results)
+    note = ", which are training texts too" if trained_on else ""
+    splits = dict.fromkeys(result.evaluated_on for result in results if not result.corpus)
+    texts = [f"the texts of the {split} split{note}" for split in splits]
+    if stages := [code(result.stage) for result in results if result.corpus]:
+        own = "its own corpus" if len(stages) == 1 else "their own corpora"
+        texts.append(f"held-out passages of {own} ({', '.join(stages)})")
+    return " or ".join(texts)
 
 
-def bits(row: dict[str, Any]) -> str:
-    """Bits per character of an adapt stage, before and after."""
-    found = row.get("bits_per_character")
-    return f"{found['before']:.3f} → {found['after']:.3f}" if found else "-"
+def _methods(results: list[AdaptationResult]) -> str:
+    """Name the objectives unless all are the default one, and add notes on their metrics."""
+    sentence = ""
+    if len({(result.method, result.mlm_probability) for result in results}) > 1:
+        stages: dict[str, list[str]] = {}
+        for result in results:
+            method = f"{result.method} ({percent(result.mlm_probability, 0)} %)"
+            stages.setdefault(method, []).append(code(result.stage))
+        by_method = "; ".join(f"{method}: {listed(names)}" for method, names in stages.items())
+        sentence = (
+            f" Objectives: {by_method}. Each stage is measured with its own kind of masks, so rows are comparable "
+            "before and after, not with each other."
+        )
+    elif results[0].method != get_objective(Adapt().objective).describe(Adapt()):
+        sentence = f" Objective: {results[0].method}."
+    for objective in all_objectives():
+        names = [code(result.stage) for result in results if objective.figures.keys() & result.before.keys()]
+        if names and objective.metrics_note:
+            sentence += f" For {listed(names)}, {objective.metrics_note}."
+    return sentence
 
 
-def about(rows: list[dict[str, Any]]) -> str:
-    """Of the stages that added words to the tokenizer: how many, and what they spare."""
+def objective_figures(result: AdaptationResult) -> str:
+    """Return further metrics of the objective before and after; a dash without any."""
+    figures = [
+        f"{name} {percent(result.before[key], 1)} → {percent(result.after[key].mean, 1)}"
+        for key, name in all_figures().items()
+        if key in result.before
+    ]
+    return "; ".join(figures) or "-"
+
+
+def _bits(result: AdaptationResult) -> str:
+    bits = result.bits_per_character
+    return f"{bits.before:.3f} → {bits.after:.3f}" if bits else "-"
+
+
+def _added_words(results: list[AdaptationResult]) -> str:
+    """Give the number of added words, and the shorter tokenization, of stages that extend the tokenizer."""
     added = [
-        f"{code(row['stage'])} {row['vocabulary']['words']:,} words, {row['vocabulary']['pieces_per_word'][0]:.3f} → "
-        f"{row['vocabulary']['pieces_per_word'][1]:.3f} pieces per word"
-        for row in rows
-        if "vocabulary" in row
+        f"{code(result.stage)} {words.words:,} words, {words.pieces_per_word[0]:.3f} → {words.pieces_per_word[1]:.3f} "
+        "tokens per word"
+        for result in results
+        if (words := result.vocabulary) is not None
     ]
     if not added:
         return ""
     return (
-        f" Words added to the tokenizer: {listed(added)}; before adapting, these words are at their initial embeddings."
-        " Loss, perplexity and tokens guessed are per token, so they cannot be compared between vocabularies; bits per "
-        "character (the loss of a masked token times the tokens of a character) can."
+        f" Words added to the tokenizer: {listed(added)}. Before adapting, their embeddings are newly initialized. "
+        "Loss, perplexity and accuracy are per token and not comparable between vocabularies; bits per character are."
     )
 
 
-_OBJECTIVE_HEADER = "of the objective, %"
-
-
-def methods(rows: list[dict[str, Any]]) -> str:
-    """Return the training methods of the stages, unless all are the default one, and notes on their metrics."""
-    text = _trained(rows)
-    for objective in all_objectives():
-        stages = [code(row["stage"]) for row in rows if objective.figures.keys() & row["before"].keys()]
-        if stages and objective.metrics_note:
-            text += f" For {listed(stages)}, {objective.metrics_note}."
-    return text
-
-
-def has_own(rows: list[dict[str, Any]]) -> bool:
-    """Whether any objective measures more than masked tokens."""
-    return any(all_figures().keys() & row["before"].keys() for row in rows)
-
-
-def own_figures(row: dict[str, Any]) -> str:
-    """What an objective measures beside masked tokens, before and after; a dash where there is nothing."""
-    found = [
-        f"{name} {percent(row['before'][key], 1)} → {percent(row['after'][key]['mean'], 1)}"
-        for key, name in all_figures().items()
-        if key in row["before"]
+def _corpora(results: list[AdaptationResult]) -> list[Block]:
+    """Return a table of corpora; empty if every stage trains on the job's texts."""
+    rows = []
+    for result in results:
+        corpus, task = result.corpus, result.task
+        if not corpus:
+            continue
+        perplexity = "-"
+        if task:
+            perplexity = f"{task.before['perplexity']:,.1f} → {task.after['perplexity'].mean:,.1f}"
+        rows.append(
+            [
+                code(result.stage),
+                *(
+                    f"{passages:,}"
+                    for passages in (
+                        corpus["train"],
+                        corpus["held_out"],
+                        corpus["contaminated"],
+                        corpus["exact_duplicates"],
+                        corpus["near_duplicates"],
+                    )
+                ),
+                f"{corpus['unit']}, isolated" if corpus["isolate"] else corpus["unit"],
+                f"{corpus['tokens_seen']:,}",
+                perplexity,
+            ]
+        )
+    if not rows:
+        return []
+    header = [
+        "stage",
+        "training passages",
+        "held out",
+        "with a test text",
+        "duplicates",
+        "near duplicates",
+        "example unit",
+        "tokens seen",
     ]
-    return "; ".join(found) or "-"
-
-
-def _trained(rows: list[dict[str, Any]]) -> str:
-    if len({(row["method"], row["mlm_probability"]) for row in rows}) == 1:
-        default = get_objective(Adapt().objective).describe(Adapt())
-        return "" if rows[0]["method"] == default else f" Trained by {rows[0]['method']}."
-    stages: dict[str, list[str]] = {}
-    for row in rows:
-        how = f"{row['method']} ({percent(row['mlm_probability'], 0)} %)"
-        stages.setdefault(how, []).append(code(row["stage"]))
-    alike = "; ".join(f"{listed(names)} by {how}" for how, names in stages.items())
-    return (
-        f" Trained are {alike}. Each is measured with masks of its own kind, so compare before with after, and "
-        "not one row with another."
+    header += ["perplexity on the job's texts"]
+    note = (
+        "Corpora: training passages, held-out passages (for perplexity and the choice of the best epoch), and dropped "
+        "passages by reason. Perplexity on the job's held-out texts is for information; it does not affect training."
     )
+    return [Prose(note), Table(header, rows, numeric=1, left=frozenset({6}))]
 
 
-def _figures(row: dict[str, Any]) -> list[str]:
-    """What was reached, by the measures of its labels, and the interval of the first of them."""
-    measure = get_task(row["label_type"]).measure
-    found = row[measure.key]
-    parts = [f"{measure.name}{measure.unit} {measure.spread(found['mean'], found['sd'])}"]
-    parts += [f"{header} {measure.other(**row[name])}" for name, header in measure.others]
-    return ["; ".join(parts), measure.interval(*found["interval"])]
-
-
-def intermediate(content: dict[str, Any]) -> Section | None:
-    """Figures of the stages on data of their own; None where there are none."""
-    found = content.get("intermediate")
-    if not found:
+def intermediate(findings: Findings) -> Section | None:
+    """Return the results of stages on their own data; None without such stages."""
+    results = findings.intermediate
+    if not results:
         return None
-    header = ["model", "data", "rows", "labels", "figures there", "95 % interval of the first", "best epoch"]
-    header += ["training time", "examples/s", "peak memory", "device"]
-    rows = [
-        [
-            code(row["stage"]),
-            quoted(row["provenance"].get("hub_id") or row["provenance"]["files"][0]["name"]),
-            ", ".join(f"{number:,} {split}" for split, number in row["rows"].items()),
-            get_task(row["label_type"]).short_outputs(len(row["classes"])),
-            *_figures(row),
-            ", ".join(map(str, row["best_epochs"])),
-            *cost(row["cost"]),
-        ]
-        for row in found
+    header = [
+        "stage",
+        "data",
+        "rows",
+        "labels",
+        "test metrics",
+        "95 % interval of the first",
+        "best epoch",
+        *COST_HEADER,
     ]
-    takers = [
-        f"{listed([code(name) for name in row['taken_by']])} {'build' if len(row['taken_by']) > 1 else 'builds'} on "
-        f"{code(row['stage'])}"
-        for row in found
-        if row["taken_by"]
+    rows = [_intermediate_row(result) for result in results]
+    dependents = [
+        f"{listed([code(name) for name in result.taken_by])} {'build' if len(result.taken_by) > 1 else 'builds'} on "
+        f"{code(result.stage)}"
+        for result in results
+        if result.taken_by
     ]
-    said = (
-        f"{count(len(found), 'stage')} {'was' if len(found) == 1 else 'were'} trained and measured on data of "
-        f"{'its' if len(found) == 1 else 'their'} own, each on the test split of that data: no figure here can be "
-        "compared with those of the job's strategies."
+    subject = "stage trains on its" if len(results) == 1 else "stages train on their"
+    text = (
+        f"{len(results)} {subject} own data and {'is' if len(results) == 1 else 'are'} tested on it: these results "
+        "are not comparable with those of the strategies."
     )
-    if takers:
-        said += f" {'; '.join(takers)}."
-    return Section(
-        "Intermediate tasks", [Prose(said), Table(header, rows, numeric=5, left=frozenset({len(header) - 1}))]
-    )
+    if dependents:
+        text += f" {'; '.join(dependents)}."
+    table = Table(header, rows, numeric=5, left=frozenset({len(header) - 1}))
+    return Section("Intermediate tasks", [Prose(text), table])
+
+
+def _intermediate_row(result: IntermediateResult) -> list[str]:
+    task = get_task(result.label_type)
+    measure = task.measure
+    metrics = [f"{measure.name}{measure.unit} {measure.spread(result.score.mean, result.score.sd)}"]
+    for name, header in measure.others:
+        metrics.append(f"{header} {measure.other(result.other_metrics[name].mean, result.other_metrics[name].sd)}")
+    return [
+        code(result.stage),
+        quoted(result.provenance.get("hub_id") or result.provenance["files"][0]["name"]),
+        ", ".join(f"{number:,} {split}" for split, number in result.rows.items()),
+        task.short_outputs(len(result.classes)),
+        "; ".join(metrics),
+        measure.interval(*result.score.interval),
+        ", ".join(map(str, result.best_epochs)),
+        *cost_cells(result.cost),
+    ]

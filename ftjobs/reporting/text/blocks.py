@@ -1,12 +1,13 @@
-"""The parts that a report is put together from, before they are Markdown or HTML.
+"""The document model of a report, rendered to Markdown and to HTML.
 
-Prose is as `phrases` describes it: `code` and **strong**, nothing else. A renderer escapes everything in it.
+Text is prose as defined in `phrases`. Renderers escape everything in it except the two marks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from ftjobs.reporting.findings.disagreements import ExampleRow
 
 
 @dataclass(frozen=True)
@@ -30,26 +31,26 @@ class Table:
     header: list[str]
     rows: list[list[str]]
     numeric: int = 0
-    """Columns from this one on are aligned to the right; 0 for none."""
+    """First right-aligned column; 0 for none."""
     left: frozenset[int] = frozenset()
-    """Columns that are not, in spite of that."""
+    """Left-aligned columns after `numeric`."""
     strong: int | None = None
-    """The row to bring out."""
+    """Index of the row in bold."""
     fold: str | None = None
-    """Where there is room to fold (HTML): what to say in place of the table."""
+    """Summary of a table that HTML folds."""
 
     def right_aligned(self, column: int) -> bool:
-        """Whether a column holds figures."""
+        """Return whether a column holds numbers."""
         return bool(self.numeric) and column >= self.numeric and column not in self.left
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One of `plots/`."""
+    """One file of `plots/`."""
 
     name: str
     title: str
-    """What it shows, for those who do not see it too."""
+    """Also the alternative text."""
     caption: str
 
 
@@ -62,7 +63,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Listing:
-    """A file in full. Markdown only names it: it lies beside the report."""
+    """A file of the report's folder. HTML includes its text; Markdown links to it."""
 
     name: str
     text: str
@@ -70,10 +71,11 @@ class Listing:
 
 @dataclass(frozen=True)
 class Examples:
-    """Test rows as `disagreements` gives them."""
+    """Test rows with the predictions of every strategy."""
 
-    entries: list[dict[str, Any]]
+    entries: list[ExampleRow]
     columns: list[str]
+    """Names of the text columns."""
 
 
 Block = Prose | Items | Table | Plot | Command | Listing | Examples
@@ -81,23 +83,30 @@ Block = Prose | Items | Table | Plot | Command | Listing | Examples
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and its blocks."""
 
     title: str
     blocks: list[Block]
 
     @property
     def anchor(self) -> str:
-        """The heading as part of an address."""
+        """The heading as a URL fragment."""
         return "-".join("".join(char if char.isalnum() else " " for char in self.title.lower()).split())
 
 
 @dataclass(frozen=True)
 class Document:
-    """The whole report."""
+    """A report."""
 
     title: str
     headline: str
     lead: list[str]
+    """Paragraphs after the headline."""
     ship: list[Block]
+    """The recommended checkpoint."""
     sections: list[Section] = field(default_factory=list)
+
+    @property
+    def plots(self) -> list[Plot]:
+        """Every plot, in order."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Plot)]

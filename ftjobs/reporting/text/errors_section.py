@@ -1,107 +1,97 @@
-"""Report sections on errors: confusion, calibration, figures per label, and example rows."""
+"""Report sections on errors: confusion, calibration, scores per label, and example rows."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from ftjobs.reporting.figures.matrices import MOST_MATRICES
-from ftjobs.reporting.measures import measure, task_of
+from ftjobs.reporting.figures.matrices import MAX_PANELS
+from ftjobs.reporting.findings.collect import Findings
 from ftjobs.reporting.text.blocks import Examples, Plot, Prose, Section, Table
 from ftjobs.reporting.text.phrases import code, quoted, spread
 
+#: Labels in the table; `report.json` has all.
+_MAX_LABELS = 30
 
-def errors(content: dict[str, Any]) -> Section | None:
-    """Confusion matrices and calibration of single classes; None without them."""
-    if not content["confusion"]:
+
+def errors(findings: Findings) -> Section | None:
+    """Return confusion matrices and calibration; None unless each row has exactly one class."""
+    if not findings.confusion:
         return None
-    caption = "Rows are the true class, columns the predicted one: share of the row, and test rows per seed."
-    if len(content["confusion"]) > MOST_MATRICES:
-        caption += f" The {MOST_MATRICES} most accurate strategies; all are in `report.json`."
-    errors = {one["stage"]: one["ece"] for one in content["calibration"]}
-    ece = Table(
-        ["model", "expected calibration error, %"],
-        [[code(name), spread(**one)] for name, one in errors.items()],
-        numeric=1,
-    )
-    calibrated = (
-        "A model is calibrated when it is right as often as it is sure. The expected calibration error is the mean "
-        "distance from that, over 15 bins (Guo et al. 2017)."
+    caption = "Rows are true classes, columns predicted ones; cells are the share of the row, and test rows per seed."
+    if len(findings.confusion) > MAX_PANELS:
+        caption += f" The {MAX_PANELS} most accurate strategies; `report.json` has all."
+    rows = [[code(result.stage), spread(result.ece.mean, result.ece.sd)] for result in findings.calibration]
+    calibration = (
+        "A classifier is calibrated if its confidence equals its accuracy. The expected calibration error is the mean "
+        "distance between the two, over 15 bins of confidence (Guo et al. 2017)."
     )
     return Section(
-        "Errors and confidence",
+        "Errors and calibration",
         [
             Plot("confusion", "Confusion matrices", caption),
-            Prose(calibrated),
-            ece,
-            Plot(
-                "calibration", "How often a model is right, by how sure it is", "Larger dots stand for more test rows."
-            ),
+            Prose(calibration),
+            Table(["strategy", "expected calibration error, %"], rows, numeric=1),
+            Plot("calibration", "Accuracy by confidence", "Dot size is the number of test rows."),
         ],
     )
 
 
-#: Labels in the table; all are in `report.json`.
-_MOST = 30
-
-
-def by_label(content: dict[str, Any]) -> Section | None:
-    """F1 of every label under every strategy; None where labels are not several at once."""
-    found = content.get("labels")
-    if not found or not content["results"]:
+def by_label(findings: Findings) -> Section | None:
+    """Return the F1 of every label of a multi-label task; None for other tasks."""
+    labels = findings.labels
+    if not labels or not findings.results:
         return None
-    names = [row["stage"] for row in content["results"]]
+    names = [result.stage for result in findings.results]
     rows = [
         [
-            quoted(one["label"]),
-            f"{one['rows']['train']:,}",
-            f"{one['rows']['test']:,}",
-            *(spread(**one["strategies"][name]["f1"]) for name in names),
+            quoted(result.label),
+            f"{result.rows['train']:,}",
+            f"{result.rows['test']:,}",
+            *(spread(result.strategies[name].f1.mean, result.strategies[name].f1.sd) for name in names),
         ]
-        for one in found[:_MOST]
+        for result in labels[:_MAX_LABELS]
     ]
-    text = "F1 of each label in per cent, the most frequent first, with the rows that have it in training and test. "
-    text += f"The {_MOST} most frequent; all" if len(found) > _MOST else "Precision and recall"
+    text = "F1 per label in per cent, and rows with the label in training and test, most frequent first. "
+    text += f"The first {_MAX_LABELS}; all labels" if len(labels) > _MAX_LABELS else "Precision and recall"
     text += " are in `report.json`."
-    return Section(
-        "Labels", [Prose(text), Table(["label", "in training", "in test", *map(code, names)], rows, numeric=1)]
-    )
+    header = ["label", "in training", "in test", *map(code, names)]
+    return Section("Labels", [Prose(text), Table(header, rows, numeric=1)])
 
 
-def examples(content: dict[str, Any]) -> Section | None:
-    """Test rows on which strategies disagree, or are wrong with confidence; None where there are none."""
-    found = content["disagreements"]
-    if not found["examples"]:
+def examples(findings: Findings) -> Section | None:
+    """Return rows on which strategies disagree, or errors of a single strategy; None without such rows."""
+    entries = findings.disagreements.examples
+    if not entries:
         return None
-    shown = len(found["examples"])
-    total = content["data"]["rows"]["test"]
-    if measure(content).graded:
-        return Section(
-            "Where predictions are furthest apart" if found["kind"] == "disagreements" else "Largest errors",
-            [Prose(_of_numbers(content)), Examples(found["examples"], content["data"]["text_columns"])],
-        )
-    if found["kind"] == "errors":
-        title = "Errors made with most confidence"
-        text = f"Every seed is wrong on {found['rows']:,} of {total:,} test rows; these {shown} with most confidence."
+    is_error = findings.disagreements.kind == "errors"
+    if findings.measure.graded:
+        title = "Largest errors" if is_error else "Largest disagreements"
+        text = _numbers_text(len(entries), is_error)
     else:
-        title = "Where strategies disagree most"
+        title = "Most confident errors" if is_error else "Largest disagreements"
+        text = _classes_text(findings, is_error)
+    return Section(title, [Prose(text), Examples(entries, findings.data.text_columns)])
+
+
+def _classes_text(findings: Findings, is_error: bool) -> str:
+    rows, shown = findings.disagreements.rows, len(findings.disagreements.examples)
+    several_labels = findings.task.label_sets
+    total = f"{rows:,} of {findings.data.rows['test']:,} test rows"
+    if is_error:
+        order = "most wrong labels" if several_labels else "highest confidence"
+        text = f"Every seed is wrong on {total}; these {shown} have the {order}."
+    else:
+        order = "most differing labels" if several_labels else "most different probabilities"
         text = (
-            f"Strategies disagree on {found['rows']:,} of {total:,} test rows. Here are {shown} for somebody who knows "
-            "the domain: of every way in which they divide, the rows on which their probabilities differ most."
+            f"Strategies disagree on {total}. The {shown} below, for review by a domain expert, have the {order}, "
+            "taken in turn from every way in which the strategies split."
         )
-    if task_of(content).label_sets:
-        text = text.replace("on which their probabilities differ most", "on which most labels differ")
-        text = text.replace(" with most confidence", " by most labels")
-        text += " In brackets: how many of all labels a strategy has right, over its seeds."
-    else:
-        text += " In brackets: how probable a strategy holds the label, over its seeds."
-    return Section(title, [Prose(text), Examples(found["examples"], content["data"]["text_columns"])])
+    figure = "share of labels predicted right" if several_labels else "mean probability of the true class"
+    return f"{text} In brackets: {figure}, over seeds."
 
 
-def _of_numbers(content: dict[str, Any]) -> str:
-    shown = len(content["disagreements"]["examples"])
-    if content["disagreements"]["kind"] == "errors":
-        return f"The {shown} test rows whose predictions, over seeds, are furthest from the label."
+def _numbers_text(shown: int, is_error: bool) -> str:
+    if is_error:
+        return f"The {shown} test rows with the largest error, averaged over seeds. In brackets: mean absolute error."
     return (
-        f"The {shown} test rows on which the mean predictions of the strategies are furthest apart, for somebody who "
-        "knows the domain. In brackets: how far a strategy is from the label, over its seeds."
+        f"The {shown} test rows with the most different mean predictions, for review by a domain expert. In brackets: "
+        "mean absolute error over seeds."
     )

@@ -1,24 +1,25 @@
-"""The report as one HTML file that needs nothing else: no script, no network, plots and style inside."""
+"""Render a report to a single HTML file without scripts or external resources."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from ftjobs.reporting.findings.disagreements import StrategyVotes
 from ftjobs.reporting.text.blocks import Document
 from ftjobs.reporting.text.markdown_report import votes
-from ftjobs.reporting.text.phrases import softly_cut
+from ftjobs.reporting.text.phrases import shortened
 
-_MARKED = re.compile(r"(`[^`]*`|\*\*)")
+_MARKS = re.compile(r"(`[^`]*`|\*\*)")
 _VERDICTS = ("supported", "contradicted", "undecided")
 
 
 def render(document: Document, plots: dict[str, str]) -> str:
-    """The whole page.
+    """Return the report as HTML.
 
     Args:
-        document: the report in words; everything in it is escaped.
-        plots: name -> `<svg>` element, made by `drawing`, which is put in as it is.
+        document: the report; all its text is escaped
+        plots: `<svg>` elements by plot name, from `drawing`; not escaped
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -32,11 +33,11 @@ def render(document: Document, plots: dict[str, str]) -> str:
     )
     environment.filters["inline"] = _inline
     environment.filters["cell"] = _cell
-    environment.filters["cut"] = softly_cut
+    environment.filters["shortened"] = shortened
     environment.filters["plain"] = _plain
     environment.tests["block"] = lambda block, name: type(block).__name__ == name
     environment.globals["votes"] = votes
-    environment.globals["mark"] = _mark
+    environment.globals["outcome"] = _outcome
     style = environment.get_template("report.css").render()
     pictures = {name: Markup(svg) for name, svg in plots.items()}
     page: str = environment.get_template("report.html.j2").render(
@@ -46,23 +47,23 @@ def render(document: Document, plots: dict[str, str]) -> str:
 
 
 def _inline(text: str) -> Any:
-    """Prose as HTML: our own two marks become elements, everything else is escaped."""
+    """Convert prose to HTML: its marks become elements, everything else is escaped."""
     from markupsafe import Markup, escape
 
-    made, strong = Markup(), False
-    for part in _MARKED.split(text):
+    html, is_strong = Markup(), False
+    for part in _MARKS.split(text):
         if part == "**":
-            made += Markup("</strong>") if strong else Markup("<strong>")
-            strong = not strong
+            html += Markup("</strong>") if is_strong else Markup("<strong>")
+            is_strong = not is_strong
         elif part[:1] == "`":
-            made += Markup("<code>{}</code>").format(part[1:-1])
+            html += Markup("<code>{}</code>").format(part[1:-1])
         else:
-            made += escape(part.replace(" %", "\N{NO-BREAK SPACE}%"))
-    return made + Markup("</strong>") if strong else made
+            html += escape(part.replace(" %", "\N{NO-BREAK SPACE}%"))
+    return html + Markup("</strong>") if is_strong else html
 
 
 def _cell(text: str) -> Any:
-    """A table cell; a verdict gets its colour."""
+    """Convert a table cell to HTML; verdicts are colored."""
     from markupsafe import Markup
 
     verdict = text.strip("*")
@@ -72,14 +73,14 @@ def _cell(text: str) -> Any:
 
 
 def _plain(text: str) -> str:
-    """Prose without its marks, for attributes and the title."""
+    """Remove the marks from prose, for attributes and the title."""
     return text.replace("`", "").replace("**", "")
 
 
-def _mark(strategy: dict[str, Any]) -> tuple[str, str, str]:
-    """Class, sign and words for how many seeds of a strategy are right."""
-    right, seeds = strategy["right"], len(strategy["predictions"])
-    if right is None:  # a number is not right or wrong
+def _outcome(strategy: StrategyVotes) -> tuple[str, str, str]:
+    """Return CSS class, symbol and label for the number of seeds that are right."""
+    right, seeds = strategy.right, len(strategy.predictions)
+    if right is None:
         return "mixed", "≈", "predicted"
     if right == seeds:
         return "right", "✓", "right"

@@ -2,118 +2,117 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from ftjobs.reporting.measures import measure
-from ftjobs.reporting.text import opening
+from ftjobs.reporting.findings.caveats.leakage import LeakageFigures
+from ftjobs.reporting.findings.collect import Findings
+from ftjobs.reporting.findings.hypotheses import HypothesisResult
 from ftjobs.reporting.text.blocks import Block, Items, Plot, Prose, Section, Table
-from ftjobs.reporting.text.phrases import code, p_value
+from ftjobs.reporting.text.opening import required_evidence
+from ftjobs.reporting.text.phrases import capitalized, code, p_value
 
 
-def hypotheses(content: dict[str, Any]) -> Section | None:
-    """Verdicts on the job's hypotheses, and on whether adapting pays; None where there is neither."""
-    stated = content["hypotheses"]
-    own = [one for one in content["does_adapting_pay"] if not one["stated"]]
-    if not stated and not own:
+def hypotheses(findings: Findings) -> Section | None:
+    """Return the verdicts on the job's hypotheses, and on whether adapting pays; None without either."""
+    stated = findings.hypotheses
+    unstated = [entry for entry in findings.does_adapting_pay if not entry.stated]
+    if not stated and not unstated:
         return None
-    several = len(content["seeds"]) > 1
-    blocks: list[Block] = []
-    if stated:
-        blocks.append(_verdicts(content, stated))
-    else:
-        blocks.append(Prose("The job states no hypotheses."))
-    if own:
+    measure = findings.measure
+    blocks: list[Block] = [_verdicts(findings, stated) if stated else Prose("The job file states no hypotheses.")]
+    if unstated:
         blocks += [
-            Prose("Not stated in the job, compared because they say whether adapting pays:"),
-            _verdicts(content, own),
+            Prose("Not stated in the job file, but compared to find out whether adapting pays:"),
+            _verdicts(findings, unstated),
         ]
-    if not several:
-        blocks.append(Prose("**With one seed a verdict is about these two trained models only.** " + _ONE_SEED))
-    by = measure(content)
-    blocks.append(Prose((_OF_NUMBERS if by.graded else _OF_SHARES) + _METHOD + (_SEVERAL_SEEDS if several else "")))
-    caption = f"Difference in {by.name} with its 95 % interval; the mark is what the hypothesis asks for."
-    blocks.append(Plot("hypotheses", f"Differences in {by.name}, and what was expected of them", caption))
-    return Section("Hypotheses", [*blocks, _by_seed(content, [*stated, *own])])
+    if len(findings.seeds) == 1:
+        blocks.append(Prose(_ONE_SEED))
+    method = _MEANING_OF_ERRORS if measure.graded else _MEANING_OF_POINTS
+    method += _METHOD + (_SEVERAL_SEEDS if len(findings.seeds) > 1 else "")
+    caption = f"Difference in {measure.name} with its 95 % interval; the vertical mark is the margin of the hypothesis."
+    plot = Plot("hypotheses", f"Differences in {measure.name}", caption)
+    return Section("Hypotheses", [*blocks, Prose(method), plot, _by_seed(findings, [*stated, *unstated])])
 
 
-_ONE_SEED = "Another run of the same training could turn out otherwise; give `seeds` three or more to cover that."
-
-
-_OF_SHARES = "Differences are in points of test accuracy. "
-
-
-_OF_NUMBERS = (
-    "A difference is how much lower the mean squared error of the first is on the test rows, so what is better is "
-    "positive. "
+_ONE_SEED = (
+    "**With one seed, a verdict compares two trained models, not two ways of training.** Set `seeds` to three or more "
+    "to include the variation between training runs."
 )
-
-
+_MEANING_OF_POINTS = "Differences are points of test accuracy. "
+_MEANING_OF_ERRORS = (
+    "Differences are decreases of the error on the test rows, positive if the first strategy is better. "
+)
 _METHOD = (
-    "p is adjusted for all hypotheses of the job together (Holm 1979), and "
-    "a verdict is at 5 %: **supported** when the difference exceeds what is asked for, **contradicted** when it falls "
-    "short of it, **undecided** when the evidence does not say. Intervals are those of each comparison by itself."
+    "p-values are adjusted for all hypotheses of the job (Holm 1979); verdicts are at the 5 % level: **supported** if "
+    "the difference exceeds the margin, **contradicted** if it falls short of the margin, **undecided** if p is above "
+    "0.05. Intervals are not adjusted."
 )
+_SEVERAL_SEEDS = " They come from a paired bootstrap over seeds and test rows."
 
 
-_SEVERAL_SEEDS = " They are from a paired bootstrap over seeds and test rows together."
-
-
-def _verdicts(content: dict[str, Any], entries: list[dict[str, Any]]) -> Table:
-    by = measure(content)
-    header = ["hypothesis", "verdict", "difference", "95 % interval", "p", "p adjusted", "to decide"]
+def _verdicts(findings: Findings, entries: Sequence[HypothesisResult]) -> Table:
+    measure = findings.measure
+    header = ["hypothesis", "verdict", "difference", "95 % interval", "p", "p adjusted", "required to decide"]
     rows = [
         [
-            code(one["hypothesis"]),
-            f"**{one['verdict']}**",
-            by.difference(one["difference"]),
-            by.difference_interval(*one["interval"]),
-            p_value(one["p_value"]),
-            p_value(one["adjusted_p_value"]),
-            opening.needed(one["needed"]) or "-",
+            code(entry.hypothesis),
+            f"**{entry.verdict}**",
+            measure.difference(entry.difference),
+            measure.difference_interval(*entry.interval),
+            p_value(entry.p_value),
+            p_value(entry.adjusted_p_value),
+            required_evidence(entry.needed) or "-",
         ]
-        for one in entries
+        for entry in entries
     ]
     return Table(header, rows, numeric=2, left=frozenset({6}))
 
 
-def _by_seed(content: dict[str, Any], entries: list[dict[str, Any]]) -> Table:
-    by = measure(content)
+def _by_seed(findings: Findings, entries: Sequence[HypothesisResult]) -> Table:
+    measure = findings.measure
     header = ["hypothesis", "seed", "difference", "only the first right", "only the second right", "McNemar p"]
     test = "McNemar's exact test"
-    if by.graded:
-        header[3:] = ["rows the first is nearer to", "rows the second is nearer to", "Wilcoxon p"]
+    if measure.graded:
+        header[3:] = ["rows the first is closer on", "rows the second is closer on", "Wilcoxon p"]
         test = "Wilcoxon's signed-rank test of the squared errors"
     rows = [
         [
-            code(one["hypothesis"]),
+            code(entry.hypothesis),
             seed,
-            by.difference(found["difference"]),
-            f"{found['only_better']:,}",
-            f"{found['only_worse']:,}",
-            p_value(found["p_value"]),
+            measure.difference(comparison.difference),
+            f"{comparison.only_better:,}",
+            f"{comparison.only_worse:,}",
+            p_value(comparison.p_value),
         ]
-        for one in entries
-        for seed, found in one["seeds"].items()
+        for entry in entries
+        for seed, comparison in entry.seeds.items()
     ]
-    return Table(header, rows, numeric=1, fold=f"Seed by seed, with {test}")
+    return Table(header, rows, numeric=1, fold=f"By seed, with {test}")
 
 
-def caveats(content: dict[str, Any]) -> Section | None:
-    """What was looked for and found; accuracy with and without rows that leak."""
-    blocks: list[Block] = [Items([one["text"] for one in content["caveats"]])]
-    by = measure(content)
-    leak = next((one["figures"] for one in content["caveats"] if one["kind"] == "leakage"), None)
-    if leak and leak["accuracy"]:
-        seen, new = leak["rows_in_training"], leak["new_rows"]
-        header = ["model", f"all {leak['rows']:,} rows", f"{seen:,} with a text in training"]
-        header += [f"{new:,} new", "95 % interval of new"] if new else []
-        rows = []
-        for stage, found in leak["accuracy"].items():
-            cells = [code(stage), by.figure(found["all"]), by.figure(found["in_training"])]
-            rows.append([*cells, *([by.figure(found["new"]), by.interval(*found["new_interval"])] if new else [])])
-        lead = by.name.capitalize() if by.graded else f"{by.name.capitalize()} in per cent"
+def caveats(findings: Findings) -> Section:
+    """Return the caveats, and the scores with and without leaked rows."""
+    blocks: list[Block] = [Items([caveat.text for caveat in findings.caveats])]
+    leakage = next((caveat.figures for caveat in findings.caveats if caveat.name == "leakage"), None)
+    if isinstance(leakage, LeakageFigures) and leakage.accuracy:
+        name = capitalized(findings.measure.name)
+        unit = name if findings.measure.graded else f"{name} in per cent"
         blocks += [
-            Prose(f"{lead}, with and without the test rows that have a text in training:"),
-            Table(header, rows, numeric=1),
+            Prose(f"{unit}, with and without the test rows that share a text with the training split:"),
+            _leakage_table(findings, leakage),
         ]
     return Section("Caveats", blocks)
+
+
+def _leakage_table(findings: Findings, leakage: LeakageFigures) -> Table:
+    measure = findings.measure
+    header = ["strategy", f"all {leakage.rows:,} rows", f"{leakage.rows_in_training:,} sharing a text"]
+    if leakage.new_rows:
+        header += [f"{leakage.new_rows:,} new", "95 % interval of new"]
+    rows = []
+    for stage, scores in leakage.accuracy.items():
+        cells = [code(stage), measure.figure(scores.all), measure.figure(scores.in_training)]
+        if scores.new is not None and scores.new_interval is not None:
+            cells += [measure.figure(scores.new), measure.interval(*scores.new_interval)]
+        rows.append(cells)
+    return Table(header, rows, numeric=1)

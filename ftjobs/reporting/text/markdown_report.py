@@ -1,24 +1,25 @@
-"""The report as Markdown: to read in a terminal, on GitHub, or in a mail."""
+"""Render a report to Markdown."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from itertools import chain
 
-from ftjobs.reporting.text.blocks import Command, Document, Examples, Items, Listing, Plot, Prose, Table
-from ftjobs.reporting.text.phrases import TIMES, percent, softly_cut
+from ftjobs.reporting.findings.disagreements import StrategyVotes
+from ftjobs.reporting.text.blocks import Block, Command, Document, Examples, Items, Listing, Plot, Prose, Table
+from ftjobs.reporting.text.phrases import TIMES, percent, shortened
 
-#: Examples shown, and characters of each text; the page has all.
-_EXAMPLES, _CHARACTERS = 10, 240
-_MARKED = re.compile(r"(`[^`]*`|\*\*)")
+#: Examples shown, and characters of each text; HTML has all.
+_MAX_EXAMPLES, _MAX_CHARACTERS = 10, 240
+_MARKS = re.compile(r"(`[^`]*`|\*\*)")
 _SPECIAL = re.compile(r"([\\*\[\]<>|~`#&]|(?<![^\W_])_|_(?![^\W_]))")
 _START_OF_BLOCK = re.compile(r"^(\d*)([.)+=-])(?=\s|$)")
 
 
 def render(document: Document) -> str:
-    """The whole report."""
+    """Return the report as Markdown."""
     lines = [f"# {document.title}", "", f"**{inline(document.headline)}**"]
     for paragraph in document.lead:
         lines += ["", inline(paragraph)]
@@ -31,9 +32,16 @@ def render(document: Document) -> str:
     return "\n".join(lines) + "\n"
 
 
+def headline(markdown: str) -> str:
+    """Return the headline of a rendered report, as prose."""
+    line = next(line for line in markdown.splitlines() if line.startswith("**"))
+    parts = _MARKS.split(line.removeprefix("**").removesuffix("**"))
+    return "".join(part if part[:1] == "`" else re.sub(r"\\(.)", r"\1", part) for part in parts)
+
+
 def inline(text: str) -> str:
-    """Prose with whatever would mean something in Markdown escaped, but for the marks of our own."""
-    parts = _MARKED.split(" ".join(text.split()))
+    """Escape everything in prose but its marks."""
+    parts = _MARKS.split(" ".join(text.split()))
     return "".join(_code(part) if part[:1] == "`" else part if part == "**" else _escape(part) for part in parts)
 
 
@@ -45,12 +53,12 @@ def _escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text)
 
 
-def _literal(text: str) -> str:
-    """Somebody else's text, on one line, with nothing in it that is Markdown."""
+def literal(text: str) -> str:
+    """Escape text of the data, on one line, so that none of it is Markdown."""
     return _START_OF_BLOCK.sub(r"\1\\\2", _escape(" ".join(text.split())))
 
 
-def _block(block: Any) -> Iterator[str]:
+def _block(block: Block) -> Iterator[str]:
     match block:
         case Prose(text):
             yield inline(text)
@@ -64,58 +72,59 @@ def _block(block: Any) -> Iterator[str]:
         case Command(lines):
             yield from ("```sh", *lines, "```")
         case Listing(name):
-            yield f"The job as resolved: [`{name}`]({name})."
+            yield f"The resolved job file: [`{name}`]({name})."
         case Examples():
             yield from _examples(block)
 
 
 def _table(table: Table) -> Iterator[str]:
-    """A pipe table whose columns stand under one another, so that it is one in a terminal too."""
+    """Yield a pipe table with padded columns, readable in a terminal too."""
     rows = [[inline(cell.strip()) for cell in row] for row in (table.header, *table.rows)]
     if table.strong is not None:
-        chosen = rows[table.strong + 1]
-        rows[table.strong + 1] = [f"**{cell}**" if cell else "" for cell in chosen]
+        rows[table.strong + 1] = [f"**{cell}**" if cell else "" for cell in rows[table.strong + 1]]
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     right = [table.right_aligned(column) for column in range(len(widths))]
 
     def line(cells: list[str]) -> str:
         padded = [
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(cells, widths, right, strict=True)
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(cells, widths, right, strict=True)
         ]
         return f"| {' | '.join(padded)} |"
 
     yield line(rows[0])
     rules = [
-        f"{'-' * (width + 1)}:" if to_right else "-" * (width + 2)
-        for width, to_right in zip(widths, right, strict=True)
+        f"{'-' * (width + 1)}:" if is_right else "-" * (width + 2)
+        for width, is_right in zip(widths, right, strict=True)
     ]
     yield f"|{'|'.join(rules)}|"
     yield from map(line, rows[1:])
 
 
 def _examples(block: Examples) -> Iterator[str]:
-    """A numbered list: the texts, the label, and what every strategy said."""
-    for number, entry in enumerate(block.entries[:_EXAMPLES], start=1):
-        label = _literal(softly_cut(entry["label"], 60))
-        seen = ", a text of it in training" if entry["in_training"] else ""
-        yield f"{number}. row {entry['id']}, labelled **{label}**{seen}"
-        for column, text in zip(block.columns, entry["texts"], strict=True):
-            yield f"   - {_literal(column)}: {_literal(softly_cut(text, _CHARACTERS))}"
-        said = [f"`{one['stage']}` {_literal(votes(one))}" for one in entry["strategies"]]
-        yield f"   - {'; '.join(said)}"
-    left = len(block.entries) - _EXAMPLES
+    """Yield a numbered list: texts, label, and predictions of every strategy."""
+    for number, row in enumerate(block.entries[:_MAX_EXAMPLES], start=1):
+        shared = ", shares a text with training" if row.in_training else ""
+        yield f"{number}. row {row.id}, labeled **{literal(shortened(row.label, 60))}**{shared}"
+        for column, text in zip(block.columns, row.texts, strict=True):
+            yield f"   - {literal(column)}: {literal(shortened(text, _MAX_CHARACTERS))}"
+        predictions = [f"`{strategy.stage}` {literal(votes(strategy))}" for strategy in row.strategies]
+        yield f"   - {'; '.join(predictions)}"
+    left = len(block.entries) - _MAX_EXAMPLES
     if left > 0:
-        yield from ("", f"{left} more in `report.html`.")
+        yield from chain([""], [f"{left} more in `report.html`."])
 
 
-def votes(strategy: dict[str, Any]) -> str:
-    """What a strategy said over its seeds, the most frequent first, and how probable it holds the label."""
-    counts = Counter(strategy["predictions"]).most_common()
-    one = len(strategy["predictions"]) == 1
-    said = [softly_cut(name, 40) if one else f"{softly_cut(name, 40)} {TIMES}{number}" for name, number in counts]
-    if "error" in strategy:
-        return f"{', '.join(said)} (off by {strategy['error']:.3g})"
-    if "labels_right" in strategy:
-        return f"{', '.join(said)} ({percent(strategy['labels_right'], 0)} % of labels right)"
-    return f"{', '.join(said)} ({percent(strategy['label_probability'], 0)} %)"
+def votes(strategy: StrategyVotes) -> str:
+    """Return the predictions over seeds, the most frequent first, and in brackets how close they are to the label."""
+    several = len(strategy.predictions) > 1
+    counts = Counter(strategy.predictions).most_common()
+    predictions = ", ".join(
+        f"{shortened(name, 40)} {TIMES}{number}" if several else shortened(name, 40) for name, number in counts
+    )
+    if strategy.error is not None:
+        return f"{predictions} (off by {strategy.error:.3g})"
+    if strategy.labels_right is not None:
+        return f"{predictions} ({percent(strategy.labels_right, 0)} % of labels right)"
+    assert strategy.label_probability is not None, "classes have probabilities"
+    return f"{predictions} ({percent(strategy.label_probability, 0)} %)"

@@ -1,9 +1,8 @@
-"""The sections of the report: tables and plots of the findings, and the prose that says how to read them."""
+"""Compose the report document from the findings."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from ftjobs.reporting.findings.collect import Findings
 from ftjobs.reporting.text import (
     adaptation_section,
     errors_section,
@@ -14,25 +13,31 @@ from ftjobs.reporting.text import (
 )
 from ftjobs.reporting.text.blocks import Document
 
+_SECTIONS = (
+    results_section.results,
+    hypotheses_section.hypotheses,
+    hypotheses_section.caveats,
+    results_section.learning,
+    adaptation_section.adaptation,
+    adaptation_section.intermediate,
+    errors_section.errors,
+    errors_section.by_label,
+    errors_section.examples,
+)
 
-def document(content: dict[str, Any], job_file: str) -> Document:
-    """The report in words, from its findings. `job_file`: the resolved job as YAML."""
-    makers = (
-        results_section.results,
-        hypotheses_section.hypotheses,
-        hypotheses_section.caveats,
-        results_section.learning,
-        adaptation_section.adaptation,
-        adaptation_section.intermediate,
-        errors_section.errors,
-        errors_section.by_label,
-        errors_section.examples,
-    )
-    sections = [section for make in makers if (section := make(content)) is not None]
+
+def report_document(findings: Findings, job_file: str) -> Document:
+    """Return the report; sections without content are left out.
+
+    Args:
+        findings: results of the analyses, without control characters
+        job_file: the resolved job as YAML
+    """
+    sections = [section for make in _SECTIONS if (section := make(findings)) is not None]
     return Document(
-        title=content["pipeline"],
-        headline=opening.headline(content),
-        lead=opening.lead(content),
-        ship=opening.ship(content),
-        sections=[*sections, run_section.section(content, job_file)],
+        title=findings.pipeline,
+        headline=opening.headline(findings),
+        lead=opening.lead(findings),
+        ship=opening.ship(findings),
+        sections=[*sections, run_section.provenance(findings, job_file)],
     )

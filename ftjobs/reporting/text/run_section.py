@@ -1,89 +1,88 @@
-"""The last section: what was run, and how to run it again."""
+"""Report section on provenance: commands that repeat the run, inputs, artifacts and versions."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ftjobs.reporting.findings.collect import Findings
+from ftjobs.reporting.inputs.provenance import Provenance
 from ftjobs.reporting.text.blocks import Block, Command, Listing, Prose, Section, Table
-from ftjobs.reporting.text.phrases import code, count, listed, quoted, size
+from ftjobs.reporting.text.phrases import code, count, file_size, listed, quoted
 
 JOB_FILE = "job.yaml"
 
 
-def section(content: dict[str, Any], job_file: str) -> Section:
-    """Commands, inputs with their digests, artifacts with their identities, versions, and the job as resolved."""
-    run = content["what_was_run"]
-    blocks: list[Block] = [*_commands(run), _inputs(run)]
-    blocks += [_artifacts(run), *_versions(run), Listing(JOB_FILE, job_file)]
-    return Section("What was run", blocks)
+def provenance(findings: Findings, job_file: str) -> Section:
+    """Return the provenance section; `job_file` is the resolved job as YAML."""
+    run = findings.what_was_run
+    blocks = [*_commands(run), _inputs(run), _artifacts(run), *_versions(run), Listing(JOB_FILE, job_file)]
+    return Section("Provenance", blocks)
 
 
-def _commands(run: dict[str, Any]) -> list[Block]:
-    local = run["local_files"]
-    sets = "".join(f" --set {field}=PATH" for field in local)
-    text = f"{code(JOB_FILE)} beside this report is the job with every default filled in. To run it again"
-    if local:
-        text += f", with {listed([f'{code(field)} being {quoted(name)}' for field, name in local.items()])}"
-    return [
-        Prose(f"{text}:"),
-        Command([f"ftjobs run {JOB_FILE}{sets}", f"ftjobs report {JOB_FILE}{sets} --out report"]),
-    ]
+def _commands(run: Provenance) -> list[Block]:
+    options = "".join(f" --set {field}=PATH" for field in run.local_files)
+    text = f"{code(JOB_FILE)} in the folder of this report is the job file with all defaults. To repeat the run"
+    if run.local_files:
+        files = listed([f"{code(field)} ({quoted(name)})" for field, name in run.local_files.items()])
+        text += f", set the path of {files}"
+    commands = [f"ftjobs run {JOB_FILE}{options}", f"ftjobs report {JOB_FILE}{options} --out report"]
+    return [Prose(f"{text}:"), Command(commands)]
 
 
-def _inputs(run: dict[str, Any]) -> Table:
-    rows = []
-    encoder, data = run["encoder"], run["data"]
+def _inputs(run: Provenance) -> Table:
+    encoder = run.encoder
     if "scratch" in encoder:
-        rows.append(["encoder", "made from scratch", f"{encoder['vocabulary']:,} tokens in its vocabulary"])
+        rows = [["encoder", "made from scratch", f"{encoder['vocabulary']:,} tokens in its vocabulary"]]
     elif "folder" in encoder:
-        rows.append(["encoder", quoted(encoder["folder"]), f"sha256 {code(encoder['sha256'])}"])
+        rows = [["encoder", quoted(encoder["folder"]), f"sha256 {code(encoder['sha256'])}"]]
     else:
-        named = f"{quoted(encoder['model'])}, revision {quoted(encoder['revision'])}"
-        rows.append(["encoder", named, f"commit {code(encoder['commit'])}"])
-    rows += _sources("data", data)
-    for stage, own in run.get("own_data", {}).items():
-        rows += _sources(code(stage), own)
-    for stage, sources in run.get("corpora", {}).items():
-        for one in sources:
-            rows += _sources(code(stage), one if "hub_id" in one else {"files": [{"split": "corpus", **one}]})
-    return Table(["input", "what", "exactly"], rows)
+        name = f"{quoted(encoder['model'])}, revision {quoted(encoder['revision'])}"
+        rows = [["encoder", name, f"commit {code(encoder['commit'])}"]]
+    rows += _sources("data", run.data)
+    for stage, source in (run.own_data or {}).items():
+        rows += _sources(code(stage), source)
+    for stage, sources in (run.corpora or {}).items():
+        for source in sources:
+            rows += _sources(code(stage), source if "hub_id" in source else {"files": [{"split": "corpus", **source}]})
+    return Table(["input", "source", "version"], rows)
 
 
-def _sources(name: str, data: dict[str, Any]) -> list[list[str]]:
-    if "files" in data:
+def _sources(name: str, source: dict[str, Any]) -> list[list[str]]:
+    """Return one row per file, or one row for a data set of the Hub."""
+    if "files" in source:
         return [
             [
                 f"{name} ({file['split']})",
-                f"{quoted(file['name'])}, {size(file['bytes'])}",
+                f"{quoted(file['name'])}, {file_size(file['bytes'])}",
                 f"sha256 {code(file['sha256'])}",
             ]
-            for file in data["files"]
+            for file in source["files"]
         ]
-    configuration = f", configuration {quoted(data['config'])}" if data.get("config") else ""
-    named = f"{quoted(data['hub_id'])}{configuration}, revision {quoted(data['revision'])}"
-    return [[name, named, f"commit {code(data['commit'])}"]]
+    configuration = f", configuration {quoted(source['config'])}" if source.get("config") else ""
+    data_set = f"{quoted(source['hub_id'])}{configuration}, revision {quoted(source['revision'])}"
+    return [[name, data_set, f"commit {code(source['commit'])}"]]
 
 
-def _artifacts(run: dict[str, Any]) -> Table:
+def _artifacts(run: Provenance) -> Table:
     rows = [
         [
-            code(one["stage"]),
-            "-" if one["seed"] is None else str(one["seed"]),
-            code(one["identity"][:12]),
-            code(one["weights_sha256"][:16]) if one["weights_sha256"] else "-",
-            size(one["bytes"]),
-            code(one["artifact"]),
+            code(artifact.stage),
+            "-" if artifact.seed is None else str(artifact.seed),
+            code(artifact.identity[:12]),
+            code(artifact.weights_sha256[:16]) if artifact.weights_sha256 else "-",
+            file_size(artifact.bytes),
+            code(artifact.artifact),
         ]
-        for one in run["artifacts"]
+        for artifact in run.artifacts
     ]
-    header = ["stage", "seed", "identity", "sha256 of the weights", "size", "in the store"]
-    return Table(header, rows, fold=f"{count(len(rows), 'artifact')}, with identities and digests")
+    header = ["stage", "seed", "identity", "sha256 of the weights", "size", "key in the store"]
+    return Table(header, rows, fold=f"{count(len(rows), 'artifact')} with identities and digests")
 
 
-def _versions(run: dict[str, Any]) -> list[Block]:
+def _versions(run: Provenance) -> list[Block]:
     blocks: list[Block] = []
-    for known in run["versions"]:
-        made = "" if len(run["versions"]) == 1 else f" ({count(len(known['artifacts']), 'artifact')})"
-        libraries = ", ".join(f"{name} {version}" for name, version in known["libraries"].items())
-        blocks.append(Prose(f"Made with{made} {libraries}."))
+    for version in run.versions:
+        scope = "" if len(run.versions) == 1 else f" ({count(len(version.artifacts), 'artifact')})"
+        libraries = ", ".join(f"{name} {number}" for name, number in version.libraries.items())
+        blocks.append(Prose(f"Versions{scope}: {libraries}."))
     return blocks

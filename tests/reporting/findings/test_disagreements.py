@@ -1,4 +1,4 @@
-"""Rows shown to a person: those on which strategies differ, each way of differing first, and only so many."""
+"""Rows for review: largest disagreement first, every pattern of disagreement before any is repeated."""
 
 from __future__ import annotations
 
@@ -6,81 +6,82 @@ from pathlib import Path
 
 import numpy as np
 
-from ftjobs.reporting.findings.disagreements import CHARACTERS, ROWS, disagreements
+from ftjobs.reporting.finding import to_json
+from ftjobs.reporting.findings.disagreements import MAX_CHARACTERS, MAX_ROWS, disagreements
 from tests.helpers.published import Classifier, Pipeline, guesses
 
 STAGES = {"one": {"kind": "classify"}, "two": {"kind": "classify"}}
+#: Ids of test rows start after 100 training and 50 validation rows.
+FIRST_ID = 150
 
 
-def wrong_on(rows: list[int], sure: float = 3.0, elsewhere: float = 3.0) -> Classifier:
-    """Right everywhere but on these rows, there with the logit `sure` for the other class."""
+def wrong_on(rows: list[int], logit: float = 3.0) -> Classifier:
+    """Return a classifier that is wrong on these rows only, with this logit for the other class."""
 
-    def logits(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-        found = np.zeros((len(labels), 2), np.float32)
-        found[np.arange(len(labels)), labels] = elsewhere
-        found[rows] = 0
-        found[rows, 1 - labels[rows]] = sure
-        return found
+    def classify(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
+        logits = np.zeros((len(labels), 2), np.float32)
+        logits[np.arange(len(labels)), labels] = 3.0
+        logits[rows] = 0
+        logits[rows, 1 - labels[rows]] = logit
+        return logits
 
-    return logits
+    return classify
 
 
-def test_rows_on_which_strategies_differ_the_surest_first(tmp_path: Path) -> None:
-    def mixed(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-        found = wrong_on([3])(rng, labels)
-        found[7] = 0
-        found[7, 1 - labels[7]] = 0.2
-        return found
+def test_most_confident_disagreement_comes_first(tmp_path: Path) -> None:
+    def confident_and_not(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
+        logits = wrong_on([3])(rng, labels)
+        logits[7] = 0
+        logits[7, 1 - labels[7]] = 0.2
+        return logits
 
-    classifiers = {"one": mixed, "two": wrong_on([])}
-    found = disagreements(Pipeline(tmp_path, classifiers, stages=STAGES, shared=5).evidence())
-    assert found["rows"] == 2
-    assert [one["id"] for one in found["examples"]] == [153, 157]  # test rows come after 100 and 50 others
-    first = found["examples"][0]
-    assert first["texts"] == ["  TRAIN QUESTION 3", "test question 3 again"]
-    assert first["label"] == "similar"
-    assert first["in_training"]
-    assert not found["examples"][1]["in_training"]
-    assert first["strategies"] == [
+    classifiers = {"one": confident_and_not, "two": wrong_on([])}
+    selection = disagreements(Pipeline(tmp_path, classifiers, stages=STAGES, shared=5).evidence())
+    assert selection.rows == 2
+    assert [row.id - FIRST_ID for row in selection.examples] == [3, 7]
+    first, second = selection.examples
+    assert first.texts == ["  TRAIN QUESTION 3", "test question 3 again"]
+    assert first.label == "similar"
+    assert (first.in_training, second.in_training) == (True, False)
+    assert to_json(first.strategies) == [
         {"stage": "one", "predictions": ["different"] * 3, "right": 0, "label_probability": 0.0474},
         {"stage": "two", "predictions": ["similar"] * 3, "right": 3, "label_probability": 0.9526},
     ]
 
 
-def test_every_way_of_differing_comes_before_any_comes_twice(tmp_path: Path) -> None:
+def test_every_pattern_comes_before_any_is_repeated(tmp_path: Path) -> None:
     stages = {**STAGES, "three": {"kind": "classify"}}
-    classifiers = {"one": wrong_on(list(range(0, 80, 2))), "two": wrong_on([90], sure=0.1), "three": wrong_on([])}
-    found = disagreements(Pipeline(tmp_path, classifiers, stages=stages).evidence())
-    assert found["rows"] == 41
-    assert len(found["examples"]) == ROWS
-    rows = [one["id"] - 150 for one in found["examples"]]
-    assert rows[:2] == [0, 90]  # the only row on which `two` stands alone, though it is the least sure of all
+    classifiers = {"one": wrong_on(list(range(0, 80, 2))), "two": wrong_on([90], logit=0.1), "three": wrong_on([])}
+    selection = disagreements(Pipeline(tmp_path, classifiers, stages=stages).evidence())
+    assert selection.rows == 41
+    assert len(selection.examples) == MAX_ROWS
+    rows = [row.id - FIRST_ID for row in selection.examples]
+    assert rows[:2] == [0, 90]  # row 90 has the lowest confidence, but is the only one on which `two` differs
     assert set(rows) - {90} == set(range(0, 38, 2))
 
 
-def test_a_single_strategy_shows_its_surest_errors(tmp_path: Path) -> None:
-    classifiers = {"one": wrong_on([4, 8], sure=2.0)}
-    found = disagreements(Pipeline(tmp_path, classifiers, stages={"one": STAGES["one"]}).evidence())
-    assert (found["kind"], found["rows"]) == ("errors", 2)
-    assert [one["id"] for one in found["examples"]] == [154, 158]
+def test_single_strategy_shows_its_errors(tmp_path: Path) -> None:
+    classifiers = {"one": wrong_on([4, 8], logit=2.0)}
+    selection = disagreements(Pipeline(tmp_path, classifiers, stages={"one": STAGES["one"]}).evidence())
+    assert (selection.kind, selection.rows) == ("errors", 2)
+    assert [row.id - FIRST_ID for row in selection.examples] == [4, 8]
 
 
-def test_strategies_that_agree_show_nothing(tmp_path: Path) -> None:
+def test_agreeing_strategies_show_no_rows(tmp_path: Path) -> None:
     same = dict.fromkeys(STAGES, wrong_on([2]))
-    assert disagreements(Pipeline(tmp_path, same, stages=STAGES).evidence())["examples"] == []
+    assert disagreements(Pipeline(tmp_path, same, stages=STAGES).evidence()).examples == []
 
 
-def test_long_texts_are_cut_and_their_length_kept(tmp_path: Path) -> None:
-    pipeline = Pipeline(
-        tmp_path, {"one": wrong_on([0]), "two": wrong_on([])}, stages=STAGES, texts=lambda split, row: f"{row} " * 900
-    )
-    (one,) = disagreements(pipeline.evidence())["examples"]
-    assert [len(text) for text in one["texts"]] == [CHARACTERS, CHARACTERS]
-    assert one["characters"][0] == 1800
+def test_long_texts_are_shortened_with_their_length(tmp_path: Path) -> None:
+    classifiers = {"one": wrong_on([0]), "two": wrong_on([])}
+    pipeline = Pipeline(tmp_path, classifiers, stages=STAGES, texts=lambda split, row: f"{row} " * 900)
+    (row,) = disagreements(pipeline.evidence()).examples
+    assert [len(text) for text in row.texts] == [MAX_CHARACTERS, MAX_CHARACTERS]
+    assert row.characters[0] == 1800
 
 
-def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path) -> None:
+def test_100_000_rows_are_analyzed(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path, dict.fromkeys(STAGES, guesses(0.8)), stages=STAGES, test=100_000, seeds=[1])
-    found = disagreements(pipeline.evidence())
-    assert found["rows"] > 10_000
-    assert len(found["examples"]) == ROWS
+    selection = disagreements(pipeline.evidence())
+    assert selection.rows > 10_000
+    assert len(selection.examples) == MAX_ROWS

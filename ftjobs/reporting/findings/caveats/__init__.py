@@ -1,22 +1,25 @@
-"""What a reader must know before believing the tables, each found by looking and said with its figures."""
+"""Caveats: limitations of the results, each detected in the published artifacts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ftjobs.reporting.findings.caveats import data_splits, leakage, predictions_quality, training_setup
+from ftjobs.reporting.findings.caveats import constant_predictions, data_splits, leakage, training_setup
 from ftjobs.reporting.findings.caveats.caveat import Caveat
 from ftjobs.reporting.inputs.evidence import Evidence
 
+__all__ = ["Caveat", "caveats"]
+
+#: Most severe first.
 _CHECKS: tuple[Callable[[Evidence], Iterator[Caveat]], ...] = (
     training_setup.selection,
     leakage.leakage,
     leakage.intermediate_leakage,
     training_setup.one_seed,
-    predictions_quality.collapsed_classes,
-    predictions_quality.collapsed,
-    predictions_quality.no_better_than_majority,
-    predictions_quality.constant_answer,
+    constant_predictions.collapsed_classes,
+    constant_predictions.collapsed,
+    constant_predictions.no_better_than_majority,
+    constant_predictions.constant_answer,
     data_splits.small_test,
     data_splits.class_balance,
     data_splits.distribution,
@@ -25,10 +28,10 @@ _CHECKS: tuple[Callable[[Evidence], Iterator[Caveat]], ...] = (
     leakage.adapted_on_held_out,
     leakage.not_decontaminated,
     training_setup.several_processes,
-    training_setup.different_machines,
+    training_setup.different_devices,
 )
 
 
 def caveats(evidence: Evidence) -> list[Caveat]:
-    """Every caveat that applies, the gravest first."""
-    return [found for check in _CHECKS for found in check(evidence)]
+    """Return every caveat that applies, most severe first."""
+    return [caveat for check in _CHECKS for caveat in check(evidence)]

@@ -1,36 +1,46 @@
-"""What a caveat is, and how its sentences are put together."""
+"""The caveat type, and helpers for the sentences of caveats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ftjobs.reporting.finding import Finding
 from ftjobs.reporting.inputs.evidence import Evidence
 
-#: Stages named in a sentence before it says how many more there are.
-_NAMED = 6
-
-Caveat = dict[str, Any]
-"""`kind`, `text` (prose), `figures` (what the text says, as data)."""
+#: Items listed in a sentence before the rest is counted.
+_MAX_ITEMS = 6
 
 
-def caveat(kind: str, text: str, **figures: Any) -> Caveat:
-    """One caveat."""
-    return {"kind": kind, "text": text, "figures": figures}
+@dataclass(frozen=True, kw_only=True)
+class Caveat(Finding):
+    """A limitation of the results."""
+
+    name: str
+    """Stable name; `kind` in `report.json`."""
+    text: str
+    """One or more sentences, in the prose format of `phrases`."""
+    figures: Finding | dict[str, Any]
+    """The figures in the text."""
+
+    def json_fields(self) -> dict[str, Any]:
+        """Name the first key `kind`."""
+        return {"kind": self.name, "text": self.text, "figures": self.figures}
 
 
 def majority(evidence: Evidence) -> tuple[float, str]:
-    """Share of the most frequent class among the test rows, and its name."""
+    """Return the share of the most frequent class in the test split, and its name."""
     labels = evidence.data.splits["test"].labels
     assert labels is not None
     counts = np.bincount(labels, minlength=len(evidence.data.classes))
     return float(counts.max() / len(labels)), evidence.data.classes[int(counts.argmax())]
 
 
-def some(items: Iterable[str], separator: str = ", ") -> str:
-    """The first few of many, and how many more there are."""
+def first_items(items: Iterable[str], separator: str = ", ") -> str:
+    """List the first items and count the rest."""
     every = list(items)
-    more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
-    return separator.join(every[:_NAMED]) + more
+    more = f" and {len(every) - _MAX_ITEMS} more" if len(every) > _MAX_ITEMS else ""
+    return separator.join(every[:_MAX_ITEMS]) + more

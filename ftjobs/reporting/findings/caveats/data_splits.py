@@ -7,112 +7,116 @@ from collections.abc import Iterator
 import numpy as np
 
 from ftjobs import statistics
-from ftjobs.reporting.findings.caveats.caveat import Caveat, caveat, majority, some
+from ftjobs.reporting.findings.caveats.caveat import Caveat, first_items, majority
 from ftjobs.reporting.inputs.evidence import Evidence
 from ftjobs.reporting.text.phrases import code, count, interval, listed, percent, quoted
 
-#: Half width of a 95 % interval from which on a test split counts as small: five points.
-_WIDE = 0.05
-
-
-#: Share of test rows in the largest class from which on classes count as unbalanced: this often the uniform share.
-_UNBALANCED = 1.5
+#: Half width of a 95 % interval at and above which a test split counts as small: five points.
+_SMALL_TEST_HALF_WIDTH = 0.05
+#: Classes count as unbalanced if the largest has this multiple of the uniform share.
+_UNBALANCED_RATIO = 1.5
 
 
 def small_test(evidence: Evidence) -> Iterator[Caveat]:
-    """Too few test rows to tell strategies apart that are close."""
+    """Warn about a test split too small to distinguish similar strategies."""
     if not evidence.strategies or evidence.measure.graded:
         return
     rows = len(evidence.data.splits["test"])
-    best = max(float(one.right.mean()) for one in evidence.strategies)
-    found = statistics.proportion_interval(round(best * rows), rows)
-    half = (found.high - found.low) / 2
-    if half >= _WIDE:
+    best = max(float(strategy.right.mean()) for strategy in evidence.strategies)
+    limits = statistics.proportion_interval(round(best * rows), rows)
+    half_width = (limits.high - limits.low) / 2
+    if half_width >= _SMALL_TEST_HALF_WIDTH:
         text = (
-            f"**The test split is small: {count(rows, 'row')}.** One row is {percent(1 / rows)} points, and an "
-            f"accuracy of {percent(best)} % is known to ±{percent(half, 1)} points "
-            f"({interval(found.low, found.high)} %) from the choice of test rows alone."
+            f"**The test split is small: {count(rows, 'row')}.** One row is {percent(1 / rows)} points; an accuracy of "
+            f"{percent(best)} % has a 95 % interval of ±{percent(half_width, 1)} points "
+            f"({interval(limits.low, limits.high)} %)."
         )
-        yield caveat("small test split", text, rows=rows, half_width=half)
+        yield Caveat(name="small test split", text=text, figures={"rows": rows, "half_width": half_width})
 
 
 def class_balance(evidence: Evidence) -> Iterator[Caveat]:
-    """How the classes are distributed in every split; gravest where one class outweighs the others."""
+    """Give the distribution of classes in every split, and the classes that training lacks."""
     labels: dict[str, dict[str, int]] = evidence.summary["labels"]
     if not labels or not evidence.task.single_class:
         return
     share, name = majority(evidence)
     classes = len(evidence.data.classes)
-    parts = []
-    for split, balance in labels.items():
-        top = sorted(balance.items(), key=lambda item: -item[1])
-        shown = [f"{quoted(one)} {percent(number / max(sum(balance.values()), 1), 1)} %" for one, number in top[:3]]
-        more = f" and {len(top) - 3} more" if len(top) > 3 else ""
-        parts.append(f"{split} {', '.join(shown)}{more}")
-    missing = [one for one, number in labels["train"].items() if not number]
-    uneven = share >= min(_UNBALANCED / classes, 0.9)
-    lead = (
-        f"**Classes are uneven:** always answering {quoted(name)} is right on {percent(share)} % of the test rows."
-        if uneven
-        else f"**Classes are balanced:** the most frequent of {classes}, {quoted(name)}, has {percent(share)} % of the "
-        "test rows."
+    distributions = [f"{split} {_distribution(counts)}" for split, counts in labels.items()]
+    if share >= min(_UNBALANCED_RATIO / classes, 0.9):
+        lead = (
+            f"**Classes are unbalanced:** always predicting {quoted(name)} is right on {percent(share)} % of the test "
+            "rows."
+        )
+    else:
+        lead = (
+            f"**Classes are balanced:** the most frequent of {classes}, {quoted(name)}, has {percent(share)} % of the "
+            "test rows."
+        )
+    missing = [label for label, number in labels["train"].items() if not number]
+    untrained = f" Missing from training: {listed([quoted(label) for label in missing[:3]])}." if missing else ""
+    yield Caveat(
+        name="class balance",
+        text=f"{lead} By split: {'; '.join(distributions)}.{untrained}",
+        figures={"majority_accuracy": share, "majority": name, "labels": labels},
     )
-    untrained = f" {listed([quoted(one) for one in missing[:3]])}: not in training at all." if missing else ""
-    yield caveat(
-        "class balance",
-        f"{lead} By split: {'; '.join(parts)}.{untrained}",
-        majority_accuracy=share,
-        majority=name,
-        labels=labels,
-    )
+
+
+def _distribution(counts: dict[str, int]) -> str:
+    """Return the shares of the three most frequent classes."""
+    total = max(sum(counts.values()), 1)
+    top = sorted(counts.items(), key=lambda item: -item[1])
+    shares = ", ".join(f"{quoted(label)} {percent(number / total, 1)} %" for label, number in top[:3])
+    return shares + (f" and {len(top) - 3} more" if len(top) > 3 else "")
 
 
 def truncated(evidence: Evidence) -> Iterator[Caveat]:
-    """Texts that lost their end because they were longer than the stage reads."""
-    found: dict[str, dict[str, int]] = {}
+    """Count the texts that were longer than a stage's limit."""
+    truncated: dict[str, dict[str, int]] = {}
     parts = []
-    for one in evidence.strategies:
-        truncated: dict[str, int] = one.runs[0].metrics["truncated"]
-        if any(truncated.values()):
-            found[one.name] = truncated
+    for strategy in evidence.strategies:
+        by_split: dict[str, int] = strategy.runs[0].metrics["truncated"]
+        if any(by_split.values()):
+            truncated[strategy.name] = by_split
             splits = ", ".join(
-                f"{number:,} of {len(evidence.data.splits[split]):,} in {split}"
-                for split, number in truncated.items()
+                f"{number:,} of {len(evidence.data.splits[split]):,} {split} rows"
+                for split, number in by_split.items()
                 if number
             )
-            parts.append(f"{code(one.name)} (limit {one.settings['max_length']} tokens or the encoder's) {splits}")
+            limit = f"limit {strategy.settings['max_length']} tokens or the encoder's"
+            parts.append(f"{code(strategy.name)} ({limit}) {splits}")
     for stage in evidence.adaptations:
         metrics = stage.runs[0].metrics
         if metrics["truncated"]:
-            found[stage.name] = {"texts": metrics["truncated"]}
+            truncated[stage.name] = {"texts": metrics["truncated"]}
             parts.append(f"{code(stage.name)} {metrics['truncated']:,} of {metrics['texts']:,} texts")
-    if found:
+    if truncated:
         longest = max(tokens["max"] for tokens in evidence.summary["tokens"].values())
-        text = f"**Texts were cut to fit the encoder:** {some(parts, '; ')}. The longest has {longest:,} tokens."
-        yield caveat("truncated", text, truncated=found, longest=longest)
+        text = f"**Texts were truncated:** {first_items(parts, '; ')}. The longest text has {longest:,} tokens."
+        yield Caveat(name="truncated", text=text, figures={"truncated": truncated, "longest": longest})
 
 
 def distribution(evidence: Evidence) -> Iterator[Caveat]:
-    """How the labels of every split are distributed."""
+    """Give the distribution of labels that are numbers or sets."""
     labels = evidence.summary["labels"]
     if evidence.task.single_class or not labels:
         return
     if evidence.task.numeric:
-        parts = [
-            f"{split} from {one['min']:g} to {one['max']:g}, mean {one['mean']:.4g} ± {one['sd']:.4g}"
-            for split, one in labels.items()
+        ranges = [
+            f"{split} from {summary['min']:g} to {summary['max']:g}, mean {summary['mean']:.4g} ± {summary['sd']:.4g}"
+            for split, summary in labels.items()
         ]
         outside = labels["test"]["min"] < labels["train"]["min"] or labels["test"]["max"] > labels["train"]["max"]
-        lead = "Some test labels are beyond any in training" if outside else "Labels are numbers"
-        yield caveat("labels", f"**{lead}:** {'; '.join(parts)}.", labels=labels)
+        lead = "Some test labels are outside the range of the training labels" if outside else "Labels are numbers"
+        yield Caveat(name="labels", text=f"**{lead}:** {'; '.join(ranges)}.", figures={"labels": labels})
         return
-    test = np.asarray(evidence.data.splits["test"].labels)
-    each, none = float(test.sum(axis=1).mean()), int((test.sum(axis=1) == 0).sum())
-    rare = [name for name, number in labels["train"].items() if not number]
+    sizes = np.asarray(evidence.data.splits["test"].labels).sum(axis=1)
+    mean_labels, rows_without = float(sizes.mean()), int((sizes == 0).sum())
+    missing = [name for name, number in labels["train"].items() if not number]
     text = (
-        f"**A test row has {each:.2f} of {len(evidence.data.classes)} labels on average,** and "
-        f"{count(none, 'row')} {'has' if none == 1 else 'have'} none."
+        f"**A test row has {mean_labels:.2f} of {len(evidence.data.classes)} labels on average;** "
+        f"{count(rows_without, 'row')} {'has' if rows_without == 1 else 'have'} none."
     )
-    if rare:
-        text += f" Not in training at all: {some(map(quoted, rare))}."
-    yield caveat("labels", text, labels=labels, mean_labels=each, rows_without=none)
+    if missing:
+        text += f" Missing from training: {first_items(map(quoted, missing))}."
+    figures = {"labels": labels, "mean_labels": mean_labels, "rows_without": rows_without}
+    yield Caveat(name="labels", text=text, figures=figures)

@@ -1,127 +1,147 @@
-"""Caveats about test rows whose texts a model saw in training."""
+"""Caveats about test rows that share a text with training data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ftjobs import statistics
-from ftjobs.reporting.findings.caveats.caveat import Caveat, caveat, some
-from ftjobs.reporting.findings.classifiers import SEED, intermediate
+from ftjobs.reporting.finding import BOOTSTRAP_SEED, OPTIONAL, Finding, Interval, to_json
+from ftjobs.reporting.findings.caveats.caveat import Caveat, first_items
+from ftjobs.reporting.findings.classifiers import SplitScores, intermediate_results
 from ftjobs.reporting.inputs.evidence import Evidence
+from ftjobs.reporting.inputs.runs import Strategy
 from ftjobs.reporting.text.phrases import code, count, percent
 
-#: New test rows from which on accuracy on them says something.
-_ENOUGH = 30
+#: Fewest rows without leakage for which a score is informative.
+_MIN_NEW_ROWS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakageScores(Finding):
+    """Scores of one strategy on all test rows, on those that share a text with training, and on the others."""
+
+    all: float
+    in_training: float
+    new: float | None = field(default=None, metadata=OPTIONAL)
+    new_interval: Interval | None = field(default=None, metadata=OPTIONAL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakageFigures(Finding):
+    """Extent of the leakage, and its effect on the scores."""
+
+    rows: int
+    rows_in_training: int
+    new_rows: int | None = field(default=None, metadata=OPTIONAL)
+    """Rows that share no text with training; given only if some rows do."""
+    accuracy: dict[str, LeakageScores]
+    """By strategy."""
 
 
 def leakage(evidence: Evidence) -> Iterator[Caveat]:
-    """Test texts that also stand in training, and what every strategy reaches with and without them."""
+    """Count the test rows that share a text with the training split, and score strategies with and without them."""
     overlap = evidence.summary["overlap"]["test"]
-    seen = evidence.in_training
-    if not seen.any():
-        yield caveat(
-            "leakage",
-            f"**No test text stands in training:** none of the {overlap['texts']:,} texts of the {len(seen):,} test "
-            "rows, compared without regard to case and white space.",
-            rows=len(seen),
-            rows_in_training=0,
-            accuracy={},
+    shared = evidence.in_training
+    rows, rows_in_training = len(shared), int(shared.sum())
+    if not rows_in_training:
+        text = (
+            f"**No leakage:** none of the {overlap['texts']:,} texts of the {rows:,} test rows occurs in the training "
+            "split (ignoring case and white space)."
         )
+        figures = LeakageFigures(rows=rows, rows_in_training=0, accuracy={})
+        yield Caveat(name="leakage", text=text, figures=figures)
         return
-    share = percent(seen.mean(), 0)
-    text = (
-        f"**{int(seen.sum()):,} of {len(seen):,} test rows ({share} %) have a text that also stands in training** "
-        f"({overlap['texts_in_training']:,} of {overlap['texts']:,} test texts). "
-    )
-    new = int((~seen).sum())
-    accuracy = {}
-    for one in evidence.strategies:
-        entry: dict[str, Any] = {"all": _level(one.scores), "in_training": _level(one.scores[:, seen])}
-        if new:
-            entry["new"] = _level(one.scores[:, ~seen])
-            if one.measure.graded:
-                found = statistics.score_interval(-one.scores[:, ~seen], seed=SEED)
-            else:
-                found = statistics.proportion_interval(round(entry["new"] * new), new)
-            entry["new_interval"] = [found.low, found.high]
-        accuracy[one.name] = entry
-    if not new:
-        text += "Not one row is new, so nothing here says how well a model does on texts that it has not seen. "
-    elif evidence.strategies and new < _ENOUGH:
-        text += f"Only {count(new, 'row')} {'is' if new == 1 else 'are'} new, too few to say how much that flatters. "
+    new_rows = rows - rows_in_training
+    sentences = [
+        f"**Leakage: {rows_in_training:,} of {rows:,} test rows ({percent(shared.mean(), 0)} %) share a text with the "
+        f"training split** ({overlap['texts_in_training']:,} of {overlap['texts']:,} test texts)."
+    ]
+    if not new_rows:
+        sentences.append("No test row is new, so performance on new texts is unknown.")
+    elif evidence.strategies and new_rows < _MIN_NEW_ROWS:
+        be = "is" if new_rows == 1 else "are"
+        sentences.append(f"Only {count(new_rows, 'row')} {be} new, too few to measure the effect.")
     if evidence.strategies:
         name = evidence.measure.name
-        text += f"{name[0].upper()}{name[1:]} with and without them stands below. "
-    text += "`data.split.group_by: connected` keeps rows that share a text on one side."
-    yield caveat("leakage", text, rows=len(seen), rows_in_training=int(seen.sum()), new_rows=new, accuracy=accuracy)
+        sentences.append(f"The table below gives {name} with and without these rows.")
+    sentences.append("`data.split.group_by: connected` assigns rows that share a text to the same split.")
+    accuracy = {strategy.name: _leakage_scores(strategy, shared) for strategy in evidence.strategies}
+    figures = LeakageFigures(rows=rows, rows_in_training=rows_in_training, new_rows=new_rows, accuracy=accuracy)
+    yield Caveat(name="leakage", text=" ".join(sentences), figures=figures)
 
 
-def _level(scores: np.ndarray) -> float:
-    """Accuracy of rows right or wrong, mean squared error of squared errors with a minus sign."""
+def _leakage_scores(strategy: Strategy, shared: np.ndarray) -> LeakageScores:
+    scores = strategy.scores
+    total, in_training = _mean_score(scores), _mean_score(scores[:, shared])
+    new_rows = int((~shared).sum())
+    if not new_rows:
+        return LeakageScores(all=total, in_training=in_training)
+    new = _mean_score(scores[:, ~shared])
+    if strategy.measure.graded:
+        interval = statistics.score_interval(-scores[:, ~shared], seed=BOOTSTRAP_SEED)
+    else:
+        interval = statistics.proportion_interval(round(new * new_rows), new_rows)
+    return LeakageScores(all=total, in_training=in_training, new=new, new_interval=(interval.low, interval.high))
+
+
+def _mean_score(scores: np.ndarray) -> float:
+    """Return the accuracy, or the mean squared error of negative squared errors."""
     return abs(float(scores.mean()))
 
 
 def intermediate_leakage(evidence: Evidence) -> Iterator[Caveat]:
-    """Test texts of the job that also stand in the training data of an intermediate task that strategies build on."""
-    for one in intermediate(evidence):
-        if not one["taken_by"]:
+    """Count the test rows that share a text with the training data of an intermediate task."""
+    for result in intermediate_results(evidence):
+        if not result.taken_by:
             continue
-        found = one["overlap"]
-        rows, total = found["rows_in_training"], found["rows"]
-        if not rows:
+        overlap = result.overlap
+        rows, rows_in_training, task = overlap.rows, overlap.rows_in_training, code(result.stage)
+        if not rows_in_training:
             text = (
-                f"**No test text stands in the training data of the intermediate task {code(one['stage'])}:** none of "
-                f"the {found['texts']:,} texts of the {total:,} test rows."
+                f"**No leakage from the intermediate task {task}:** none of the {overlap.texts:,} texts of the "
+                f"{rows:,} test rows occurs in its training data."
             )
         else:
             text = (
-                f"**{rows:,} of {total:,} test rows ({percent(rows / total, 0)} %) have a text that also stands in the "
-                f"training data of the intermediate task {code(one['stage'])}** ({found['texts_in_training']:,} of "
-                f"{found['texts']:,} test texts), with the labels of that task."
+                f"**{rows_in_training:,} of {rows:,} test rows ({percent(rows_in_training / rows, 0)} %) share a text "
+                f"with the training data of the intermediate task {task}** ({overlap.texts_in_training:,} of "
+                f"{overlap.texts:,} test texts), where it is labeled for that task."
             )
-            parts = [_on_leaked(evidence, name, share) for name, share in found["accuracy"].items()]
-            text += f" {some(parts, '; ')}." if parts else ""
-        yield caveat("intermediate task", text, stage=one["stage"], **found)
+            scores = [_with_and_without(evidence, name, scores) for name, scores in overlap.accuracy.items()]
+            text += f" {first_items(scores, '; ')}." if scores else ""
+        yield Caveat(name="intermediate task", text=text, figures={"stage": result.stage, **to_json(overlap)})
 
 
-def _on_leaked(evidence: Evidence, name: str, found: dict[str, float | None]) -> str:
-    """What a strategy reaches on the rows that leak, and on the others."""
-    inside, new = found["in_training"], found["new"]
-    assert inside is not None, "there are such rows"
-    if evidence.measure.graded:
-        return f"{code(name)} a {evidence.measure.name} of {inside:.3g}" + (
-            "" if new is None else f", {new:.3g} elsewhere"
-        )
-    return f"{code(name)} {percent(inside)} % of those right" + (
-        "" if new is None else f", {percent(new)} % of the others"
-    )
+def _with_and_without(evidence: Evidence, name: str, scores: SplitScores) -> str:
+    measure = evidence.measure
+    assert scores.in_training is not None, "called only if some rows share a text"
+    new = "" if scores.new is None else f", {measure.with_unit(scores.new)} on the others"
+    return f"{code(name)}: {measure.name} {measure.with_unit(scores.in_training)} on these rows{new}"
 
 
 def adapted_on_held_out(evidence: Evidence) -> Iterator[Caveat]:
-    """Held-out texts were adapted on too."""
-    found = [one.name for one in evidence.adaptations if one.settings["corpus"] == "all"]
-    if found:
-        yield caveat(
-            "adapted on held-out texts",
-            f"**{some(map(code, found))} read the validation and test texts too, without their labels** "
-            "(`corpus: all`): perplexity is measured on texts that were trained on, and accuracy is that of a model "
-            "that knows the test texts.",
-            stages=found,
+    """Name the adapt stages that trained on validation and test texts."""
+    stages = [stage.name for stage in evidence.adaptations if stage.settings["corpus"] == "all"]
+    if stages:
+        text = (
+            f"**{first_items(map(code, stages))} also trained on the validation and test texts, without their labels** "
+            "(`corpus: all`): perplexity is measured on training texts, and accuracy is that of an encoder that has "
+            "seen the test texts."
         )
+        yield Caveat(name="adapted on held-out texts", text=text, figures={"stages": stages})
 
 
 def not_decontaminated(evidence: Evidence) -> Iterator[Caveat]:
-    """A corpus that was not searched for test texts."""
-    found = [
+    """Name the adapt stages whose corpus was not searched for test texts."""
+    stages = [
         name for name in evidence.report.corpora if not evidence.report.job["stages"][name]["corpus"]["decontaminate"]
     ]
-    if found:
-        yield caveat(
-            "corpus may hold test texts",
-            f"**The corpus of {some(map(code, found))} was not searched for test texts** (`decontaminate: false`): "
-            "what strategies reach on their encoders may in part be memory.",
-            stages=found,
+    if stages:
+        text = (
+            f"**The corpus of {first_items(map(code, stages))} was not searched for test texts** "
+            "(`decontaminate: false`): test scores of strategies on these encoders may include memorized texts."
         )
+        yield Caveat(name="corpus may hold test texts", text=text, figures={"stages": stages})

@@ -1,4 +1,4 @@
-"""Caveats about training: selection of epochs, seeds, processes and devices."""
+"""Caveats about training: selection of epochs, seeds, poolers, processes and devices."""
 
 from __future__ import annotations
 
@@ -6,94 +6,91 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ftjobs.reporting.findings.caveats.caveat import Caveat, caveat, some
+from ftjobs.reporting.findings.caveats.caveat import Caveat, first_items
 from ftjobs.reporting.inputs.evidence import Evidence
 from ftjobs.reporting.text.phrases import code, count
 
 
 def selection(evidence: Evidence) -> Iterator[Caveat]:
-    """Where the best epoch was chosen, and what choosing gained over simply taking the last."""
+    """Name the split that the best epoch was chosen on, and the gain over the last epoch."""
     if not evidence.strategies:
         return
-    by = evidence.measure
-    sign = -1 if by.minimize else 1
-    gaps = {
-        one.name: sign * float(np.mean(one.figures(by.key)) - np.mean(one.figures("last", by.key)))
-        for one in evidence.strategies
+    measure = evidence.measure
+    sign = -1 if measure.minimize else 1
+    gains = {
+        strategy.name: sign
+        * float(np.mean(strategy.figures(measure.key)) - np.mean(strategy.figures("last", measure.key)))
+        for strategy in evidence.strategies
     }
-    rows = len(evidence.data.splits["test"])
-    shown = some([f"{code(name)} {by.difference(gap)}" for name, gap in gaps.items()])
-    what = by.difference_axis if by.graded else "in points of test accuracy"
-    gap = f"Best epoch against last epoch, {what}: {shown}."
+    listed = first_items([f"{code(name)} {measure.difference(gain)}" for name, gain in gains.items()])
+    unit = measure.difference_axis if measure.graded else "points of test accuracy"
+    gain = f"Gain of the best epoch over the last, {unit}: {listed}."
     if evidence.selected_on == "test":
+        rows = len(evidence.data.splits["test"])
         text = (
-            f"**The best epoch was chosen on the same {rows:,} test rows that it is reported on,** so the figures are "
-            f"optimistic. {gap} `data.split.validation_fraction` gives a split to choose on."
+            f"**The best epoch was chosen on the {rows:,} test rows that it is reported on,** so the figures are "
+            f"optimistic. {gain} Set `data.split.validation_fraction` to choose on a validation split."
         )
     else:
-        validation = len(evidence.data.splits["validation"])
-        text = (
-            f"**The best epoch was chosen on {count(validation, 'validation row')},** not on the test rows it is "
-            f"reported on. {gap}"
-        )
-    yield caveat("selection", text, selected_on=evidence.selected_on, best_minus_last=gaps)
+        rows = len(evidence.data.splits["validation"])
+        text = f"**The best epoch was chosen on {count(rows, 'validation row')},** not on the test rows. {gain}"
+    yield Caveat(name="selection", text=text, figures={"selected_on": evidence.selected_on, "best_minus_last": gains})
 
 
 def one_seed(evidence: Evidence) -> Iterator[Caveat]:
-    """A single seed."""
+    """Warn that a single seed cannot show the variation between training runs."""
     if len(evidence.seeds) > 1:
         return
-    yield caveat(
-        "one seed",
-        f"**One seed ({evidence.seeds[0]}).** Intervals and verdicts are about these trained models only: they say "
-        "what other test rows would do, and not what another run of the same training would. "
-        "Give `seeds` three or more.",
-        seeds=evidence.seeds,
+    text = (
+        f"**One seed ({evidence.seeds[0]}).** Intervals and verdicts cover the choice of test rows, not the variation "
+        "between training runs. Set `seeds` to three or more."
     )
+    yield Caveat(name="one seed", text=text, figures={"seeds": evidence.seeds})
 
 
 def untrained_pooler(evidence: Evidence) -> Iterator[Caveat]:
-    """Frozen encoders whose checkpoint had no pooler: part of the encoder was made up and trained with the head."""
-    found = [
-        one.name
-        for one in evidence.strategies
-        if one.settings["freeze_encoder"] and any("pooler" in name for name in one.runs[0].metrics["newly_initialised"])
+    """Name the strategies with a frozen encoder whose checkpoint has no pooler: theirs is trained with the head."""
+    stages = [
+        strategy.name
+        for strategy in evidence.strategies
+        if strategy.settings["freeze_encoder"]
+        and any("pooler" in name for name in strategy.runs[0].metrics["newly_initialised"])
     ]
-    if found:
-        yield caveat(
-            "new pooler",
-            f"**The checkpoint has no pooler,** so {some(map(code, found))} trained one from random weights as part "
-            "of the head; the frozen head is larger than a linear layer.",
-            stages=found,
+    if stages:
+        text = (
+            f"**The checkpoint has no pooler,** so {first_items(map(code, stages))} trained a newly initialized one "
+            "along with the head: the model is more than a linear probe."
         )
+        yield Caveat(name="new pooler", text=text, figures={"stages": stages})
 
 
 def several_processes(evidence: Evidence) -> Iterator[Caveat]:
-    """Trainings on several processes, whose steps take more examples than the job file says of one."""
+    """Warn about stages on several processes: their effective batch size is larger than the job file's."""
     stages = [*evidence.strategies, *evidence.intermediate, *evidence.adaptations]
-    numbers = {one.name: one.processes for one in stages}
-    different = sorted({number for those in numbers.values() for number in those})
-    if not different or different == [1]:
+    processes = {stage.name: stage.processes for stage in stages}
+    numbers = sorted({number for numbers in processes.values() for number in numbers})
+    if not numbers or numbers == [1]:
         return
-    batch = "A step takes `per_device_batch_size` examples on each process"
-    if len(different) == 1:
-        text = f"**Every stage was trained on {different[0]} processes.** {batch}: on fewer, it is another training."
-    else:
-        shown = some(f"{code(name)} {' and '.join(map(str, those))}" for name, those in numbers.items())
+    batch = "Each process takes `per_device_batch_size` examples per step"
+    if len(numbers) == 1:
         text = (
-            f"**Not all were trained on the same number of processes:** {shown}. {batch}, so a difference between "
-            "them may be one of batch sizes."
+            f"**Every stage was trained on {numbers[0]} processes.** {batch}, so fewer processes train with a smaller "
+            "effective batch."
         )
-    yield caveat("several processes", text, processes=numbers)
+    else:
+        listed = first_items(f"{code(name)} {' and '.join(map(str, numbers))}" for name, numbers in processes.items())
+        text = (
+            f"**Stages were trained on different numbers of processes:** {listed}. {batch}, so differences between "
+            "stages may come from the effective batch size."
+        )
+    yield Caveat(name="several processes", text=text, figures={"processes": processes})
 
 
-def different_machines(evidence: Evidence) -> Iterator[Caveat]:
-    """Times can only be compared when they were measured on the same kind of device."""
+def different_devices(evidence: Evidence) -> Iterator[Caveat]:
+    """Warn that times from different devices are not comparable."""
     stages = [*evidence.strategies, *evidence.intermediate, *evidence.adaptations]
-    devices = sorted({f"{r.timing['device']} ({r.timing['mixed_precision']})" for one in stages for r in one.runs})
+    timings = [run.timing for stage in stages for run in stage.runs]
+    devices = sorted({f"{timing['device']} ({timing['mixed_precision']})" for timing in timings})
     if len(devices) > 1:
-        yield caveat(
-            "different devices",
-            f"**Not all stages ran on the same device:** {', '.join(devices)}. Times cannot be compared.",
-            devices=devices,
-        )
+        text = f"**Stages ran on different devices:** {', '.join(devices)}. Their times are not comparable."
+        yield Caveat(name="different devices", text=text, figures={"devices": devices})

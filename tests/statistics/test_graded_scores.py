@@ -1,4 +1,4 @@
-"""Scores of any size: what `compare`, `score_interval` and `needed` say of experiments whose truth is known."""
+"""Graded scores in `compare`, `score_interval` and `needed`, on simulated experiments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXPERIMENTS = 200
 
 
 def experiments(seeds: int, examples: int, difference: float, seed_sd: float = 0.0) -> np.ndarray:
-    """float (count, 2, S, N): squared errors with a minus sign of two regressions on the same examples.
+    """Return negative squared errors of two regressions on the same examples: float (count, 2, S, N).
 
     Errors of an example are shared in part, and each seed of each method has an error of its own.
     """
@@ -27,7 +27,7 @@ def experiments(seeds: int, examples: int, difference: float, seed_sd: float = 0
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (3, 0.0), (3, 0.1)])
-def test_a_difference_that_is_not_there_is_seldom_found(seeds: int, seed_sd: float) -> None:
+def test_equal_scores_are_rarely_significant(seeds: int, seed_sd: float) -> None:
     found = [
         statistics.compare(first, second, seed=0, draws=500, graded=True).p_value
         for first, second in experiments(seeds, 80, 0.0, seed_sd)
@@ -35,7 +35,7 @@ def test_a_difference_that_is_not_there_is_seldom_found(seeds: int, seed_sd: flo
     assert np.mean(np.array(found) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / EXPERIMENTS)
 
 
-def test_a_large_difference_is_found_and_a_margin_counts() -> None:
+def test_large_difference_is_significant_up_to_the_margin() -> None:
     pairs = experiments(3, 80, 2.0)
     for margin, share in ((0.0, 1.0), (2.0, 0.03)):
         found = [statistics.compare(*pair, margin=margin, seed=0, draws=500, graded=True) for pair in pairs]
@@ -43,15 +43,15 @@ def test_a_large_difference_is_found_and_a_margin_counts() -> None:
     assert np.mean([one.difference for one in found]) == pytest.approx(2.0, abs=0.05)
 
 
-def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
-    """The mean squared error is 1 + 0.49, whatever the sample."""
+def test_interval_covers_the_truth_at_its_confidence() -> None:
+    """The true mean squared error is 1 + 0.49."""
     scores = -experiments(1, 200, 0.0)[:, 0]
     found = [statistics.score_interval(one, seed=0, draws=500) for one in scores]
     covered = np.mean([one.low <= 1.49 <= one.high for one in found])
-    assert 0.90 <= covered <= 0.98  # the bootstrap's percentiles are a little short where errors are skewed
+    assert 0.90 <= covered <= 0.98  # bootstrap percentiles are slightly too narrow for skewed errors
 
 
-def test_one_seed_is_the_plain_bootstrap() -> None:
+def test_one_seed_equals_plain_bootstrap() -> None:
     values = np.random.default_rng(1).exponential(size=(1, 60))
     found = statistics.score_interval(values, seed=3)
     rng = np.random.default_rng(4)
@@ -60,16 +60,16 @@ def test_one_seed_is_the_plain_bootstrap() -> None:
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
 
 
-def test_memory_does_not_limit_the_number_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few resamples at a time are the same as all at once."""
+def test_batches_of_resamples_give_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resamples in batches equal resamples at once."""
     values = np.random.default_rng(2).normal(size=(2, 50))
     whole = bootstrap.means(values, (), seed=1, draws=500)
-    monkeypatch.setattr(bootstrap, "_NUMBERS", 50 * 7)
+    monkeypatch.setattr(bootstrap, "_MAX_NUMBERS", 50 * 7)
     assert bootstrap.means(values, (), seed=1, draws=500) == pytest.approx(whole)
 
 
-def test_what_it_takes_to_decide_falls_with_the_difference() -> None:
-    """At no difference but the one that is asked for: a second experiment is the first, moved."""
+def test_needed_examples_decrease_with_the_difference() -> None:
+    """The second experiment is the first with shifted scores."""
     first, second = experiments(1, 80, 0.0)[0]
     first += second.mean() - first.mean()
     most, less, least = (
@@ -77,18 +77,20 @@ def test_what_it_takes_to_decide_falls_with_the_difference() -> None:
     )
     assert most is not None
     assert less is not None
-    assert most == pytest.approx(4 * less, rel=0.02)  # a standard error falls with the root of the examples
+    assert most == pytest.approx(4 * less, rel=0.02)  # standard errors decrease with the square root of the examples
     assert least is not None
     assert 80 <= least <= less
 
 
-def test_signed_ranks_are_those_of_scipy() -> None:
+def test_signed_rank_equals_scipy() -> None:
     first, second = experiments(1, 40, 0.3)[0][:, 0]
-    second[:5] = first[:5]  # without a difference: left out
+    second[:5] = first[:5]  # equal scores are left out
     found = statistics.signed_rank(first, second)
     assert found.p_value == pytest.approx(wilcoxon(first[5:], second[5:]).pvalue)
     higher = np.arange(6.0)
-    assert statistics.signed_rank(higher + np.arange(1, 7), higher).p_value == pytest.approx(2 / 2**6)  # all one way
+    assert statistics.signed_rank(higher + np.arange(1, 7), higher).p_value == pytest.approx(
+        2 / 2**6
+    )  # all differences positive
     assert found.first_higher == (first > second).sum()
     assert found.second_higher == (first < second).sum()
     assert found.first_higher + found.second_higher == 35
@@ -97,10 +99,10 @@ def test_signed_ranks_are_those_of_scipy() -> None:
         statistics.signed_rank(first, second[:3])
 
 
-def test_of_very_many_values_the_mean_is_drawn_from_its_normal_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(3).exponential(size=(1, 3_000)) ** 2  # skewed, as squared errors are
+def test_normal_limit_is_used_for_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(3).exponential(size=(1, 3_000)) ** 2  # skewed like squared errors
     one_by_one = bootstrap.means(values, (), seed=1, draws=4_000)
-    monkeypatch.setattr(bootstrap, "_MOST_VALUES", 100)
+    monkeypatch.setattr(bootstrap, "_MAX_VALUES", 100)
     limit = bootstrap.means(values, (), seed=1, draws=4_000)
     deviation = values.std() / np.sqrt(values.size)
     for share in (0.025, 0.25, 0.5, 0.75, 0.975):

@@ -1,4 +1,4 @@
-"""What intervals and comparisons say of simulated experiments whose truth is known."""
+"""Coverage and error rates of intervals and comparisons on simulated experiments."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ftjobs.statistics import compare, holm, mean_interval, verdict
 from tests.helpers.simulated import Truth
 
 EXPERIMENTS = 2000
-DRAWS = 500  # a p-value near 0.05 then has a deviation of 0.014, to either side: no bias over 2,000 experiments
+DRAWS = 500  # p-values near 0.05 have a standard deviation of 0.014, which cancels over 2,000 experiments
 INDEPENDENT: dict[str, float] = {}
 OWN = {"common": 0.3, "own": 0.5}
-STRONG = {"common": 0.9, "paired": 0.05}  # one in nine of the errors that either makes is not the other's
+STRONG = {"common": 0.9, "paired": 0.05}  # one in nine errors of either classifier is not shared
 
 
 def at_most(rate: float, experiments: int) -> float:
-    """What a rate may look like in so many experiments: three deviations more."""
+    """Return the largest plausible observed rate: three standard deviations above the true one."""
     return rate + 3 * math.sqrt(rate * (1 - rate) / experiments)
 
 
@@ -30,7 +30,7 @@ def experiments(truth: Truth, count: int) -> Iterator[np.ndarray]:
 
 
 def rates(truth: Truth, count: int) -> dict[str, float]:
-    """How often two equal methods are told apart, each way, and how often intervals hold the truth."""
+    """Return the rates of false verdicts in both directions, and the coverage of intervals."""
     margin = truth.accuracy[0] - truth.accuracy[1]
     seen = []
     for number, right in enumerate(experiments(truth, count)):
@@ -67,8 +67,10 @@ def rates(truth: Truth, count: int) -> dict[str, float]:
     ],
     ids=str,
 )
-def test_two_equal_methods(seeds: int, examples: int, accuracy: float, seed_sd: float, shares: dict) -> None:
-    """Called `supported` in at most 2.5 % (the issue asks for 5 %), `contradicted` likewise; intervals cover 95 %.
+def test_equal_methods_are_rarely_significant_and_covered(
+    seeds: int, examples: int, accuracy: float, seed_sd: float, shares: dict
+) -> None:
+    """At most 2.5 % false verdicts in either direction; intervals cover 95 %.
 
     Found in these: supported 0.2 to 2.4 %, contradicted 0.1 to 2.2 %; the interval of the difference covers in 94.8 to
     99.3 %, that of the accuracy in 94.2 to 98.2 %. In a sweep of 159 settings of 500 experiments each (accuracies 0.55,
@@ -84,15 +86,15 @@ def test_two_equal_methods(seeds: int, examples: int, accuracy: float, seed_sd: 
     assert found["contradicted"] <= at_most(0.025, EXPERIMENTS)
     assert found["difference"] >= 1 - at_most(0.05, EXPERIMENTS)
     assert found["accuracy"] >= 1 - at_most(0.06, EXPERIMENTS)
-    if seeds in (1, 10):  # where little is unknown, intervals are not too long either
+    if seeds in (1, 10):  # with little uncertainty, intervals are not too wide either
         assert found["difference"] <= (1 if accuracy == 0.97 else 0.975)
         assert found["accuracy"] <= 0.985
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 3, 5])
-def test_the_interval_of_a_true_gap_covers_it(seeds: int) -> None:
-    """Five points, tested to be more than five: neither supported nor contradicted. Found: 95.3, 97.5 and 95.7 %."""
+def test_interval_covers_a_true_difference(seeds: int) -> None:
+    """A difference of five points with a margin of five points. Measured coverage: 95.3, 97.5 and 95.7 %."""
     truth = Truth(seeds, 214, (0.95, 0.90), **OWN, seed_sd=0.02 if seeds > 1 else 0)
     found = rates(truth, 1000)
     print(f"{truth}: {found}")
@@ -101,8 +103,8 @@ def test_the_interval_of_a_true_gap_covers_it(seeds: int) -> None:
     assert found["difference"] >= 1 - at_most(0.05, 1000)
 
 
-def test_five_seeds_that_differ_in_400_experiments() -> None:
-    """The plain run's share of the above: seeds with a deviation of three points, five of them."""
+def test_five_varying_seeds_keep_the_error_rate() -> None:
+    """A fast case of the slow tests: five seeds with a standard deviation of three points."""
     found = rates(Truth(5, 214, (0.85, 0.85), **STRONG, seed_sd=0.03), 400)
     assert found["supported"] <= at_most(0.025, 400)
     assert found["contradicted"] <= at_most(0.025, 400)
@@ -110,8 +112,8 @@ def test_five_seeds_that_differ_in_400_experiments() -> None:
     assert found["accuracy"] >= 0.93
 
 
-def test_the_naive_bootstrap_would_be_wrong() -> None:
-    """Seeds and examples resampled with replacement, nothing else: three seeds that differ by three points.
+def test_bootstrap_of_examples_only_exceeds_alpha() -> None:
+    """Seeds and examples resampled with replacement only; three seeds with a standard deviation of three points.
 
     It finds a difference where there is none in 23.7 % of the experiments, `compare` in 4.7 %.
     """
@@ -130,12 +132,12 @@ def test_the_naive_bootstrap_would_be_wrong() -> None:
     assert ours / count <= at_most(0.05, count)
 
 
-def test_holm_keeps_the_error_of_the_whole_job() -> None:
-    """Three true hypotheses among three methods: any is decided in at most 5 %."""
+def test_holm_keeps_the_family_wise_error_rate() -> None:
+    """Three null hypotheses among three methods: any is rejected in at most 5 % of the experiments."""
     wrong, count = 0, 300
     for number, right in enumerate(experiments(Truth(3, 214, (0.8, 0.8), **OWN, seed_sd=0.02), count)):
         first, second = right
-        third = np.roll(first, 1, axis=0)  # the first again, its seeds in another order
+        third = np.roll(first, 1, axis=0)  # the first with its seeds in another order
         pairs = ((first, second), (third, second), (first, third))
         found = [compare(*pair, seed=number, draws=DRAWS) for pair in pairs]
         adjusted = holm([one.p_value for one in found])
