@@ -38,8 +38,8 @@ class Pipeline:
     stages: list[StageJob]
 
     @classmethod
-    def of(cls, job: Job, options: Options) -> Pipeline:
-        """Check that a job can run in a cluster.
+    def from_job(cls, job: Job, options: Options) -> Pipeline:
+        """Plan a job and check that it can run in a cluster.
 
         Raises:
             UserError: it cannot, because of a name, a local encoder or the size of its local data.

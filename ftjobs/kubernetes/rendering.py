@@ -38,7 +38,7 @@ def render(job: Job, options: Options, engine: str = "jobs") -> list[Manifest]:
     Raises:
         UserError: the job cannot run in a cluster.
     """
-    return ENGINES[engine](Pipeline.of(job, options))
+    return ENGINES[engine](Pipeline.from_job(job, options))
 
 
 def as_yaml(manifests: list[Manifest], job: Job) -> str:

@@ -1,7 +1,7 @@
-"""The image, built on a base of our own, and a pipeline in it: stage by stage, each in a container of its own.
+"""The image, built on a minimal Debian base, and a pipeline with one container per stage.
 
-The containers share nothing but the S3 server. All are in the network namespace of one that has no network, so their
-only interface is a loopback of their own, and on it only the server's address leads anywhere (`containers.forwarded_port`).
+The containers share only the S3 server. They join the network namespace of a container without network, whose loopback
+interface reaches only the server's address (`containers.forwarded_port`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LATER_STAGES = ("head", "adapted-head", "adapted-behavioural")
 SIGTERM = 1 << 14  # in the mask of the signals that a process handles
 PATIENCE = 120.0  # seconds
 
-#: Prints modules without byte code of their very source, of all that training imports.
+#: Print imported modules without byte code that matches their source.
 NOT_COMPILED = """
 import os, struct, sys
 import datasets, torch, transformers, ftjobs.stages.adapt, ftjobs.stages.classify, ftjobs.stages.report
@@ -45,37 +45,37 @@ for name, module in sorted(sys.modules.items()):
     source, compiled = getattr(module, "__file__", None), getattr(module, "__cached__", None)
     if source and compiled and source.startswith("/opt/"):
         if not os.path.exists(compiled):
-            print(name, "has none")
+            print(name, "has no byte code")
         elif struct.unpack("<4xIII", open(compiled, "rb").read(16))[:2] != (0, int(os.stat(source).st_mtime)):
-            print(name, "has that of another")
+            print(name, "has outdated byte code")
 """
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """buildah and podman with the image; everything is removed at the end."""
+    """buildah and podman with the built image; removed at the end."""
     check_tools()
-    made = Engine(Path(tempfile.mkdtemp(prefix="ftjobs-")))  # short: a socket's path has at most 107 characters
+    engine = Engine(Path(tempfile.mkdtemp(prefix="ftjobs-")))  # socket paths have at most 107 characters
     try:
-        index = made.base(BASE)
-        if (tried := made.run(BASE, "true", options=("--network=none",), check=False)).returncode:
-            pytest.skip(f"podman cannot run containers here: {tried.stderr.strip()[-500:]}")
+        index = engine.base(BASE)
+        if (attempt := engine.run(BASE, "true", options=("--network=none",), check=False)).returncode:
+            pytest.skip(f"podman cannot run containers here: {attempt.stderr.strip()[-500:]}")
         arguments = {"BASE_IMAGE": BASE, "VERSION": __version__, "REVISION": "abc", **index}
-        made.build(
+        engine.build(
             ROOT,
             IMAGE,
             f"--file={ROOT / 'docker/Dockerfile'}",
             *(f"--build-arg={name}={value}" for name, value in arguments.items()),
             *(f"--volume={folder}:{folder}:ro" for folder in local_folders(index)),
         )
-        yield made
+        yield engine
     finally:
-        made.remove()
+        engine.remove()
 
 
 @pytest.fixture
 def network(engine: Engine, s3: S3Server) -> Iterator[tuple[str, ...]]:
-    """Options for containers that reach the server, with its address and keys, and nothing else."""
+    """Options of containers that reach only the server, with its address and keys."""
     pid = engine.start("gate", IMAGE, "infinity", options=("--network=none", "--entrypoint=sleep"))
     assert engine.podman("exec", "gate", "ls", "/sys/class/net").stdout.split() == ["lo"]
     with forwarded_port(s3.url, pid):
@@ -90,7 +90,7 @@ def store(tmp_path: Path) -> str:
 
 @pytest.fixture
 def stage_options(network: tuple[str, ...], job: Path, store: str) -> tuple[str, ...]:
-    """Options for containers that run stages of `/job/job.yaml`."""
+    """Options of containers that run stages of `/job/job.yaml`."""
     variables = {"FTJOBS_STORE": store, "OMP_NUM_THREADS": "1"}
     return (
         *network,
@@ -101,7 +101,7 @@ def stage_options(network: tuple[str, ...], job: Path, store: str) -> tuple[str,
 
 @pytest.fixture
 def job(s3: S3Server, tmp_path: Path) -> Path:
-    """A job file whose data lies on the server; `adapt` saves its training state at every step."""
+    """A job file with data on the server; `adapt` saves its training state at every step."""
     write_rows(tmp_path / "rows.csv")
     s3.client().upload_file(str(tmp_path / "rows.csv"), BUCKET, f"{tmp_path.name}/rows.csv")
     fields = job_fields(None, hypotheses=["adapted-behavioural > head"])
@@ -114,15 +114,15 @@ def job(s3: S3Server, tmp_path: Path) -> Path:
 
 
 def until(condition: Callable[[], Any]) -> None:
-    """Wait until something is true."""
+    """Wait until a condition holds."""
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, f"not within {PATIENCE} s"
+        assert time.monotonic() < end, f"condition not reached within {PATIENCE} s"
         time.sleep(0.01)
 
 
 def handles_sigterm(pid: int) -> bool:
-    """Whether a container's first process is ours by now, and SIGTERM will not be lost on it."""
+    """Whether a container's first process is ftjobs and has a SIGTERM handler."""
     process = Path(f"/proc/{pid}")
     if b"/ftjobs\0" not in (process / "cmdline").read_bytes():
         return False
@@ -130,7 +130,7 @@ def handles_sigterm(pid: int) -> bool:
     return bool(int(mask.split()[1], 16) & SIGTERM)
 
 
-def test_the_context_is_what_the_image_is_made_of(engine: Engine, tmp_path: Path) -> None:
+def test_context_has_only_what_the_image_is_built_from(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
     engine.build(ROOT, CONTEXT, f"--file={tmp_path / 'Dockerfile'}", f"--ignorefile={ROOT / '.dockerignore'}")
     engine.podman("image", "save", f"--output={tmp_path / 'image.tar'}", CONTEXT)
@@ -151,20 +151,20 @@ def test_the_context_is_what_the_image_is_made_of(engine: Engine, tmp_path: Path
     assert sum(sizes.values()) < 1.25 * 2**20
 
 
-def test_the_image_says_what_it_is(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
-    (found,) = json.loads(engine.podman("image", "inspect", IMAGE).stdout)
+def test_image_metadata(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    (image,) = json.loads(engine.podman("image", "inspect", IMAGE).stdout)
     (base,) = json.loads(engine.podman("image", "inspect", BASE).stdout)
-    config = found["Config"]
+    config = image["Config"]
     assert config["Entrypoint"] == ["ftjobs"]
     assert config["User"] == "10001:10001"
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
     assert labels["title"] == "ftjobs"
     assert (labels["version"], labels["revision"], labels["base.name"]) == (__version__, "abc", BASE)
     with capsys.disabled():
-        print(f"\nimage: {found['Size'] / 1e6:.0f} MB, of which {base['Size'] / 1e6:.0f} MB are its base")
+        print(f"\nimage: {image['Size'] / 1e6:.0f} MB, of which {base['Size'] / 1e6:.0f} MB are its base")
 
 
-def test_the_image_holds_what_runs_and_no_more(engine: Engine) -> None:
+def test_image_has_no_build_tools_or_tests(engine: Engine) -> None:
     def shell(script: str) -> str:
         return engine.run(IMAGE, "-c", script, options=("--rm", "--network=none", "--entrypoint=sh")).stdout
 
@@ -179,21 +179,21 @@ def test_the_image_holds_what_runs_and_no_more(engine: Engine) -> None:
     assert engine.run(IMAGE, "-c", NOT_COMPILED, options=python).stdout == ""
 
 
-def test_a_user_of_another_number_can_write_where_it_must(engine: Engine) -> None:
-    """`docker run --user "$(id -u)"`, with the root writable and no tmpfs, as one does at a desk."""
+def test_other_user_can_write_to_work_and_cache(engine: Engine) -> None:
+    """`docker run --user "$(id -u)"` with a writable root and without tmpfs."""
     script = "import getpass, tempfile, pathlib; pathlib.Path('/cache/x').touch(); print(getpass.getuser(), tempfile.gettempdir())"
     options = ("--rm", "--network=none", "--user=1234", "--cap-drop=all", "--entrypoint=python", "--pull=never")
     limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
-    done = engine.podman("run", *options, *limits, IMAGE, "-c", script)
-    assert done.stdout.split() == ["ftjobs", "/scratch"]
+    result = engine.podman("run", *options, *limits, IMAGE, "-c", script)
+    assert result.stdout.split() == ["ftjobs", "/scratch"]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8])
-def test_sigterm_right_after_the_start(engine: Engine, job: Path, seconds: float) -> None:
-    """As first process, whose SIGTERM the kernel drops until there is a handler; and with a store that is not there."""
+def test_sigterm_during_startup(engine: Engine, job: Path, seconds: float) -> None:
+    """As process 1, for which the kernel drops SIGTERM until a handler is set; with an unreachable store."""
     name = f"stopped-{seconds}"
-    nowhere = (f"--env={name}={value}" for name, value in environment("http://127.0.0.1:9").items())
-    options = ("--network=none", f"--volume={job.parent}:/job:ro", *nowhere)
+    unreachable = (f"--env={name}={value}" for name, value in environment("http://127.0.0.1:9").items())
+    options = ("--network=none", f"--volume={job.parent}:/job:ro", *unreachable)
     pid = engine.start(name, IMAGE, "stage", "/job/job.yaml", "prepare", "--store=s3://bucket/prefix", options=options)
     until(lambda: handles_sigterm(pid))
     time.sleep(seconds)
@@ -205,9 +205,7 @@ def test_sigterm_right_after_the_start(engine: Engine, job: Path, seconds: float
     assert time.monotonic() - sent < 10.0
 
 
-def test_two_containers_run_a_stage_together(
-    engine: Engine, stage_options: tuple[str, ...], job: Path, store: str
-) -> None:
+def test_two_containers_run_one_stage(engine: Engine, stage_options: tuple[str, ...], job: Path, store: str) -> None:
     engine.run(IMAGE, "stage", "/job/job.yaml", "prepare", options=("--rm", *stage_options))
     together = ("--num-processes=2", "--num-machines=2", "--main-address=127.0.0.1")
     for rank in range(2):
@@ -221,7 +219,7 @@ def test_two_containers_run_a_stage_together(
     assert "It was trained on 2 processes" in artifacts.read_text(storage, manifest, "model/README.md")
 
 
-def test_a_pipeline_stage_by_stage(
+def test_pipeline_with_one_container_per_stage(
     engine: Engine,
     stage_options: tuple[str, ...],
     job: Path,
@@ -229,7 +227,7 @@ def test_a_pipeline_stage_by_stage(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One container per stage; one is stopped in training. It ends in the bytes of the same job file run here."""
+    """One stage is interrupted; the published models equal those of a local run, byte by byte."""
     storage, runs = open_storage(store), plan(read(job))
 
     def stage(name: str) -> str:
@@ -254,20 +252,22 @@ def test_a_pipeline_stage_by_stage(
     log = engine.run(IMAGE, "run", "/job/job.yaml", "--parallel=2", options=("--rm", *stage_options)).stderr
     assert re.findall(r"\] (.+): running", log) == ["behavioural seed 1", "report"], log
 
-    here = tmp_path / "here"
+    local_store = tmp_path / "local-store"
     command = [sys.executable, "-m", "ftjobs"]
     settings = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "run", str(job), "--store", str(here)], check=True, capture_output=True, env=settings)
+    subprocess.run(
+        [*command, "run", str(job), "--store", str(local_store)], check=True, capture_output=True, env=settings
+    )
     for run in runs:
-        there, local = (
+        container_files, local_files = (
             {
                 file.path: file.sha256
-                for file in artifacts.require_manifest(one, run).files
-                if file.path.startswith("model/") and file.path != "model/README.md"  # it names the version of Python
+                for file in artifacts.require_manifest(source, run).files
+                if file.path.startswith("model/") and file.path != "model/README.md"  # names the Python version
             }
-            for one in (storage, open_storage(str(here)))
+            for source in (storage, open_storage(str(local_store)))
         )
-        assert there == local, run.title
+        assert container_files == local_files, run.title
 
     accuracy = {
         run.stage: artifacts.require_manifest(storage, run).metrics["accuracy"]
@@ -278,7 +278,9 @@ def test_a_pipeline_stage_by_stage(
     subprocess.run([*command, "pull", str(job), winner, str(pulled), "--store", store], check=True, capture_output=True)
     from transformers import pipeline
 
-    (answer,) = pipeline("text-classification", str(pulled))([{"text": "can i take it", "text_pair": "fever the a"}])
-    assert answer["label"] in ("cold", "fever", "rash")
+    (prediction,) = pipeline("text-classification", str(pulled))(
+        [{"text": "can i take it", "text_pair": "fever the a"}]
+    )
+    assert prediction["label"] in ("cold", "fever", "rash")
     with capsys.disabled():
         print(f"\nfrom the start of a container to the first training step, and its state saved: {seconds:.1f} s")

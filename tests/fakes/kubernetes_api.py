@@ -1,4 +1,4 @@
-"""The Jobs part of a Kubernetes API server, over HTTP, with the faults of real ones."""
+"""A fake API server over HTTP for the Jobs of one namespace: get, list, watch and patch, with faults on demand."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ USER = "system:serviceaccount:team:conductor"
 
 @dataclass
 class Request:
-    """What a client asks for."""
+    """A request of a client."""
 
     verb: str
-    """As RBAC names it: get, list, watch or patch."""
+    """RBAC verb: get, list, watch or patch."""
     name: str | None
     query: dict[str, str]
     body: Json | None = None
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """What the server says instead. `cut`: it hangs up after that many bytes of the body."""
+    """A faulty response. `cut`: the connection is closed after that many bytes of the body."""
 
     status: int
     message: str = "injected"
@@ -43,7 +43,7 @@ class Answer:
 
 
 HANG_UP = Answer(0)
-#: What goes wrong with a request, None for nothing.
+#: Returns the fault of a request, None for none.
 Fault = Callable[[Request], Answer | None]
 
 
@@ -58,9 +58,9 @@ class ApiServer:
         self.fault: Fault = lambda request: None
         self.forbidden: set[str] = set()
         self.token: str | None = None
-        """What clients must show; None: anything will do."""
+        """Accepted bearer token; None accepts any."""
         self.longest_watch = 60.0
-        """Seconds after which it ends watches, whatever the client asked for."""
+        """Seconds after which watches end, regardless of the requested timeout."""
         self.changed = threading.Condition(threading.RLock())
         self._version = 1000
         self._events: list[tuple[int, str, Json]] = []
@@ -75,7 +75,7 @@ class ApiServer:
         return f"http://127.0.0.1:{self._port}"
 
     def up(self) -> None:
-        """Listen, at the same address as before."""
+        """Listen, after `down` at the same address."""
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), type("Handler", (_Handler,), {"api": self}))
         self._server.daemon_threads = True
         self._port = self._server.server_address[1]
@@ -83,12 +83,12 @@ class ApiServer:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def encrypt(self, context: ssl.SSLContext) -> None:
-        """Speak TLS from now on."""
+        """Switch to TLS."""
         assert self._server is not None
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def down(self) -> None:
-        """Refuse connections, and end the watches there are."""
+        """Refuse connections, and end open watches."""
         with self.changed:
             self.is_up = False
             self.changed.notify_all()
@@ -98,14 +98,14 @@ class ApiServer:
             self._server = None
 
     def apply(self, *manifests: Json) -> None:
-        """What `kubectl apply` does: create, or set again every field that the manifest has."""
+        """Create objects or set every field of their manifests, as `kubectl apply` does."""
         with self.changed:
             for manifest in manifests:
                 name = manifest["metadata"]["name"]
                 self._store("MODIFIED" if name in self.jobs else "ADDED", merged(self.jobs.get(name, {}), manifest))
 
     def change(self, name: str, patch: Json) -> None:
-        """A change by somebody else, such as the Job controller."""
+        """Merge a patch of another client, such as the Job controller."""
         with self.changed:
             if name in self.jobs:
                 self._store("MODIFIED", merged(self.jobs[name], patch))
@@ -115,7 +115,7 @@ class ApiServer:
             self._record("DELETED", self.jobs.pop(name))
 
     def forget_history(self) -> None:
-        """As etcd does every five minutes: watches from before now are answered 410."""
+        """Expire old resource versions, as etcd does every five minutes: older watches get 410."""
         with self.changed:
             self._version += 1
             self._oldest = self._version
@@ -125,7 +125,7 @@ class ApiServer:
         return sum(request.verb == verb for request in self.seen)
 
     def patches(self, name: str) -> list[Json]:
-        """Bodies of the patches to a Job so far."""
+        """Bodies of all patches of a Job."""
         return [
             request.body for request in self.seen if request.verb == "patch" and request.name == name and request.body
         ]
@@ -133,7 +133,7 @@ class ApiServer:
     def listing(self, selector: str) -> Json:
         with self.changed:
             items = [copy.deepcopy(job) for job in self.jobs.values() if selected(job, selector)]
-            for item in items:  # as real ones leave these out
+            for item in items:  # a real server omits these in lists
                 item.pop("kind", None)
                 item.pop("apiVersion", None)
             return {
@@ -144,7 +144,7 @@ class ApiServer:
             }
 
     def events(self, since: int, selector: str, seconds: float) -> Iterator[Json]:
-        """Changes after a version, as they come."""
+        """Yield changes after a resource version."""
         if since < self._oldest:
             yield {"type": "ERROR", "object": status(410, "too old resource version", "Expired")}
             return
@@ -158,7 +158,7 @@ class ApiServer:
                     while (
                         not ends.is_set()
                         and self.is_up
-                        and not (new := [one for one in self._events if one[0] > since])
+                        and not (new := [event for event in self._events if event[0] > since])
                     ):
                         self.changed.wait()
                     if ends.is_set() or not self.is_up:
@@ -177,7 +177,7 @@ class ApiServer:
 
     def _store(self, kind: str, job: Json) -> None:
         if kind == "MODIFIED" and job == self.jobs[job["metadata"]["name"]]:
-            return  # a change that changes nothing is no event
+            return  # a no-op patch is no event
         before = self.jobs.get(job["metadata"]["name"])
         generation = before["metadata"]["generation"] if before else 0
         job["metadata"]["generation"] = generation + (before is None or before["spec"] != job["spec"])
@@ -197,12 +197,12 @@ class _Handler(BaseHTTPRequestHandler):
     api: ApiServer
 
     def do_GET(self) -> None:
-        self._answer(None)
+        self._handle(None)
 
     def do_PATCH(self) -> None:
-        self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._handle(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
-    def _answer(self, body: Json | None) -> None:
+    def _handle(self, body: Json | None) -> None:
         url = urlsplit(self.path)
         match, query = PATH.fullmatch(url.path), dict(parse_qsl(url.query))
         if match is None:
@@ -236,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._carry_out(request, match["namespace"] == self.api.namespace, fault.cut if fault else None)
 
     def _accepted(self) -> list[list[str]]:
-        return [[scheme, str(self.api.token)] for scheme in ("Bearer", "bearer")]  # it may be written either way
+        return [[scheme, str(self.api.token)] for scheme in ("Bearer", "bearer")]  # clients differ in case
 
     def _carry_out(self, request: Request, is_here: bool, cut: int | None) -> None:
         selector = request.query.get("labelSelector", "")
@@ -272,7 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
             self.wfile.write(b"0\r\n\r\n" if self.api.is_up else b"")
         except (BrokenPipeError, ConnectionResetError):
-            pass  # the client has seen enough
+            pass  # the client closed the watch
         self.close_connection = True
 
     def _send(self, code: int, content: Json, headers: dict[str, str] | None = None, cut: int | None = None) -> None:
@@ -289,11 +289,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or cut is not None
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def status(code: int, message: str, reason: str = "") -> Json:
-    """How the API says that something is wrong."""
+    """A Status object, the API's error response."""
     return {
         "kind": "Status",
         "apiVersion": "v1",
@@ -305,7 +305,7 @@ def status(code: int, message: str, reason: str = "") -> Json:
 
 
 def merged(target: Any, patch: Any) -> Any:
-    """JSON merge patch (RFC 7386); for maps of scalars a strategic one does the same."""
+    """Apply a JSON merge patch (RFC 7386); for maps of scalars a strategic merge patch is the same."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     result = dict(target) if isinstance(target, dict) else {}
@@ -318,7 +318,7 @@ def merged(target: Any, patch: Any) -> Any:
 
 
 def invalid(job: Json) -> str | None:
-    """What the real server would not take, of the fields that a conductor may write."""
+    """The validation error of a real server for the fields that a controller writes, None if valid."""
     if not isinstance(job["spec"].get("suspend", False), bool):
         return "spec.suspend: must be a boolean"
     for kind in ("labels", "annotations"):
@@ -333,7 +333,7 @@ def invalid(job: Json) -> str | None:
 
 
 def selected(job: Json, selector: str) -> bool:
-    """Whether a label selector of the forms `a=b` and `a`, joined by commas, chooses a Job."""
+    """Whether a Job matches a label selector with terms `a=b` and `a`."""
     labels = job["metadata"].get("labels", {})
     parts = [part.partition("=") for part in selector.split(",") if part]
     return all(key in labels and (not equals or labels[key] == value) for key, equals, value in parts)
@@ -341,7 +341,7 @@ def selected(job: Json, selector: str) -> bool:
 
 @contextmanager
 def api_server() -> Iterator[ApiServer]:
-    """A server on a free loopback port."""
+    """Run a server on a free loopback port."""
     server = ApiServer()
     try:
         yield server
@@ -350,7 +350,7 @@ def api_server() -> Iterator[ApiServer]:
 
 
 def kubeconfig(server: ApiServer, path: Path, token: Path | None = None, namespace: str = ApiServer.namespace) -> Path:
-    """A kubeconfig with the server as its current context, `here`, and one of nothing, `nowhere`."""
+    """Write a kubeconfig with the current context `here` for the server, and `nowhere` for a closed port."""
     user = {"tokenFile": str(token)} if token else {"token": "any"}
     content = {
         "apiVersion": "v1",

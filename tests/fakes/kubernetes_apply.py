@@ -1,4 +1,4 @@
-"""An API server as far as `submit` needs one: objects by kind, server-side apply, its refusals, and faults on demand."""
+"""A fake API server for `submit`: objects of any kind, server-side apply with its rejections, and errors on demand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 @dataclass
 class ApplyServer:
-    """What it holds, and how it misbehaves."""
+    """Objects of the server, and its errors."""
 
     namespaces: tuple[str, ...] = ("default", "team")
     groups: tuple[str, ...] = ("api/v1", "apis/batch/v1", "apis/rbac.authorization.k8s.io/v1")
@@ -26,13 +26,13 @@ class ApplyServer:
     """By path."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """Method and the last part of a path but one, such as `PATCH jobs` -> status and message."""
+    """Method and resource, such as `PATCH jobs` -> status and message."""
     port: int = 0
     deletes_left: int = 0
-    """How many more looks show an object that was deleted."""
+    """Requests that still see a deleted object."""
 
     def kubeconfig(self, path: Path, namespace: str | None = None) -> Path:
-        """A kubeconfig with the context `here`."""
+        """Write a kubeconfig with the context `here`."""
         context = {"cluster": "c", "user": "u"} | ({"namespace": namespace} if namespace else {})
         config = {
             "apiVersion": "v1",
@@ -46,51 +46,51 @@ class ApplyServer:
         return path
 
     def of_kind(self, kind: str) -> dict[str, Object]:
-        """The objects of a kind by their names."""
+        """Objects of a kind, by name."""
         return {o["metadata"]["name"]: o for o in self.objects.values() if o["kind"] == kind}
 
     def end(self, name: str, condition: str, **more: str) -> None:
-        """Let a Job or JobSet end."""
-        found = next(o for o in self.objects.values() if o["metadata"]["name"] == name and "spec" in o)
-        found["status"] = {"conditions": [{"type": condition, "status": "True", **more}]}
+        """Set the condition of a Job or JobSet."""
+        workload = next(o for o in self.objects.values() if o["metadata"]["name"] == name and "spec" in o)
+        workload["status"] = {"conditions": [{"type": condition, "status": "True", **more}]}
 
     def answer(self, method: str, url: str, body: Object | None, content_type: str) -> tuple[int, Object]:
-        """Status and body."""
+        """Handle a request; returns status and body."""
         parts = urlsplit(url)
         path, query = parts.path, {key: values[0] for key, values in parse_qs(parts.query).items()}
         self.requests.append((method, path))
         prefix, _, rest = path.lstrip("/").partition("/namespaces/")
         namespace, plural, *name = rest.split("/")
-        refused = self.refuse.get(f"{method} {plural}")
-        if refused:
-            return _status(*refused)
+        error = self.refuse.get(f"{method} {plural}")
+        if error:
+            return _status(*error)
         if prefix not in self.groups:
             return _status(404, "the server could not find the requested resource")
         if method == "GET" and not name:
             selected = [
-                {key: value for key, value in o.items() if key not in ("kind", "apiVersion")}  # as items of a list come
+                {key: value for key, value in o.items() if key not in ("kind", "apiVersion")}  # omitted in lists
                 for p, o in self.objects.items()
                 if p.startswith(path + "/") and _matches(o, query["labelSelector"])
             ]
             return 200, {"kind": "List", "metadata": {"resourceVersion": "1"}, "items": selected}
-        there = self.objects.get(path)
+        existing = self.objects.get(path)
         if method == "PATCH":
-            return self._apply(path, namespace, there, body or {}, query, content_type)
-        if there is None:
+            return self._apply(path, namespace, existing, body or {}, query, content_type)
+        if existing is None:
             return _status(404, f'{plural} "{name[0]}" not found')
         if method == "DELETE":
             assert query["propagationPolicy"] == "Background"
-            there["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            existing["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
             if not self.deletes_left:
                 del self.objects[path]
-        elif "deletionTimestamp" in there["metadata"]:
+        elif "deletionTimestamp" in existing["metadata"]:
             self.deletes_left -= 1
             if self.deletes_left <= 0:
                 del self.objects[path]
-        return 200, there
+        return 200, existing
 
     def _apply(
-        self, path: str, namespace: str, there: Object | None, body: Object, query: dict[str, str], content_type: str
+        self, path: str, namespace: str, existing: Object | None, body: Object, query: dict[str, str], content_type: str
     ) -> tuple[int, Object]:
         assert content_type == "application/apply-patch+yaml"
         assert query["fieldManager"] == "ftjobs"
@@ -106,22 +106,22 @@ class ApplyServer:
             "resourceVersion": str(len(self.requests)),
         }
         applied = body | {"metadata": metadata}
-        if there is not None:
-            if there.get("immutable") and there.get("data") != body.get("data"):
+        if existing is not None:
+            if existing.get("immutable") and existing.get("data") != body.get("data"):
                 return _status(422, "data: Forbidden: field is immutable when `immutable` is set")
-            if body.get("spec", {}).get("template") != there.get("spec", {}).get("template"):
+            if body.get("spec", {}).get("template") != existing.get("spec", {}).get("template"):
                 return _status(422, "spec.template: Invalid value: field is immutable")
-            metadata["uid"] = there["metadata"]["uid"]
-            if {**there, "metadata": 0} == {**applied, "metadata": 0}:
-                applied = there
+            metadata["uid"] = existing["metadata"]["uid"]
+            if {**existing, "metadata": 0} == {**applied, "metadata": 0}:
+                applied = existing
         if query.get("dryRun") != "All":
             self.objects[path] = applied
-        return (200 if there else 201), json.loads(json.dumps(applied))
+        return (200 if existing else 201), json.loads(json.dumps(applied))
 
 
 @contextmanager
 def running(server: ApplyServer) -> Iterator[ApplyServer]:
-    """The server, listening on a free port of loopback."""
+    """Run the server on a free loopback port."""
 
     class Handler(BaseHTTPRequestHandler):
         def _handle(self) -> None:
@@ -155,8 +155,8 @@ def _status(code: int, message: str) -> tuple[int, Object]:
     return code, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
 
 
-def _matches(found: Object, selector: str) -> bool:
-    labels = found["metadata"].get("labels", {})
+def _matches(candidate: Object, selector: str) -> bool:
+    labels = candidate["metadata"].get("labels", {})
     for term in selector.split(","):
         key, equals, value = term.partition("=")
         if key not in labels or (equals and labels[key] != value):

@@ -1,4 +1,4 @@
-"""Rules of Kubernetes that its schemas do not hold, as checks of plain manifests. Each names its source."""
+"""Validation rules of Kubernetes beyond its schemas, as checks of plain manifests, with their sources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DNS_1123_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 DNS_1035_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _QUALIFIED_NAME = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-#: TotalAnnotationSizeLimitB in staging/src/k8s.io/apimachinery/pkg/api/validation/objectmeta.go; `kubectl apply` keeps
+#: TotalAnnotationSizeLimitB in staging/src/k8s.io/apimachinery/pkg/api/validation/objectmeta.go; `kubectl apply` stores
 #: the whole object in an annotation.
 MOST_APPLIED = 256 * 1024
 #: MaxSecretSize in pkg/apis/core/types.go, for ConfigMaps too.
@@ -83,14 +83,14 @@ def _rule_problems(rule: Manifest, containers: set[str], per_index: bool) -> Ite
         if values != sorted(set(values)) or (codes["operator"] == "In" and 0 in values):
             yield f"values {values} must be ordered, each once, and not 0"
         if codes.get("containerName", next(iter(containers))) not in containers:
-            yield f"there is no container {codes['containerName']}"
+            yield f"no container {codes['containerName']}"
     for condition in rule.get("onPodConditions", []):
         if condition.get("status") not in ("True", "False", "Unknown"):
             yield f"status of {condition}"
 
 
 def pod_problems(pod: Manifest) -> Iterator[str]:
-    """ValidatePodSpec in pkg/apis/core/validation/validation.go: what refers to what."""
+    """ValidatePodSpec in pkg/apis/core/validation/validation.go: references within a pod spec."""
     volumes = [volume["name"] for volume in pod.get("volumes", [])]
     if len(set(volumes)) < len(volumes):
         yield "a volume's name twice"
@@ -135,19 +135,19 @@ def restricted_problems(pod: Manifest) -> Iterator[str]:
 
 
 def _container_problems(container: Manifest, pod_security: Manifest) -> Iterator[str]:
-    own = container.get("securityContext", {})
-    if own.get("privileged") or own.get("procMount", "Default") != "Default":
+    context = container.get("securityContext", {})
+    if context.get("privileged") or context.get("procMount", "Default") != "Default":
         yield "privileged or procMount"
-    if own.get("allowPrivilegeEscalation") is not False:
+    if context.get("allowPrivilegeEscalation") is not False:
         yield "allowPrivilegeEscalation"
-    if own.get("runAsNonRoot", pod_security.get("runAsNonRoot")) is not True:
+    if context.get("runAsNonRoot", pod_security.get("runAsNonRoot")) is not True:
         yield "runAsNonRoot"
-    if own.get("runAsUser", pod_security.get("runAsUser")) == 0:
+    if context.get("runAsUser", pod_security.get("runAsUser")) == 0:
         yield "runAsUser"
-    profile = own.get("seccompProfile", pod_security.get("seccompProfile", {}))
+    profile = context.get("seccompProfile", pod_security.get("seccompProfile", {}))
     if profile.get("type") not in ("RuntimeDefault", "Localhost"):
         yield "seccompProfile"
-    capabilities = own.get("capabilities", {})
+    capabilities = context.get("capabilities", {})
     if "ALL" not in capabilities.get("drop", []) or set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"}:
         yield "capabilities"
     if any("hostPort" in port for port in container.get("ports", [])):
@@ -170,9 +170,10 @@ def jobset_problems(manifest: Manifest) -> Iterator[str]:
             yield "the first entry has dependsOn"
         if depends_on is not None and len(depends_on) > 5:
             yield f"{entry['name']} depends on {len(depends_on)}"
-        for one in depends_on or []:
-            if one["name"] not in before or one["status"] not in ("Ready", "Complete") or len(one) != 2:
-                yield f"{entry['name']} depends on {one}"
+        for dependency in depends_on or []:
+            name_and_status = len(dependency) == 2 and dependency["status"] in ("Ready", "Complete")
+            if dependency["name"] not in before or not name_and_status:
+                yield f"{entry['name']} depends on {dependency}"
         if entry["name"] in before:
             yield f"{entry['name']} twice"
         before.append(entry["name"])
@@ -181,7 +182,7 @@ def jobset_problems(manifest: Manifest) -> Iterator[str]:
         names = [f"{name}-{entry['name']}-{highest}"]
         if "completions" in job:
             names.append(f"{names[0]}-{job['completions'] - 1}-abcde")
-        yield from (f"{one} is no DNS label" for one in names if not DNS_1035_LABEL.fullmatch(one))
-        # The webhook makes a Job Indexed that does not say what it is.
+        yield from (f"{label} is no DNS label" for label in names if not DNS_1035_LABEL.fullmatch(label))
+        # The webhook sets completionMode Indexed by default.
         yield from job_problems(names[0], {"completionMode": "Indexed", **job})
         yield from metadata_problems(entry["template"].get("metadata", {}))

@@ -315,4 +315,4 @@ class TestUserErrors:
             .replace("[3, 1]", str(list(range(10_001))))
         )
         with pytest.raises(UserError, match="exceeds 63 characters"):
-            Pipeline.of(read(tmp_path / "job.yaml"), OPTIONS)
+            Pipeline.from_job(read(tmp_path / "job.yaml"), OPTIONS)
