@@ -214,25 +214,26 @@ def _report_manifest(runs: list[StageRun], storage: Storage) -> Manifest:
 def _report(storage: Storage, manifest: Manifest) -> Report:
     from ftjobs import artifacts
     from ftjobs.reporting.text import markdown_report
+    from ftjobs.tasks import DEFAULT_LABEL_TYPE, get_task
 
     data = json.loads(artifacts.read_text(storage, manifest, "report.json"))
     markdown = artifacts.read_text(storage, manifest, "report.md")
     chosen = data["to_ship"]
-    metric = next(name for name in ("accuracy", "mse", "loss") if name in chosen)
+    task = get_task(chosen.get("label_type", data["data"].get("label_type", DEFAULT_LABEL_TYPE)))
+    metric = task.default_metric.key if task.default_metric.key in chosen else "loss"
     return Report(
         headline=markdown_report.headline(markdown),
         recommendation=Recommendation(
             chosen["stage"], chosen["seed"], metric, chosen[metric], storage.uri(chosen["artifact"])
         ),
-        strategies=[_strategy(row) for row in data["results"]],
+        strategies=[_strategy(row, metric) for row in data["results"]],
         folder=storage.uri(manifest.folder),
         markdown=markdown,
         data=data,
     )
 
 
-def _strategy(row: dict[str, Any]) -> Strategy:
-    metric = "accuracy" if "accuracy" in row else "mse"
+def _strategy(row: dict[str, Any], metric: str) -> Strategy:
     low, high = row[metric]["interval"]
     return Strategy(
         stage=row["stage"],

@@ -63,6 +63,9 @@ class CategoryCell(CellType):
 class NumberCell(CellType):
     """Finite numbers, read as float64."""
 
+    cell_name: ClassVar[str] = "finite number"
+    """An accepted cell, for errors."""
+
     expected = "numbers"
     column_types = ("strings", "integers", "nothing")
     json_types = ("a whole number", "a floating-point number", "a string")
@@ -92,7 +95,7 @@ class NumberCell(CellType):
             return math.nan
 
     def problem(self, value: Any) -> str:
-        return "is missing" if value is None else f"is no finite number: {value!r}"
+        return "is missing" if value is None else f"is no {self.cell_name}: {value!r}"
 
     def uniform_json(self, value: Any) -> Any:
         is_whole = isinstance(value, int) and not isinstance(value, bool)
