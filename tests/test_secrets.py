@@ -1,4 +1,4 @@
-"""Secrets reach nothing that a run leaves behind: every byte is searched, in every way a secret may be written."""
+"""No file that a run leaves behind contains a secret, in plain text or in a common encoding."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ SECRETS = {
     "HF_TOKEN": "hf_RecognisableTokenOfTheHub012345678",
     "WANDB_API_KEY": "0123recognisable4567key89of0weights1biases"[:40],
 }
-#: `ftjobs` with its log at its most talkative.
+#: `ftjobs` with the most verbose log.
 VERBOSE = (
-    "import functools, sys; from ftjobs import __main__, progress\n"
+    "import functools, sys; from ftjobs import __main__; from ftjobs.system import progress\n"
     "progress.log_to_stderr = functools.partial(progress.log_to_stderr, verbose=True); __main__.main()"
 )
 
 
 def forms(secret: str) -> Iterator[bytes]:
-    """A secret as it is, in a URL, in hexadecimal digits, and in base64 wherever it begins in the encoded text."""
+    """Yield a secret in plain text, URL-encoded, in hexadecimal, in UTF-16, and in base64 at each of three offsets."""
     data = secret.encode()
     yield data
     yield quote(secret, safe="").encode()
     yield data.hex().encode()
-    for before in range(3):  # without the characters that depend on the neighbours
+    for before in range(3):  # without the characters that also depend on neighboring bytes
         encoded = base64.b64encode(b"\0" * before + data)[4 if before else 0 :]
         yield encoded[: -4 if len(encoded) % 4 == 0 and encoded.endswith(b"=") else None].rstrip(b"=")
     yield secret.encode("utf-16-le")
 
 
-def found_in(data: bytes) -> list[str]:
+def secrets_in(data: bytes) -> list[str]:
     lower = data.lower()
     return [name for name, secret in SECRETS.items() if any(form.lower() in lower for form in forms(secret))]
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_the_search_finds_what_it_is_for(name: str) -> None:
+def test_search_finds_every_encoding(name: str) -> None:
     data = SECRETS[name].encode()
     for text in (
         *(data, b"x" + data + b"y", quote(SECRETS[name], safe="").encode(), data.hex().encode()),
         *(base64.b64encode(b"k" * before + data + b":" * after) for before in range(4) for after in range(4)),
         *(json.dumps({"key": SECRETS[name]}).encode(), SECRETS[name].encode("utf-16")),
     ):
-        assert found_in(b"before " + text + b" after") == [name], text
-    assert found_in(b"before after") == []
+        assert secrets_in(b"before " + text + b" after") == [name], text
+    assert secrets_in(b"before after") == []
 
 
 class Attempts:
-    """Runs `ftjobs` in a folder of its own, with everything it may write to below that."""
+    """Runs `ftjobs` with its home, temporary files, logs and working directory in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -89,11 +89,11 @@ class Attempts:
     def run(self, name: str, *arguments: str, **variables: str) -> int:
         return self.start(name, *arguments, **variables).wait(timeout=180)
 
-    def stop_when(self, name: str, sign: str, number: int, *arguments: str) -> int:
-        """Send a signal some steps after `sign` is in the log."""
+    def stop_when(self, name: str, log_line: str, number: int, *arguments: str) -> int:
+        """Send a signal one second after `log_line` is logged; returns the exit code."""
         process = self.start(name, *arguments)
         end = time.monotonic() + 120
-        while sign not in self.log(name) and process.poll() is None and time.monotonic() < end:
+        while log_line not in self.log(name) and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
         time.sleep(1.0)
         process.send_signal(number)
@@ -101,9 +101,7 @@ class Attempts:
 
 
 @pytest.mark.slow
-def test_a_whole_run_with_all_that_may_go_wrong(
-    s3: S3Server, make_encoder: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_run_with_failures_leaves_no_secrets(s3: S3Server, make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     write_rows(folder / "rows.csv")
@@ -126,9 +124,9 @@ def test_a_whole_run_with_all_that_may_go_wrong(
     assert attempts.run("pull", "pull", *job[:1], "adapt", "pulled", *job[1:]) == 0
 
     storage = open_storage(store)
-    left = {entry.key: entry.key.encode() + storage.read(entry.key) for entry in storage.list("")}
-    left |= {str(path): str(path).encode() + path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = {entry.key: entry.key.encode() + storage.read(entry.key) for entry in storage.list("")}
+    files |= {str(path): str(path).encode() + path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     parts = ("manifest.json", "whole.json", "failed.json", ".wandb", "logs/", "temporary/", "report.md", "pulled/")
     for part in (*parts, "debug", "job.yaml"):
-        assert any(part in name for name in left), f"nothing was left of the kind {part}"
-    assert {name: found for name, data in left.items() if (found := found_in(data))} == {}
+        assert any(part in name for name in files), f"no file of the kind {part} was searched"
+    assert {name: secrets for name, data in files.items() if (secrets := secrets_in(data))} == {}

@@ -1,4 +1,4 @@
-"""What a process may compute on."""
+"""Cores available to a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ftjobs.system import device
 
 
-def test_cores_are_those_that_the_container_is_limited_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usable_cores_respects_container_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "CGROUP", tmp_path)
     monkeypatch.setattr(device.os, "sched_getaffinity", lambda _: set(range(64)))
     assert device.usable_cores() == 64

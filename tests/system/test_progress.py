@@ -1,4 +1,4 @@
-"""How long transfers show that they go on: lines of megabytes in a log file, a bar of bytes on a terminal."""
+"""Progress of transfers: periodic log lines in MB, or a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftjobs.artifacts.fetching import transfer_progress
 from ftjobs.system import progress
 
 
-def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_file_gets_periodic_lines(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(progress.LOG, "propagate", True)
@@ -28,7 +28,7 @@ def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, ca
     ]
 
 
-def test_a_terminal_gets_a_bar() -> None:
+def test_terminal_gets_progress_bar() -> None:
     script = (
         "from ftjobs.artifacts.fetching import transfer_progress; import time\n"
         "with transfer_progress('head seed 1: fetching', 440_000_000) as advance:\n"
@@ -42,7 +42,7 @@ def test_a_terminal_gets_a_bar() -> None:
     try:
         while piece := os.read(terminal, 1 << 16):
             shown += piece
-    except OSError:  # all is read
+    except OSError:  # end of the output
         pass
     os.close(terminal)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
