@@ -27,8 +27,8 @@ class ReplacedTokenDetection(Objective):
     encoder_types = ("electra",)
     settings = frozenset({"generator_size"})
     figures: ClassVar[dict[str, str]] = {
-        "replaced_accuracy": "replaced tokens told from original ones",
-        "replaced_f1": "F1 of replaced tokens",
+        "replaced_accuracy": "replaced-token accuracy",
+        "replaced_f1": "replaced-token F1",
     }
     heads = "replaced-token head"
     publishes_masked_lm = False

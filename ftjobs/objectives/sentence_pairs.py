@@ -41,7 +41,7 @@ class NextSentencePrediction(SegmentPairs):
         "additionally, whether the second of two segments follows the first in the document, which is true for half of "
         "the pairs (same section); for BERT."
     )
-    figures: ClassVar[dict[str, str]] = {"nsp_accuracy": "next segments told from random ones"}
+    figures: ClassVar[dict[str, str]] = {"nsp_accuracy": "next-sentence accuracy"}
     heads = "masked-LM head and its next-sentence head"
     relation = "next"
     task = "next-sentence prediction"
@@ -53,7 +53,7 @@ class SentenceOrderPrediction(SegmentPairs):
     name = "mlm+sop"
     description = "additionally, whether two segments are in order (Lan et al. 2020, section 3.1); for ALBERT."
     encoder_types = ("albert",)
-    figures: ClassVar[dict[str, str]] = {"sop_accuracy": "segments in order told from swapped ones"}
+    figures: ClassVar[dict[str, str]] = {"sop_accuracy": "sentence-order accuracy"}
     heads = "masked-LM head and its sentence-order head"
     relation = "order"
     task = "sentence-order prediction"

@@ -184,7 +184,7 @@ def _freeze_encoder(
     if not features.supports_feature_cache(model, texts["train"]):
         LOG.info("no cached features: the head of `%s` needs more than one vector per text", model.config.model_type)
         return texts, False
-    return features.of_splits(model, texts, context.checkpointer, settings.mixed_precision), True
+    return features.load_or_compute(model, texts, context.checkpointer, settings.mixed_precision), True
 
 
 def _write_predictions(data: PreparedData, logits: np.ndarray, path: Path) -> None:

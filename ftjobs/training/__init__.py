@@ -1,1 +1,1 @@
-"""Training: the one loop, its optimizer and schedule, what is optimized, and features of a frozen encoder."""
+"""The training loop with its optimizer, schedule, callbacks, training state, evaluation and cached features."""

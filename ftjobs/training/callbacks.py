@@ -59,7 +59,7 @@ class MetricsLogger(Callback):
     def on_epoch_end(self, event: EpochEnd) -> None:
         """Log the metrics of the epoch, and measurements of this attempt under `system/`."""
         metrics = output.epoch_metrics(event.record)
-        peak, where = memory.peak()
+        peak, where = memory.peak_memory()
         metrics[f"system/peak_{where}_memory_bytes"] = peak
         if event.examples_per_second:
             metrics["system/examples_per_second"] = event.examples_per_second

@@ -116,7 +116,7 @@ def compute(
     return FeatureExamples(features, examples.labels)
 
 
-def of_splits(
+def load_or_compute(
     model: PreTrainedModel,
     splits: dict[str, LabeledExamples],
     checkpointer: Checkpointer | None,

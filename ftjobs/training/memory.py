@@ -23,7 +23,7 @@ def reset_peak_memory() -> None:
         (_PROCESS / "clear_refs").write_text("5")  # proc(5): resets VmHWM to the current resident memory
 
 
-def peak() -> tuple[int, Literal["gpu", "process"]]:
+def peak_memory() -> tuple[int, Literal["gpu", "process"]]:
     """Return the peak memory in bytes since `reset_peak_memory`, and its kind.
 
     `gpu`: memory of tensors on this process's GPU, without the allocator's reserve. `process`: resident memory of the

@@ -47,7 +47,7 @@ class TrainOutput:
 
     def timing(self, examples: int) -> dict[str, Any]:
         """Return training time, device and peak memory. Not reproducible, hence separate from the metrics."""
-        peak, where = memory.peak()
+        peak, where = memory.peak_memory()
         return {
             "train_seconds": self.seconds,
             "examples_per_second": examples * len(self.epochs) / self.seconds if self.seconds else 0.0,

@@ -102,7 +102,7 @@ def run(spec: Spec) -> Measured:
         evaluation=statistics.median(evaluations),
         passes=passes,
         passes_once=passes_once,
-        memory=memory.peak()[0],
+        memory=memory.peak_memory()[0],
         accuracy=metrics.get("accuracy"),
         notes={"precision": timing["mixed_precision"]},
     )

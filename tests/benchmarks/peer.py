@@ -140,7 +140,7 @@ def run(spec: Spec) -> Measured:
         evaluation=statistics.median(entry["eval_runtime"] for entry in log if "eval_runtime" in entry),
         passes=1,
         passes_once=0,
-        memory=memory.peak()[0],
+        memory=memory.peak_memory()[0],
         accuracy=None if mlm else max(entry["eval_accuracy"] for entry in log if "eval_accuracy" in entry),
         notes={"precision": "bf16" if trainer.args.bf16 else "fp32", "workers": spec.workers},
     )

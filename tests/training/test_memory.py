@@ -27,20 +27,20 @@ MEGABYTE = 2**20
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_peak_memory_excludes_earlier_stages_of_the_process() -> None:
     memory.reset_peak_memory()
-    before, where = memory.peak()
+    before, where = memory.peak_memory()
     earlier = np.ones(200 * MEGABYTE, dtype=np.uint8)
-    large, _ = memory.peak()
+    large, _ = memory.peak_memory()
     del earlier
     assert large - before > 190 * MEGABYTE
     memory.reset_peak_memory()
     assert where == "process"
-    assert memory.peak()[0] < large - 150 * MEGABYTE
+    assert memory.peak_memory()[0] < large - 150 * MEGABYTE
 
 
 def test_peak_memory_without_procfs_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "_PROCESS", tmp_path / "none")
     memory.reset_peak_memory()
-    peak, where = memory.peak()
+    peak, where = memory.peak_memory()
     assert where == "process"
     assert 100 * MEGABYTE < peak <= 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
