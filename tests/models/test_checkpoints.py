@@ -65,9 +65,9 @@ def test_every_weight_format_loads_the_same_models(folder: Path, tmp_path: Path,
     checkpoints.copy_checkpoint(folder, tmp_path / "copy")
     model, new = heads.load_masked_lm(tmp_path / "copy")
     assert new == []
-    for found, wanted in zip([model, AutoModel.from_pretrained(tmp_path / "copy")], expected, strict=True):
-        for name, parameter in wanted.named_parameters():
-            assert torch.equal(found.get_parameter(name), parameter), name
+    for loaded, original in zip([model, AutoModel.from_pretrained(tmp_path / "copy")], expected, strict=True):
+        for name, parameter in original.named_parameters():
+            assert torch.equal(loaded.get_parameter(name), parameter), name
     beyond = heads.extra_weights(model, tmp_path / "copy")
     assert {name.rpartition(".")[0] for name in beyond} == {"bert.pooler.dense", "cls.seq_relationship"}
 
@@ -209,10 +209,10 @@ def test_tokenizer_returns_token_types_if_encoder_has_two(
         (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_input_names": names}))
         checkpoints.load_tokenizer(folder).save_pretrained(tmp_path / "saved")
         shutil.copy(folder / "config.json", tmp_path / "saved")
-        found = AutoTokenizer.from_pretrained(tmp_path / "saved")("a dose", "my pill")
-        assert ("token_type_ids" in found) == (family in WITH_TOKEN_TYPES)
+        encoding = AutoTokenizer.from_pretrained(tmp_path / "saved")("a dose", "my pill")
+        assert ("token_type_ids" in encoding) == (family in WITH_TOKEN_TYPES)
         if family in WITH_TOKEN_TYPES:
-            assert max(found["token_type_ids"]) == 1
+            assert max(encoding["token_type_ids"]) == 1
 
 
 def serve(hub: Hub, folder: Path, **more: bytes) -> None:
@@ -225,11 +225,11 @@ def serve(hub: Hub, folder: Path, **more: bytes) -> None:
 def test_download_has_one_commit_and_one_weight_format(hub: Hub, folder: Path, tmp_path: Path) -> None:
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     serve(hub, folder, **{"pytorch_model.bin": b"another copy of the weights"})
-    found, commit = checkpoints.download("me/bert", "main")
+    downloaded, commit = checkpoints.download("me/bert", "main")
     assert commit == "d" * 40
-    assert {path.name for path in found.iterdir()} == {path.name for path in folder.iterdir()}
+    assert {path.name for path in downloaded.iterdir()} == {path.name for path in folder.iterdir()}
     assert not {"pytorch_model.bin", "tf_model.h5", "onnx/model.onnx"} & set(hub.served)
-    checkpoints.copy_checkpoint(found, tmp_path / "copy")
+    checkpoints.copy_checkpoint(downloaded, tmp_path / "copy")
     for name in ("model.safetensors", "README.md"):  # the model's own card comes along
         assert (tmp_path / "copy" / name).read_bytes() == (folder / name).read_bytes()
 
@@ -239,8 +239,8 @@ def test_download_falls_back_to_pytorch_weights(hub: Hub, folder: Path, tmp_path
     (folder / "model.safetensors").unlink()
     as_pytorch(weights, folder)
     serve(hub, folder)
-    found, _ = checkpoints.download("me/bert", "main")
-    checkpoints.copy_checkpoint(found, tmp_path / "copy")
+    downloaded, _ = checkpoints.download("me/bert", "main")
+    checkpoints.copy_checkpoint(downloaded, tmp_path / "copy")
     assert checkpoints.read_weights(tmp_path / "copy").keys() == weights.keys()
 
 

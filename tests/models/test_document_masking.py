@@ -25,8 +25,8 @@ NEIGHBOURS = [" ".join(reversed(TEXTS[0].split())), TEXTS[1], TEXTS[3], TEXTS[2]
 
 
 def packed(tokenizer: Any, texts: list[str], document_masking: bool, length: int = 64) -> PackedTokens:
-    found = tokenize(tokenizer, texts, None, None, special_tokens=False)
-    return Packing(found, SpecialTokens.of_tokenizer(tokenizer), length, document_masking, seed=0).tokens(0)
+    tokens = tokenize(tokenizer, texts, None, None, special_tokens=False)
+    return Packing(tokens, SpecialTokens.of_tokenizer(tokenizer), length, document_masking, seed=0).tokens(0)
 
 
 @torch.no_grad()
@@ -36,8 +36,8 @@ def logits(model: Any, tokenizer: Any, tokens: PackedTokens, document_masking: b
     numbers = tokens.documents[: tokens.offsets[1]]
     if document_masking:
         inputs["attention_mask"][0, : len(numbers)] = torch.tensor(numbers)
-    found = model(**inputs).logits[0, : len(numbers)]
-    return [found[torch.tensor(numbers == number)] for number in range(1, numbers.max() + 1)]
+    outputs = model(**inputs).logits[0, : len(numbers)]
+    return [outputs[torch.tensor(numbers == number)] for number in range(1, numbers.max() + 1)]
 
 
 @pytest.fixture
@@ -64,14 +64,16 @@ def test_document_logits_do_not_depend_on_neighbors(load, family):
     ]
     assert not torch.allclose(plain[0][1], plain[1][1], atol=1e-3)  # without isolation neighbours do matter
     enable(model)
-    found, others = (
+    packed_logits, others = (
         logits(model, tokenizer, packed(tokenizer, texts, document_masking=True), document_masking=True)
         for texts in (TEXTS, NEIGHBOURS)
     )
-    for one, expected in zip(found, alone, strict=True):
-        torch.testing.assert_close(one, expected, atol=2e-5, rtol=1e-5)
-    assert torch.equal(found[1], others[1])  # the same place in the example, other documents before and behind it
-    torch.testing.assert_close(found[2], others[3], atol=2e-5, rtol=1e-5)  # another place
+    for document, expected in zip(packed_logits, alone, strict=True):
+        torch.testing.assert_close(document, expected, atol=2e-5, rtol=1e-5)
+    assert torch.equal(
+        packed_logits[1], others[1]
+    )  # the same place in the example, other documents before and behind it
+    torch.testing.assert_close(packed_logits[2], others[3], atol=2e-5, rtol=1e-5)  # another place
 
 
 @pytest.mark.parametrize("family", TOYS)
@@ -89,8 +91,8 @@ def test_eager_attention_gives_the_same_logits(load, family):
     model, tokenizer = load(family, attn_implementation="eager")
     alone = model(**tokenizer(TEXTS[1], return_tensors="pt")).logits[0]
     enable(model)
-    found = logits(model, tokenizer, packed(tokenizer, TEXTS, document_masking=True), document_masking=True)
-    torch.testing.assert_close(found[1], alone, atol=2e-5, rtol=1e-5)
+    packed_logits = logits(model, tokenizer, packed(tokenizer, TEXTS, document_masking=True), document_masking=True)
+    torch.testing.assert_close(packed_logits[1], alone, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["bert", "deberta-v2", "roberta", "albert"])
@@ -110,8 +112,8 @@ def test_last_layer_speedup_gives_the_same_loss_and_gradients(load, family):
             loss = torch.nn.functional.cross_entropy(whole, batch.labels, reduction="sum")
         loss.backward()
         results.append((loss.detach(), model.get_input_embeddings().weight.grad))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    for reduced, complete in zip(*results, strict=True):
+        torch.testing.assert_close(reduced, complete, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ BEHIND_PADDING = {"max_position_embeddings": LONGEST + 2, "type_vocab_size": 1}
 TEXTS = [" ".join(WORDS[start : 2 * start + 3]) for start in range(10)]
 
 
-def made(folder: Path, kind: str, tokenizer: str, auto_class: Any = AutoModelForMaskedLM, **options: Any) -> Path:
+def random_checkpoint(
+    folder: Path, kind: str, tokenizer: str, auto_class: Any = AutoModelForMaskedLM, **options: Any
+) -> Path:
     """Return a random checkpoint of a family, with the tokenizer of another."""
     saved = tiny_tokenizer(tokenizer)
     saved.model_max_length = 10**30
@@ -53,7 +55,7 @@ def made(folder: Path, kind: str, tokenizer: str, auto_class: Any = AutoModelFor
 def test_untested_family_matches_transformers(
     kind: str, tokenizer: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder = made(tmp_path, kind, tokenizer, initializer_range=0.2, **options)
+    folder = random_checkpoint(tmp_path, kind, tokenizer, initializer_range=0.2, **options)
     loaded = checkpoints.load_tokenizer(folder)
     model, new = heads.load_masked_lm(folder)
     assert new == []
@@ -67,8 +69,8 @@ def test_untested_family_matches_transformers(
     labels.view(-1)[batch.positions] = batch.labels
     with torch.no_grad():
         expected = model.eval()(**batch.inputs, labels=labels).loss
-        found = MaskedLMObjective(Adapt(), model, []).loss(model, batch) / len(batch.labels)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        loss = MaskedLMObjective(Adapt(), model, []).loss(model, batch) / len(batch.labels)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
 
     classifier, new = heads.load_classifier(folder, ["no", "yes"])
     heads.freeze_encoder(classifier, new)
@@ -84,7 +86,7 @@ def test_untested_family_matches_transformers(
 
 def test_new_biases_are_initialized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data2Vec leaves the bias of a new masked-LM head uninitialized."""
-    folder = made(tmp_path, "Data2VecText", "roberta", AutoModel, **BEHIND_PADDING)
+    folder = random_checkpoint(tmp_path, "Data2VecText", "roberta", AutoModel, **BEHIND_PADDING)
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *args, **options: empty(*args, **options).fill_(torch.nan))
     model, new = heads.load_masked_lm(folder)
@@ -93,7 +95,7 @@ def test_new_biases_are_initialized(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_encoder_that_attends_to_padding_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = made(tmp_path, "FNet", "bert", initializer_range=0.2)
+    folder = random_checkpoint(tmp_path, "FNet", "bert", initializer_range=0.2)
     logging.getLogger("ftjobs").propagate = True
     with caplog.at_level(logging.WARNING, logger="ftjobs"):
         heads.load_masked_lm(folder)
@@ -102,23 +104,25 @@ def test_encoder_that_attends_to_padding_is_logged(tmp_path: Path, caplog: pytes
 
 def test_encoder_without_short_texts_raises(tmp_path: Path) -> None:
     options = {"num_landmarks": 16, "segment_means_seq_len": 64, "conv_kernel_size": 5}
-    folder = made(tmp_path, "Nystromformer", "bert", **options)
-    with pytest.raises(UserError, match=r"type `nystromformer` do not run.*choose another encoder") as one:
+    folder = random_checkpoint(tmp_path, "Nystromformer", "bert", **options)
+    with pytest.raises(UserError, match=r"type `nystromformer` do not run.*choose another encoder") as caught:
         heads.load_classifier(folder, ["no", "yes"])
-    assert "\n" not in str(one.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_encoder_decoder_raises(tmp_path: Path) -> None:
     sizes = {"d_model": 32, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
-    folder = made(tmp_path, "Bart", "roberta", encoder_layers=1, decoder_layers=1, **sizes)
+    folder = random_checkpoint(tmp_path, "Bart", "roberta", encoder_layers=1, decoder_layers=1, **sizes)
     with pytest.raises(UserError, match="models of type `bart` have a decoder"):
         heads.load_masked_lm(folder)
 
 
 def test_family_without_head_raises(tmp_path: Path, make_encoder: Callable[..., Path]) -> None:
-    folder = made(tmp_path, "T5", "roberta", AutoModel, d_model=32, d_ff=32, num_layers=1, num_heads=2, d_kv=16)
+    folder = random_checkpoint(
+        tmp_path, "T5", "roberta", AutoModel, d_model=32, d_ff=32, num_layers=1, num_heads=2, d_kv=16
+    )
     with pytest.raises(UserError, match="have a decoder"):
         heads.load_masked_lm(folder)
-    gpt = made(tmp_path / "gpt", "GPT2", "roberta", AutoModel, n_embd=32, n_layer=1, n_head=2)
+    gpt = random_checkpoint(tmp_path / "gpt", "GPT2", "roberta", AutoModel, n_embd=32, n_layer=1, n_head=2)
     with pytest.raises(UserError, match="encoders of type `gpt2` have no MaskedLM head in transformers"):
         heads.load_masked_lm(gpt)

@@ -35,11 +35,11 @@ def test_loss_and_gradients_equal_those_of_all_logits(make_encoder: Callable[...
     objective = MaskedLMObjective(Adapt(), model, [])
     sizes = []
     model.get_output_embeddings().register_forward_hook(lambda _, __, out: sizes.append(out.shape[:-1].numel()))
-    found = objective.loss(model, batch)
-    found.backward()
+    loss = objective.loss(model, batch)
+    loss.backward()
     assert sizes == [len(pad_positions(batch.positions))]
     assert len(batch.labels) < sizes[0] < len(batch.labels) + 16
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
     assert gradients
     for name, parameter in model.named_parameters():
         if name in gradients:

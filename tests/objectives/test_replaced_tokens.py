@@ -82,9 +82,9 @@ def test_embeddings_are_shared_and_new_generator_is_a_quarter_as_wide(loaded: tu
 def test_samples_follow_the_distribution_and_the_draws() -> None:
     logits = torch.randn(1, 7, generator=torch.Generator().manual_seed(0)).expand(40_000, 7)
     draws = torch.rand(40_000, generator=torch.Generator().manual_seed(1))
-    found = np.bincount(sample_tokens(logits, draws).numpy(), minlength=7) / 40_000
+    shares = np.bincount(sample_tokens(logits, draws).numpy(), minlength=7) / 40_000
     expected = logits[0].softmax(-1).numpy()
-    np.testing.assert_allclose(found, expected, atol=4 * 0.5 / 200)
+    np.testing.assert_allclose(shares, expected, atol=4 * 0.5 / 200)
     certain = torch.tensor([[-100.0, 100.0, -100.0]])
     assert all(int(sample_tokens(certain, torch.tensor([draw]))) == 1 for draw in (0.0, 0.5, 1 - 2**-24))
 
@@ -104,13 +104,13 @@ def test_draws_do_not_depend_on_the_batch(loaded: tuple[Any, Any]) -> None:
 
 def test_evaluation_equals_scikit_learn_and_repeats(loaded: tuple[Any, Any]) -> None:
     objective, examples = loaded
-    found = objective.measure(examples)
-    assert found == objective.measure(examples)
+    metrics = objective.measure(examples)
+    assert metrics == objective.measure(examples)
     batch = examples.batch(np.arange(len(examples)), 0)
     with torch.no_grad():
         output = objective.model.eval()(batch)
     predicted = output.discriminator_logits > 0
-    assert found["replaced_accuracy"] == pytest.approx(accuracy_score(output.replaced, predicted), abs=1e-3)
-    assert found["replaced_f1"] == pytest.approx(f1_score(output.replaced, predicted, zero_division=0.0), abs=1e-2)
-    assert found["objective_loss"] == pytest.approx(found["loss"] + WEIGHT * found["replaced_loss"])
-    assert objective.score(found) == -found["objective_loss"]
+    assert metrics["replaced_accuracy"] == pytest.approx(accuracy_score(output.replaced, predicted), abs=1e-3)
+    assert metrics["replaced_f1"] == pytest.approx(f1_score(output.replaced, predicted, zero_division=0.0), abs=1e-2)
+    assert metrics["objective_loss"] == pytest.approx(metrics["loss"] + WEIGHT * metrics["replaced_loss"])
+    assert objective.score(metrics) == -metrics["objective_loss"]

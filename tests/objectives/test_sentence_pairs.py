@@ -59,9 +59,9 @@ def test_loss_and_gradients_equal_those_of_transformers(
     losses, items = objective.loss(objective.model, batch), objective.num_items(batch)
     assert items == (len(batch.labels), 8)
     assert sizes == [len(pad_positions(batch.positions))]  # logits at masked positions only
-    found = sum(loss / count for loss, count in zip(losses, items, strict=True))
-    found.backward()
-    assert found.item() == pytest.approx(expected, rel=1e-5)
+    total = sum(loss / count for loss, count in zip(losses, items, strict=True))
+    total.backward()
+    assert total.item() == pytest.approx(expected, rel=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(objective.model.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)
     everything = objective.model(**batch.inputs)[0]
@@ -74,18 +74,18 @@ def test_evaluation_equals_the_loss_of_epoch_0_and_repeats(make_encoder: Callabl
     objective = load(settings, folder)
     examples = document_examples(objective, folder)
     assert isinstance(examples, PairExamples)
-    found = objective.measure(examples)
-    assert found == objective.measure(examples)
+    metrics = objective.measure(examples)
+    assert metrics == objective.measure(examples)
     batch = examples.batch(np.arange(len(examples)), 0)
     objective.model.eval()
     losses = objective.loss(objective.model, batch) / torch.tensor(objective.num_items(batch))
-    assert [found["loss"], found["nsp_loss"]] == pytest.approx(losses.tolist(), rel=1e-5)
-    assert found["objective_loss"] == pytest.approx(losses.sum().item(), rel=1e-5)
+    assert [metrics["loss"], metrics["nsp_loss"]] == pytest.approx(losses.tolist(), rel=1e-5)
+    assert metrics["objective_loss"] == pytest.approx(losses.sum().item(), rel=1e-5)
     with torch.no_grad():
         guesses = objective.model(**batch.inputs)[1].argmax(-1)
-    assert found["nsp_accuracy"] == pytest.approx(float((guesses == batch.pair_labels).float().mean()))
-    assert objective.score(found) == -found["objective_loss"]
-    assert {"perplexity", "accuracy"} < set(found)
+    assert metrics["nsp_accuracy"] == pytest.approx(float((guesses == batch.pair_labels).float().mean()))
+    assert objective.score(metrics) == -metrics["objective_loss"]
+    assert {"perplexity", "accuracy"} < set(metrics)
 
 
 @pytest.mark.parametrize("objective", list(TWO_LOSSES))

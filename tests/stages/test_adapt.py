@@ -39,10 +39,10 @@ OBJECTIVES = {
 def prepared_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`prepared_with(encoder, documents=True)`: output of `prepare` for 90 rows of two texts, each of several sentences
     or of one."""
-    made: dict[Any, Path] = {}
+    folders: dict[Any, Path] = {}
 
     def make(encoder: Path, documents: bool = False) -> Path:
-        if (encoder, documents) not in made:
+        if (encoder, documents) not in folders:
             folder = tmp_path_factory.mktemp("prepared")
             write_rows(folder / "rows.csv")
             if documents:
@@ -54,8 +54,8 @@ def prepared_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
             run = plan(read(folder / "job.yaml"))[0]
             (folder / "out").mkdir()
             prepare.run(run.settings, 0, {}, folder / "out")
-            made[encoder, documents] = folder / "out"
-        return made[encoder, documents]
+            folders[encoder, documents] = folder / "out"
+        return folders[encoder, documents]
 
     return make
 

@@ -41,19 +41,19 @@ def changed_by_epoch(folder: Path, fields: Classify, **options: Any) -> tuple[li
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(heads, "load_classifier", loaded)
         train_classifier(folder, fields, evaluate=evaluate, **options)
-    found = []
+    changed = []
     for before, after in pairwise(seen):
         names = {name for name in after if not torch.equal(before[name], after[name])}
-        found.append({group for group in GROUPS if any(name.startswith(group) for name in names)})
-    return found, (model, seen)
+        changed.append({group for group in GROUPS if any(name.startswith(group) for name in names)})
+    return changed, (model, seen)
 
 
 def test_last_n_trains_the_highest_layers_only(make_encoder: Callable[..., Path]) -> None:
     fields = settings(unfreeze="last-1", weight_decay=0.5)
-    found, _ = changed_by_epoch(make_encoder("bert"), fields)
-    assert found == [{"bert.encoder.layer.1", "bert.pooler", "classifier"}] * 2
-    found, _ = changed_by_epoch(make_encoder("bert"), settings(unfreeze="last-2", weight_decay=0.5))
-    assert found == [set(GROUPS) - {"bert.embeddings"}] * 2
+    changed, _ = changed_by_epoch(make_encoder("bert"), fields)
+    assert changed == [{"bert.encoder.layer.1", "bert.pooler", "classifier"}] * 2
+    changed, _ = changed_by_epoch(make_encoder("bert"), settings(unfreeze="last-2", weight_decay=0.5))
+    assert changed == [set(GROUPS) - {"bert.embeddings"}] * 2
 
 
 def test_gradual_unfreezes_one_layer_per_epoch_and_restores_the_best_epoch(
@@ -61,26 +61,26 @@ def test_gradual_unfreezes_one_layer_per_epoch_and_restores_the_best_epoch(
 ) -> None:
     """With weight decay, which must not change frozen layers."""
     scores = iter([0.1, 0.2, 0.9, 0.3, 0.4])
-    found, (model, seen) = changed_by_epoch(
+    changed, (model, seen) = changed_by_epoch(
         make_encoder("bert"), settings(epochs=5, unfreeze="gradual", weight_decay=0.5), score=lambda _: next(scores)
     )
-    assert found == [set(GROUPS[3:]), set(GROUPS[2:]), set(GROUPS[1:]), set(GROUPS), set(GROUPS)]
+    assert changed == [set(GROUPS[3:]), set(GROUPS[2:]), set(GROUPS[1:]), set(GROUPS), set(GROUPS)]
     for name, value in model.state_dict().items():
         assert torch.equal(value, seen[3][name]), name
 
 
 def test_gradual_with_more_layers_than_epochs_and_with_reinitialized_layers(make_encoder: Callable[..., Path]) -> None:
     """Reinitialized layers are trained from the first epoch; layers that no epoch reaches stay unchanged."""
-    found, _ = changed_by_epoch(make_encoder("bert"), settings(epochs=2, unfreeze="gradual"))
-    assert found == [set(GROUPS[3:]), set(GROUPS[2:])]
+    changed, _ = changed_by_epoch(make_encoder("bert"), settings(epochs=2, unfreeze="gradual"))
+    assert changed == [set(GROUPS[3:]), set(GROUPS[2:])]
     model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
     layers = layerwise.prepare(model, settings(epochs=2, unfreeze="gradual"))
     assert {name for name, p in model.named_parameters() if p.requires_grad} == {
         name for name, _ in model.named_parameters() if name.startswith(GROUPS[2:])
     }
     assert layers.trained_layers == 1
-    found, _ = changed_by_epoch(make_encoder("bert"), settings(epochs=2, unfreeze="gradual", reinitialise_layers=1))
-    assert [set(GROUPS[2:]), set(GROUPS[1:])] == found
+    changed, _ = changed_by_epoch(make_encoder("bert"), settings(epochs=2, unfreeze="gradual", reinitialise_layers=1))
+    assert [set(GROUPS[2:]), set(GROUPS[1:])] == changed
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "modernbert"])

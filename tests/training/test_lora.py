@@ -37,11 +37,11 @@ def classifier(folder: Path) -> tuple[Any, list[str], list[str]]:
 def randomize_adapters(model: Any) -> dict[str, torch.Tensor]:
     """Set adapters, which start at zero, to random values. Returns them by name."""
     torch.manual_seed(1)
-    found = {name: p for name, p in model.named_parameters() if "lora_" in name}
+    adapters_by_name = {name: p for name, p in model.named_parameters() if "lora_" in name}
     with torch.no_grad():
-        for parameter in found.values():
+        for parameter in adapters_by_name.values():
             parameter.copy_(torch.randn_like(parameter) / 4)
-    return {name: p.detach().clone() for name, p in found.items()}
+    return {name: p.detach().clone() for name, p in adapters_by_name.items()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -64,9 +64,9 @@ def test_merged_model_equals_adapted_one_and_has_original_modules(
         adapted = evaluation.logits(model, examples)
     assert np.abs(adapted - plain).max() > 1e-3
     np.testing.assert_allclose(evaluation.logits(model, examples), adapted, rtol=1e-4, atol=1e-5)
-    found = model.state_dict()
-    assert {name: value.shape for name, value in found.items()} == {n: v.shape for n, v in before.items()}
-    for name, value in found.items():
+    merged = model.state_dict()
+    assert {name: value.shape for name, value in merged.items()} == {n: v.shape for n, v in before.items()}
+    for name, value in merged.items():
         target = name.removesuffix(".weight")
         if target not in targets:
             assert torch.equal(value, before[name]), name
@@ -84,7 +84,7 @@ def test_training_matches_peft(make_encoder: Callable[..., Path]) -> None:
     folder = make_encoder("bert")
     fields = settings(lora=Lora(rank=2, alpha=6.0, dropout=0.3), weight_decay=0.1)
     examples = labeled_examples("bert", 40, 50)
-    found = []
+    runs = []
     for wrapped in (False, True):
         model, _, head = classifier(folder)
         recorder = StepRecorder()
@@ -108,11 +108,11 @@ def test_training_matches_peft(make_encoder: Callable[..., Path]) -> None:
         else:
             with adapters(model, fields.lora, head):
                 run(model)
-        found.append((recorder.losses, model.state_dict()))
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
-    assert len(found[0][0]) == 10
-    for name, value in found[1][1].items():
-        torch.testing.assert_close(found[0][1][name], value, rtol=1e-4, atol=1e-6)
+        runs.append((recorder.losses, model.state_dict()))
+    assert runs[0][0] == pytest.approx(runs[1][0], rel=1e-5)
+    assert len(runs[0][0]) == 10
+    for name, value in runs[1][1].items():
+        torch.testing.assert_close(runs[0][1][name], value, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])

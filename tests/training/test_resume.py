@@ -337,9 +337,9 @@ def test_broken_states_are_skipped(job: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "store" / run.key / "state", kept)
     first.save(write("two"), 2, 9, wait=True)
     shutil.copytree(kept, tmp_path / "store" / run.key / "state", dirs_exist_ok=True)
-    found = checkpointer().latest()
-    assert found is not None
-    assert (found / "state.json").read_text() == "two"
+    state = checkpointer().latest()
+    assert state is not None
+    assert (state / "state.json").read_text() == "two"
     newest = max((tmp_path / "store" / run.key / "state").iterdir())
     for spoil in (
         lambda: (newest / "state.json").write_text("tw0"),
@@ -348,9 +348,9 @@ def test_broken_states_are_skipped(job: Path, tmp_path: Path) -> None:
         lambda: (newest / "whole.json").unlink(),
     ):
         spoil()
-        found = checkpointer().latest()
-        assert found is not None
-        assert (found / "state.json").read_text() == "one"
+        state = checkpointer().latest()
+        assert state is not None
+        assert (state / "state.json").read_text() == "one"
     shutil.rmtree(tmp_path / "store" / run.key / "state")
     assert checkpointer().latest() is None
 
@@ -365,9 +365,9 @@ def test_saves_run_one_at_a_time_in_background_and_replace_the_previous_state_wh
     )
     answers, put = threading.Event(), storage.put
 
-    def slow(*given: Any) -> str:
+    def slow(*arguments: Any) -> str:
         assert answers.wait(20)
-        return put(*given)
+        return put(*arguments)
 
     def save(step: int) -> None:
         checkpointer.save(lambda folder: (folder / "state.json").write_text(str(step)) and None, step, 9, wait=False)
@@ -384,14 +384,14 @@ def test_saves_run_one_at_a_time_in_background_and_replace_the_previous_state_wh
     checkpointer.save(lambda folder: None, 2, 9, wait=True)
     answers.clear()
     save(3)
-    found = reader.latest()
-    assert found is not None
-    assert (found / "state.json").read_text() == "2"
+    state = reader.latest()
+    assert state is not None
+    assert (state / "state.json").read_text() == "2"
     answers.set()
     checkpointer.close()
-    found = reader.latest()
-    assert found is not None
-    assert (found / "state.json").read_text() == "3"
+    state = reader.latest()
+    assert state is not None
+    assert (state / "state.json").read_text() == "3"
     assert [key.split("/state/")[1].split("-")[0] for key, *_ in storage.list(f"{run.key}/state")] == [f"{3:012d}"] * 2
 
 

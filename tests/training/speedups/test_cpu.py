@@ -37,18 +37,20 @@ def mask() -> torch.Tensor:
     return seen
 
 
-def attend(tensors: list[torch.Tensor], seen: torch.Tensor | None, **given: Any) -> torch.Tensor:
+def attend(tensors: list[torch.Tensor], seen: torch.Tensor | None, **arguments: Any) -> torch.Tensor:
     torch.manual_seed(2)
     function = ALL_ATTENTION_FUNCTIONS["sdpa"]
-    found: torch.Tensor = function(given.pop("module", Encoder()), *tensors, seen, **({"scaling": SCALING} | given))[0]
-    return found
+    output: torch.Tensor = function(
+        arguments.pop("module", Encoder()), *tensors, seen, **({"scaling": SCALING} | arguments)
+    )[0]
+    return output
 
 
 @pytest.mark.parametrize("seen", [None, mask()])
 def test_attention_and_gradients_match_fp64(seen: torch.Tensor | None) -> None:
     ours, exact = inputs(torch.bfloat16), inputs(torch.float64)
     with bf16_attention():
-        found = attend(ours, seen, dropout=0.3)
+        output = attend(ours, seen, dropout=0.3)
     query, key, value = exact
     scores = query @ key.transpose(2, 3) * SCALING
     if seen is not None:
@@ -56,14 +58,14 @@ def test_attention_and_gradients_match_fp64(seen: torch.Tensor | None) -> None:
     torch.manual_seed(2)
     kept = functional.dropout(torch.ones(3, 4, 24, 24, dtype=torch.bfloat16), 0.3).double()  # the same draws
     expected = (scores.softmax(-1) * kept @ value).transpose(1, 2)
-    torch.testing.assert_close(found.double(), expected, rtol=0.03, atol=0.02)
+    torch.testing.assert_close(output.double(), expected, rtol=0.03, atol=0.02)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    (found * weights.to(torch.bfloat16)).sum().backward()
+    (output * weights.to(torch.bfloat16)).sum().backward()
     (expected * weights).sum().backward()
-    for one, other in zip(ours, exact, strict=True):
-        assert one.grad is not None
-        assert other.grad is not None
-        assert float((one.grad - other.grad).norm() / other.grad.norm()) < 0.01
+    for tensor, reference in zip(ours, exact, strict=True):
+        assert tensor.grad is not None
+        assert reference.grad is not None
+        assert float((tensor.grad - reference.grad).norm() / reference.grad.norm()) < 0.01
     if seen is not None:
         for tensor in ours[1:]:
             assert tensor.grad is not None
@@ -75,7 +77,7 @@ class Decoder(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("kind", "seen", "given"),
+    ("kind", "seen", "arguments"),
     [
         (torch.float32, mask(), {"dropout": 0.3}),
         (torch.bfloat16, mask(), {"dropout": 0.0}),
@@ -87,12 +89,12 @@ class Decoder(nn.Module):
     ],
 )
 def test_unsupported_attention_uses_pytorch(
-    kind: torch.dtype, seen: torch.Tensor | None, given: dict[str, Any]
+    kind: torch.dtype, seen: torch.Tensor | None, arguments: dict[str, Any]
 ) -> None:
-    expected = attend(inputs(kind), seen, **given)
+    expected = attend(inputs(kind), seen, **arguments)
     with bf16_attention():
-        found = attend(inputs(kind), seen, **given)
-    assert torch.equal(found, expected)
+        output = attend(inputs(kind), seen, **arguments)
+    assert torch.equal(output, expected)
 
 
 def test_attention_is_restored() -> None:
@@ -120,8 +122,8 @@ def test_gradients_match_in_every_family(make_encoder: Callable[..., Path], fami
 
     expected = gradients()
     with bf16_attention():
-        found = gradients()
-    assert float((found - expected).norm() / expected.norm()) < 0.05
+        actual = gradients()
+    assert float((actual - expected).norm() / expected.norm()) < 0.05
 
 
 N = 1_000_000

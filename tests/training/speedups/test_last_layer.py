@@ -30,9 +30,9 @@ def test_reduced_layer_gives_the_same_logits_and_gradients(make_encoder: Callabl
     model.zero_grad()
 
     assert last_layer.keep_first_token(model) is (family in BUILT_LIKE_BERT)
-    found = WeightedCrossEntropy().loss(model, batch)
-    found.backward()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    loss = WeightedCrossEntropy().loss(model, batch)
+    loss.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
     assert {name for name, p in model.named_parameters() if p.grad is not None} == set(gradients)
     for name, parameter in model.named_parameters():
         if name in gradients:

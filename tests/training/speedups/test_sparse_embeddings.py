@@ -76,9 +76,9 @@ def test_training_used_rows_gives_the_weights_and_logits_of_training_all(
         parts = trained(models[1])
         inside = evaluation.logits(models[1], held_out)
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5)
-    expected, found = models[0].state_dict(), models[1].state_dict()
-    assert found.keys() == expected.keys()
-    for name, value in found.items():
+    expected, actual = models[0].state_dict(), models[1].state_dict()
+    assert actual.keys() == expected.keys()
+    for name, value in actual.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
     unused = models[1].get_input_embeddings().weight.detach()[vocabulary // 2 :]
     first = 10 if settings.unfreeze == "gradual" else 0  # embeddings are unfrozen in the third epoch
@@ -152,9 +152,9 @@ def test_in_place_gradients_equal_those_of_autograd(make_encoder: Callable[..., 
     expected = gradients()
     with in_place_embedding_gradients(model):
         assert ("forward" in vars(model.get_input_embeddings())) == model.config.tie_word_embeddings
-        found = gradients()
+        actual = gradients()
     assert "forward" not in vars(model.get_input_embeddings())
-    assert found.keys() == expected.keys()
-    for name, gradient in found.items():
+    assert actual.keys() == expected.keys()
+    for name, gradient in actual.items():
         assert not gradient.is_sparse
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
