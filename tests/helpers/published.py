@@ -58,6 +58,19 @@ def always(predicted: int, classes: int = 2) -> Classifier:
     return logits
 
 
+#: Test accuracy of the four strategies of the study.
+STRATEGIES = {
+    "head": guesses(0.6),
+    "behavioural": guesses(0.75),
+    "adapted-head": guesses(0.65),
+    "adapted-behavioural": guesses(0.85),
+}
+#: Hypotheses on them.
+HYPOTHESES = ["adapted-head > head", "adapted-behavioural > behavioural by 0.02"]
+#: Plots of a report on them.
+PLOTS = {"results", "hypotheses", "accuracy", "training-loss", "adaptation", "confusion", "calibration"}
+
+
 class Pipeline:
     """The artifacts of a job, in folders by role, as the report stage receives them.
 

@@ -44,16 +44,16 @@ def weights(storage: Any, manifest: Any) -> dict[str, torch.Tensor]:
 
 def test_frozen_layers_are_unchanged(tuned: Any) -> None:
     storage, manifests = tuned
-    given, found = (weights(storage, manifests[title]) for title in ("prepare", "top seed 1"))
-    same = {name for name, value in found.items() if name in given and torch.equal(value, given[name])}
-    assert same == {name for name in found if name.startswith(("bert.embeddings", "bert.encoder.layer.0"))}
+    original, trained = (weights(storage, manifests[title]) for title in ("prepare", "top seed 1"))
+    same = {name for name, value in trained.items() if name in original and torch.equal(value, original[name])}
+    assert same == {name for name in trained if name.startswith(("bert.embeddings", "bert.encoder.layer.0"))}
 
 
 def test_metrics_card_and_report_count_trained_parameters(tuned: Any) -> None:
     storage, manifests = tuned
-    found = weights(storage, manifests["top seed 1"])
-    frozen = sum(v.numel() for n, v in found.items() if n.startswith(("bert.embeddings", "bert.encoder.layer.0")))
-    total = sum(value.numel() for value in found.values())
+    trained = weights(storage, manifests["top seed 1"])
+    frozen = sum(v.numel() for n, v in trained.items() if n.startswith(("bert.embeddings", "bert.encoder.layer.0")))
+    total = sum(value.numel() for value in trained.values())
     files = files_of(storage, manifests["top seed 1"])
     assert json.loads(files["metrics.json"])["parameters"] == {"trained": total - frozen, "all": total}
     card = files["model/README.md"].decode()
@@ -91,14 +91,14 @@ def test_early_stopping_is_reported_with_epochs(tuned: Any) -> None:
 
 def test_lora_publishes_models_of_the_usual_form(tuned: Any) -> None:
     storage, manifests = tuned
-    given = weights(storage, manifests["prepare"])
-    plain, found = (weights(storage, manifests[f"{stage} seed 1"]) for stage in ("plain", "low-rank"))
-    assert {name: value.shape for name, value in found.items()} == {name: v.shape for name, v in plain.items()}
-    moved = {name for name, value in found.items() if name in given and not torch.equal(value, given[name])}
-    assert moved == {name for name in given if "bert.encoder.layer" in name and "attention" in name and moves(name)}
+    original = weights(storage, manifests["prepare"])
+    plain, trained = (weights(storage, manifests[f"{stage} seed 1"]) for stage in ("plain", "low-rank"))
+    assert {name: value.shape for name, value in trained.items()} == {name: v.shape for name, v in plain.items()}
+    moved = {name for name, value in trained.items() if name in original and not torch.equal(value, original[name])}
+    assert moved == {name for name in original if "bert.encoder.layer" in name and "attention" in name and moves(name)}
     adapted = weights(storage, manifests["low-rank-adapt seed 1"])
-    assert adapted.keys() == given.keys()  # pooler, next-sentence and masked-LM head among them
-    assert {name for name, value in adapted.items() if not torch.equal(value, given[name])} == moved
+    assert adapted.keys() == original.keys()  # pooler, next-sentence and masked-LM head among them
+    assert {name for name, value in adapted.items() if not torch.equal(value, original[name])} == moved
 
 
 def moves(name: str) -> bool:

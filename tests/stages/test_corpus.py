@@ -49,12 +49,12 @@ def write_passages(folder: Path) -> list[str]:
         return f"{' '.join(generator.choices(WORDS, k=size))} {generator.randrange(10**6)}."
 
     with (folder / "rows.csv").open(newline="") as file:
-        found = [f"{some(7)} So: {row['question'].upper()}? {some(9)} {some(4)}" for row in csv.DictReader(file)]
+        passages = [f"{some(7)} So: {row['question'].upper()}? {some(9)} {some(4)}" for row in csv.DictReader(file)]
     long = " ".join(some(9) for _ in range(8))
-    found += [" ".join(some(9) for _ in range(12)) for _ in range(10)]
-    found += [long, long.upper(), f"{long} And more.", "", " ", "!?"]
-    (folder / "passages.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in found))
-    return found
+    passages += [" ".join(some(9) for _ in range(12)) for _ in range(10)]
+    passages += [long, long.upper(), f"{long} And more.", "", " ", "!?"]
+    (folder / "passages.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in passages))
+    return passages
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_cards_and_report_show_counts_of_the_corpus(job: Any) -> None:
     _, _, storage, manifests, _ = job
     card = files_of(storage, manifests["packed seed 1"])["model/README.md"].decode()
     tokens = manifests["packed seed 1"].metrics["tokens"]
-    for said in (
+    for phrase in (
         "adapted to the passages of `passages.jsonl` by",
         "| contain a test or validation text | 18 |",
         f"without attention between passages. Training used {2 * tokens:,} tokens, {tokens:,} per epoch.",
@@ -138,7 +138,7 @@ def test_cards_and_report_show_counts_of_the_corpus(job: Any) -> None:
         "ftjobs stage job.yaml packed-corpus`",
         "type: passages.jsonl\n      split: held-out",
     ):
-        assert said in card
+        assert phrase in card
     report = files_of(storage, manifests["report"])["report.md"].decode()
     own = "passages held out of their own corpus (`packed`, `whole`, `by-sentence`)"
     assert f"measured on the texts of the test split or {own}" in report
@@ -244,9 +244,9 @@ def test_resuming_with_packing_gives_the_same_bytes(job: Any, tmp_path: Path, mo
         with pytest.raises(KeyboardInterrupt):
             runner.run_stage(run, again)
     manifest = runner.run_stage(run, again)
-    one, other = files_of(storage, manifests["packed seed 1"]), files_of(again, manifest)  # type: ignore[arg-type]
-    assert one["model/model.safetensors"] == other["model/model.safetensors"]
-    assert one["metrics.json"] == other["metrics.json"]
+    whole, resumed = files_of(storage, manifests["packed seed 1"]), files_of(again, manifest)  # type: ignore[arg-type]
+    assert whole["model/model.safetensors"] == resumed["model/model.safetensors"]
+    assert whole["metrics.json"] == resumed["metrics.json"]
 
 
 def test_corpus_in_a_bucket_is_downloaded_file_by_file(s3: S3Server, tmp_path: Path) -> None:
@@ -272,10 +272,10 @@ def test_corpus_in_a_bucket_is_downloaded_file_by_file(s3: S3Server, tmp_path: P
     }
     (tmp_path / "job.yaml").write_text(json.dumps(fields))
     runs, storage = plan(read(tmp_path / "job.yaml")), open_storage(str(tmp_path / "store"))
-    found = {
+    corpora = {
         name: runner.run_stage(select(runs, f"{name}-corpus"), storage) for name in fields["stages"] if name != "none"
     }
-    texts = {name: sorted(chain(*published(storage, manifest))) for name, manifest in found.items()}
+    texts = {name: sorted(chain(*published(storage, manifest))) for name, manifest in corpora.items()}
     assert texts["all"] == sorted(passages[:9])
     assert texts["one"] == sorted(passages[3:6])
     assert texts["pattern"] == sorted(passages[:6])
@@ -298,17 +298,17 @@ def test_corpus_in_a_bucket_is_downloaded_file_by_file(s3: S3Server, tmp_path: P
 )
 def test_too_few_remaining_passages_raise(tmp_path: Path, settings: dict[str, Any], problem: str) -> None:
     (tmp_path / "a.txt").write_text("one two\nONE two\nthree\nfour five\n?!\nthree\n")
-    given = CorpusSource(source=str(tmp_path / "a.txt"), decontaminate=False, **settings)
+    source = CorpusSource(source=str(tmp_path / "a.txt"), decontaminate=False, **settings)
     with pytest.raises(UserError, match=problem):
-        stage.run(CorpusStage(stage="a", corpus=given), 0, {}, tmp_path)
+        stage.run(CorpusStage(stage="a", corpus=source), 0, {}, tmp_path)
 
 
 def test_held_out_passages_depend_on_seed_and_number(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("".join(f"passage number {number}\n" for number in range(40)))
 
     def held_out(name: str, **settings: Any) -> list[str]:
-        given = CorpusSource(source=str(tmp_path / "a.txt"), decontaminate=False, **settings)
-        stage.run(CorpusStage(stage="a", corpus=given), 0, {}, tmp_path / name)
+        source = CorpusSource(source=str(tmp_path / "a.txt"), decontaminate=False, **settings)
+        stage.run(CorpusStage(stage="a", corpus=source), 0, {}, tmp_path / name)
         return list(curation.read(tmp_path / name / "corpus")[1])
 
     assert len(held_out("a")) == 2

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.data.examples.masked_examples import MaskedExamples
@@ -22,10 +21,10 @@ from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints, heads
 from ftjobs.objectives.compute.mlm import MaskedLMObjective
 from ftjobs.plan import plan
-from ftjobs.predicting.classifier import Classifier
 from ftjobs.storage import open_storage
 from ftjobs.training import evaluation, features
 from ftjobs.training.speedups import last_layer
+from tests.helpers.classifiers import check_predictions
 from tests.helpers.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES, WORDS, tiny_tokenizer
 from tests.helpers.pipelines import job_fields, write_rows
 
@@ -47,13 +46,13 @@ BEYOND = {
 
 def whole_checkpoint(make_encoder: Callable[..., Path], family: str, folder: Path) -> Path:
     """Return a checkpoint with all pretraining heads of the family and its pooler."""
-    made = {head: make_encoder(family, head, **SPREAD) for head in ("mlm", "base")}
+    encoders = {head: make_encoder(family, head, **SPREAD) for head in ("mlm", "base")}
     if BEYOND[family] and family in ("bert", "albert", "electra"):
-        made["pretraining"] = make_encoder(family, "pretraining", **SPREAD)
-    model, _ = heads.load_masked_lm(made["mlm"])
-    weights = {f"{model.base_model_prefix}.{name}": w for name, w in checkpoints.read_weights(made["base"]).items()}
+        encoders["pretraining"] = make_encoder(family, "pretraining", **SPREAD)
+    model, _ = heads.load_masked_lm(encoders["mlm"])
+    weights = {f"{model.base_model_prefix}.{name}": w for name, w in checkpoints.read_weights(encoders["base"]).items()}
     for head in ("pretraining", "mlm"):
-        weights |= checkpoints.read_weights(made[head]) if head in made else {}
+        weights |= checkpoints.read_weights(encoders[head]) if head in encoders else {}
     model.save_pretrained(folder)
     checkpoints.write_weights(weights, folder)
     tiny_tokenizer(family).save_pretrained(folder)
@@ -76,24 +75,24 @@ def run_stages(folder: Path, encoder: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_runs_through_every_stage(make_encoder: Callable[..., Path], family: str, tmp_path: Path) -> None:
-    made = run_stages(tmp_path, whole_checkpoint(make_encoder, family, tmp_path / "encoder"))
+    folders = run_stages(tmp_path, whole_checkpoint(make_encoder, family, tmp_path / "encoder"))
     metrics = {
-        stage: json.loads((path / "metrics.json").read_text()) for stage, path in made.items() if stage != "prepare"
+        stage: json.loads((path / "metrics.json").read_text()) for stage, path in folders.items() if stage != "prepare"
     }
-    assert {found["max_length"] for found in metrics.values()} == {LONGEST}
+    assert {record["max_length"] for record in metrics.values()} == {LONGEST}
     assert metrics["adapt"]["newly_initialised"] == []
     assert metrics["adapt"]["last"]["loss"] < metrics["adapt"]["before"]["loss"]
-    the_adapted_encoder_is_whole(made, family)
-    masked_language_modelling_is_that_of_transformers(made["adapt"] / "model", family)
+    check_adapted_encoder(folders, family)
+    check_masked_lm_loss(folders["adapt"] / "model", family)
     for stage in ("adapted-head", "adapted-behavioural"):
-        predictions_are_those_of_transformers(made, stage)
-    a_frozen_encoder_stands_still_and_its_features_suffice(made, family)
+        check_predictions(folders, stage)
+    check_frozen_encoder(folders, family)
 
 
-def the_adapted_encoder_is_whole(made: dict[str, Path], family: str) -> None:
+def check_adapted_encoder(folders: dict[str, Path], family: str) -> None:
     """Check that every weight is published, unused heads are unchanged, and tied weights are tied."""
-    before, after = (checkpoints.read_weights(made[stage] / "model") for stage in ("prepare", "adapt"))
-    model, loading = AutoModelForMaskedLM.from_pretrained(made["adapt"] / "model", output_loading_info=True)
+    before, after = (checkpoints.read_weights(folders[stage] / "model") for stage in ("prepare", "adapt"))
+    model, loading = AutoModelForMaskedLM.from_pretrained(folders["adapt"] / "model", output_loading_info=True)
     assert not loading["missing_keys"]
     trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     assert {name.rpartition(".")[0] for name in before.keys() - trained} == BEYOND[family]
@@ -109,7 +108,7 @@ def the_adapted_encoder_is_whole(made: dict[str, Path], family: str) -> None:
     assert all(torch.equal(weight, embedding.weight) for weight in stored)
 
 
-def masked_language_modelling_is_that_of_transformers(folder: Path, family: str) -> None:
+def check_masked_lm_loss(folder: Path, family: str) -> None:
     """Check the loss against the model's own, that special tokens are never masked, and token types."""
     tokens, tokenizer = some_tokens(folder, paired=False)
     model, _ = heads.load_masked_lm(folder)
@@ -122,36 +121,20 @@ def masked_language_modelling_is_that_of_transformers(folder: Path, family: str)
     labels.view(-1)[batch.positions] = batch.labels
     with torch.no_grad():
         expected = model.eval()(**batch.inputs, labels=labels).loss
-        found = MaskedLMObjective(Adapt(), model, []).loss(model, batch) / len(batch.labels)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        loss = MaskedLMObjective(Adapt(), model, []).loss(model, batch) / len(batch.labels)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
 
 
-def predictions_are_those_of_transformers(made: dict[str, Path], stage: str) -> None:
-    """Compare the stage's predictions, those of `predict`, and those of transformers for one pair at a time."""
-    stored = np.array(pq.read_table(made[stage] / "predictions.parquet")["probabilities"].to_pylist())
-    rows = pq.read_table(made["prepare"] / "data/test.parquet").to_pydict()
-    classifier = Classifier.load(str(made[stage] / "model"), made[stage])
-    logits, _ = classifier.outputs(rows["text"], rows["text_pair"])
-    np.testing.assert_allclose(torch.tensor(logits).softmax(-1), stored, rtol=1e-5, atol=1e-6)
-    model = AutoModelForSequenceClassification.from_pretrained(made[stage] / "model").eval()
-    tokenizer = AutoTokenizer.from_pretrained(made[stage] / "model")
-    for row, pair in enumerate(zip(rows["text"], rows["text_pair"], strict=True)):
-        with torch.no_grad():
-            one = model(**tokenizer(*pair, truncation=True, return_tensors="pt")).logits[0]
-        np.testing.assert_allclose(logits[row], one, rtol=1e-3, atol=1e-4)
-    assert logits.std(axis=0).min() > 1e-2  # texts are told apart, so that being equal means something
-
-
-def a_frozen_encoder_stands_still_and_its_features_suffice(made: dict[str, Path], family: str) -> None:
+def check_frozen_encoder(folders: dict[str, Path], family: str) -> None:
     """Check that frozen weights equal the adapted ones, and that speed-ups give the same logits."""
-    adapted = checkpoints.read_weights(made["adapt"] / "model")
-    frozen, tuned = (checkpoints.read_weights(made[f"adapted-{kind}"] / "model") for kind in ("head", "behavioural"))
-    prefix = f"{heads.load_masked_lm(made['adapt'] / 'model')[0].base_model_prefix}."
+    adapted = checkpoints.read_weights(folders["adapt"] / "model")
+    frozen, tuned = (checkpoints.read_weights(folders[f"adapted-{kind}"] / "model") for kind in ("head", "behavioural"))
+    prefix = f"{heads.load_masked_lm(folders['adapt'] / 'model')[0].base_model_prefix}."
     encoder = [name for name in frozen if name.startswith(prefix)]
     assert all(torch.equal(frozen[name], adapted[name]) for name in encoder)
     assert any(not torch.equal(tuned[name], adapted[name]) for name in encoder)
 
-    folder = made["adapted-head"] / "model"
+    folder = folders["adapted-head"] / "model"
     tokens, tokenizer = some_tokens(folder, paired=True)
     examples = LabeledExamples(tokens, np.zeros(len(tokens), np.int64), tokenizer.pad_token_id)
     batch = examples.batch(np.arange(len(tokens)), 0).inputs

@@ -67,7 +67,7 @@ def test_intermediate_stage_trains_on_its_data_and_provides_its_encoder(job: Any
         title: checkpoints.read_weights(storage.root / manifests[title].folder / "model")
         for title in ("prepare", "nli seed 1", "after seed 1", "after-head seed 1")
     }
-    shapes = {title: found["classifier.weight"].shape[0] for title, found in weights.items() if title != "prepare"}
+    shapes = {title: tensors["classifier.weight"].shape[0] for title, tensors in weights.items() if title != "prepare"}
     assert shapes == {"nli seed 1": 4, "after seed 1": 3, "after-head seed 1": 3}
     assert manifests["after seed 1"].metrics["newly_initialised"] == ["classifier.bias", "classifier.weight"]
     encoder = "bert.encoder.layer.0.output.dense.weight"
@@ -82,20 +82,20 @@ def test_intermediate_stage_trains_on_its_data_and_provides_its_encoder(job: Any
 def test_report_lists_intermediate_stages_separately(job: Any) -> None:
     folder, _, storage, manifests = job
     files = files_of(storage, manifests["report"])
-    found = json.loads(files["report.json"])
-    assert [row["stage"] for row in found["results"]] == ["plain", "after", "after-head"]
-    assert [row["stage"] for row in found["intermediate"]] == ["nli", "nli-head"]
-    nli = found["intermediate"][0]
+    report = json.loads(files["report.json"])
+    assert [row["stage"] for row in report["results"]] == ["plain", "after", "after-head"]
+    assert [row["stage"] for row in report["intermediate"]] == ["nli", "nli-head"]
+    nli = report["intermediate"][0]
     assert nli["taken_by"] == ["after", "after-head"]
     assert nli["accuracy"]["mean"] == manifests["nli seed 1"].metrics["accuracy"]
     assert (nli["rows"], nli["classes"]) == ({"train": 48, "test": 12}, KINDS)
-    assert [one["intermediate"] for one in found["does_adapting_pay"]] == [True]  # no frozen twin
+    assert [finding["intermediate"] for finding in report["does_adapting_pay"]] == [True]  # no frozen twin
     text = files["report.md"].decode()
     assert "the intermediate task pays" in text or "The intermediate task" in text
     assert "## Intermediate tasks" in text
     resolved = yaml.safe_load(files["job.yaml"])
     assert resolved["stages"]["nli"]["data"]["source"] == "nli-data/rows.csv"
-    assert found["what_was_run"]["local_files"]["stages.nli.data.source"] == "nli-data/rows.csv"
+    assert report["what_was_run"]["local_files"]["stages.nli.data.source"] == "nli-data/rows.csv"
     for content in (files["report.html"], files["report.json"], files["job.yaml"]):
         assert str(folder).encode() not in content
 
@@ -107,8 +107,8 @@ def test_overlap_with_test_texts_is_counted(job: Any) -> None:
     test = jobs.splits["test"]
     expected = sum(any(normalize(column[row]) in seen for column in test.columns) for row in range(len(test)))
     assert expected > 0
-    found = json.loads(files_of(storage, manifests["report"])["report.json"])
-    (caveat,) = [one for one in found["caveats"] if one["kind"] == "intermediate task"]
+    report = json.loads(files_of(storage, manifests["report"])["report.json"])
+    (caveat,) = [finding for finding in report["caveats"] if finding["kind"] == "intermediate task"]
     assert caveat["figures"]["rows_in_training"] == expected
     assert f"**{expected} of {len(test)} test rows" in caveat["text"]
     assert "`nli`**" in caveat["text"]
@@ -133,9 +133,9 @@ def test_cards_describe_the_data_of_their_stage(job: Any, tmp_path: Path) -> Non
     (tmp_path / "rows.csv").write_bytes((folder / "rows.csv").read_bytes())
     model = Path(fields["encoder"]["model"])
     (tmp_path / model.name).symlink_to(model)
-    found = {run.title: run.identity for run in plan(read(tmp_path / "job.yaml"))}
+    identities = {run.title: run.identity for run in plan(read(tmp_path / "job.yaml"))}
     for title in ("prepare", "nli-data", "nli seed 1", "after seed 1"):
-        assert found[title] == manifests[title].identity, title
+        assert identities[title] == manifests[title].identity, title
 
 
 def test_store_commands_show_intermediate_stages(job: Any, tmp_path: Path) -> None:
@@ -160,11 +160,11 @@ def test_job_with_intermediate_stages_only_has_a_report(job: Any, tmp_path: Path
     for name in ("rows.csv", "own/rows.csv"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     alone = {**fields, "stages": {"nli-head": STAGES["nli-head"]}, "hypotheses": []}
-    storage, found = run_job(tmp_path, alone, tmp_path / "store")
-    assert found["nli-head seed 1"].identity == manifests["nli-head seed 1"].identity
-    text = files_of(storage, found["report"])["report.md"].decode()
+    storage, alone_manifests = run_job(tmp_path, alone, tmp_path / "store")
+    assert alone_manifests["nli-head seed 1"].identity == manifests["nli-head seed 1"].identity
+    text = files_of(storage, alone_manifests["report"])["report.md"].decode()
     assert "nothing to compare on the job's data" in text
-    assert found["report"].metrics["to_ship"]["stage"] == "nli-head"
+    assert alone_manifests["report"].metrics["to_ship"]["stage"] == "nli-head"
 
 
 def test_separate_data_may_be_in_object_storage(job: Any, s3: S3Server, tmp_path: Path) -> None:

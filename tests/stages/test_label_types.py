@@ -76,8 +76,8 @@ def several(tmp_path_factory: pytest.TempPathFactory, make_encoder: Callable[...
     return ran(folder, make_encoder("bert"), data, epochs=12, hypotheses=["full > head"])
 
 
-def model_of(made: Any, title: str) -> Path:
-    _, storage, manifests = made
+def model_of(job: Any, title: str) -> Path:
+    _, storage, manifests = job
     folder: Path = storage.root / manifests[title].folder
     return folder
 
@@ -112,9 +112,9 @@ class TestNumbers:
     def test_the_report_speaks_of_errors(self, numbers: Any) -> None:
         _, storage, manifests = numbers
         files = files_of(storage, manifests["report"])
-        found, text = json.loads(files["report.json"]), files["report.md"].decode()
-        assert found["data"]["label_type"] == "float"
-        full = next(row for row in found["results"] if row["stage"] == "full")
+        report, text = json.loads(files["report.json"]), files["report.md"].decode()
+        assert report["data"]["label_type"] == "float"
+        full = next(row for row in report["results"] if row["stage"] == "full")
         assert full["mse"]["mean"] == pytest.approx(
             np.mean([manifests[f"full seed {seed}"].metrics["mse"] for seed in (1, 2)])
         )
@@ -125,13 +125,13 @@ class TestNumbers:
         assert "Wilcoxon" in text
         assert "confusion" not in text
         assert "accuracy, %" not in text.partition("## Intermediate tasks")[0]
-        lowest = min(found["results"], key=lambda row: row["selection_mse"]["mean"])
-        assert found["to_ship"]["stage"] == lowest["stage"]
-        impossible = found["hypotheses"][1]
+        lowest = min(report["results"], key=lambda row: row["selection_mse"]["mean"])
+        assert report["to_ship"]["stage"] == lowest["stage"]
+        impossible = report["hypotheses"][1]
         assert impossible["verdict"] == "contradicted"
-        head = next(row for row in found["results"] if row["stage"] == "head")
-        assert found["hypotheses"][0]["difference"] == pytest.approx(head["mse"]["mean"] - full["mse"]["mean"])
-        constant = next(one["figures"] for one in found["caveats"] if one["kind"] == "constant answer")
+        head = next(row for row in report["results"] if row["stage"] == "head")
+        assert report["hypotheses"][0]["difference"] == pytest.approx(head["mse"]["mean"] - full["mse"]["mean"])
+        constant = next(caveat["figures"] for caveat in report["caveats"] if caveat["kind"] == "constant answer")
         train, test = (
             pq.read_table(model_of(numbers, "prepare") / f"data/{split}.parquet")["label"].to_numpy()
             for split in ("train", "test")
@@ -156,14 +156,14 @@ class TestNumbers:
         table = pq.read_table(tmp_path / "out.parquet")
         assert table.schema.names == ["row", "prediction"]
         with (numbers[0] / "rows.csv").open(newline="") as file:
-            given = list(csv.DictReader(file))
-        expected = plain_outputs(folder, [row["text"] for row in given])[:, 0]
-        assert rows == len(given)
+            test_rows = list(csv.DictReader(file))
+        expected = plain_outputs(folder, [row["text"] for row in test_rows])[:, 0]
+        assert rows == len(test_rows)
         assert table["prediction"].to_numpy() == pytest.approx(expected, abs=1e-4)
-        found = predicting.evaluate(classifier, str(numbers[0] / "rows.csv"), None, None)
-        errors = (expected - [float(row["score"]) for row in given]) ** 2
-        assert found.metrics["mse"] == pytest.approx(errors.mean(), rel=1e-3)
-        assert found.interval.low < errors.mean() < found.interval.high
+        evaluation = predicting.evaluate(classifier, str(numbers[0] / "rows.csv"), None, None)
+        errors = (expected - [float(row["score"]) for row in test_rows]) ** 2
+        assert evaluation.metrics["mse"] == pytest.approx(errors.mean(), rel=1e-3)
+        assert evaluation.interval.low < errors.mean() < evaluation.interval.high
 
 
 class TestSeveral:
@@ -180,41 +180,41 @@ class TestSeveral:
         assert config["problem_type"] == "multi_label_classification"
         assert list(config["id2label"].values()) == TAGS
         table = pq.read_table(folder / "predictions.parquet")
-        said = [[tag for tag, flag in zip(TAGS, row, strict=True) if flag] for row in predicted]
-        assert table["prediction"].to_pylist() == said
+        tags = [[tag for tag, flag in zip(TAGS, row, strict=True) if flag] for row in predicted]
+        assert table["prediction"].to_pylist() == tags
         assert len(table["probabilities"][0].as_py()) == 3
 
     def test_one_column_of_names_is_as_a_column_for_each(self, several: Any, tmp_path: Path) -> None:
         write(tmp_path)
         flags = Data(source=str(tmp_path / "rows.csv"), text="text", label=TAGS, label_type="multi", split=SPLIT)
-        found, _ = preparation.prepare_data(flags, tmp_path / "out")
+        data, _ = preparation.prepare_data(flags, tmp_path / "out")
         names = prepared.read(model_of(several, "prepare") / "data")
-        assert found.classes == names.classes == TAGS
-        for split, rows in found.splits.items():
+        assert data.classes == names.classes == TAGS
+        for split, rows in data.splits.items():
             assert np.array_equal(np.asarray(rows.labels), np.asarray(names.splits[split].labels))
 
     def test_the_report_says_what_is_right(self, several: Any) -> None:
         _, storage, manifests = several
         files = files_of(storage, manifests["report"])
-        found, text = json.loads(files["report.json"]), files["report.md"].decode()
-        assert found["confusion"] == found["calibration"] == []
+        report, text = json.loads(files["report.json"]), files["report.md"].decode()
+        assert report["confusion"] == report["calibration"] == []
         assert "every label right" in text
         assert "F1 micro, %" in text
         assert "McNemar" in text
-        full = next(row for row in found["results"] if row["stage"] == "full")
+        full = next(row for row in report["results"] if row["stage"] == "full")
         assert {"accuracy", "f1", "f1_macro"} <= full.keys()
-        assert any(one["kind"] == "constant answer" for one in found["caveats"])
+        assert any(caveat["kind"] == "constant answer" for caveat in report["caveats"])
         test = pq.read_table(model_of(several, "prepare") / "data/test.parquet")
         flags = np.array(test["label"].to_pylist())
         names = pq.read_table(model_of(several, "full seed 2") / "predictions.parquet")["prediction"].to_pylist()
-        predicted = np.array([[tag in one for tag in TAGS] for one in names])
-        for one in found["labels"]:
-            at = TAGS.index(one["label"])
-            assert one["rows"]["test"] == flags[:, at].sum()
-            f1 = [f1_score(flags[:, at], predicted[:, at], zero_division=0.0)]
+        predicted = np.array([[tag in row_tags for tag in TAGS] for row_tags in names])
+        for label in report["labels"]:
+            index = TAGS.index(label["label"])
+            assert label["rows"]["test"] == flags[:, index].sum()
+            f1 = [f1_score(flags[:, index], predicted[:, index], zero_division=0.0)]
             first = pq.read_table(model_of(several, "full seed 1") / "predictions.parquet")["prediction"].to_pylist()
-            f1.append(f1_score(flags[:, at], [one["label"] in names for names in first], zero_division=0.0))
-            assert one["strategies"]["full"]["f1"]["mean"] == pytest.approx(np.mean(f1))
+            f1.append(f1_score(flags[:, index], [label["label"] in names for names in first], zero_division=0.0))
+            assert label["strategies"]["full"]["f1"]["mean"] == pytest.approx(np.mean(f1))
         assert "## Labels" in text
         written = pq.read_table(storage.root / manifests["report"].folder / "predictions.parquet")
         assert set(written["prediction"][0].as_py()) <= set(TAGS)
@@ -241,5 +241,5 @@ class TestSeveral:
 
 
 def test_label_separator_changes_the_identity() -> None:
-    one = Data(source="a.csv", text="q", label="t", label_type="multi")
-    assert not one.same_as(Data(source="a.csv", text="q", label="t", label_type="multi", label_separator=";"))
+    data = Data(source="a.csv", text="q", label="t", label_type="multi")
+    assert not data.same_as(Data(source="a.csv", text="q", label="t", label_type="multi", label_separator=";"))

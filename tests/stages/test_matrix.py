@@ -16,9 +16,9 @@ from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints
 from ftjobs.plan import plan
 from ftjobs.storage import open_storage
+from tests.helpers.classifiers import check_predictions
 from tests.helpers.families import FAMILIES, WORDS
 from tests.helpers.pipelines import job_fields, write_rows
-from tests.stages.test_families import predictions_are_those_of_transformers
 
 PASSAGES = {"source": "passages.txt", "decontaminate": False}
 STAGES: dict[str, dict[str, Any]] = {
@@ -69,19 +69,19 @@ def test_family_supports_or_refuses_every_setting(
     short = {"epochs": 1, "learning_rate": 1e-3, "mixed_precision": "no"}
     fields = job_fields(encoder, hypotheses=[], defaults={"classify": short, "adapt": short}, stages=STAGES)
     (tmp_path / "job.yaml").write_text(json.dumps(fields))
-    storage, made = open_storage(str(tmp_path / "store")), {}
+    storage, folders = open_storage(str(tmp_path / "store")), {}
     for run in plan(read(tmp_path / "job.yaml")):
         if run.stage in refused(family):
             with pytest.raises(UserError, match=REASONS[run.stage]):
                 runner.run_stage(run, storage)
         elif run.kind != "report":
-            made[run.stage] = tmp_path / "store" / runner.run_stage(run, storage).folder
-    assert STAGES.keys() - made.keys() == refused(family)
+            folders[run.stage] = tmp_path / "store" / runner.run_stage(run, storage).folder
+    assert STAGES.keys() - folders.keys() == refused(family)
 
     before = checkpoints.read_weights(encoder)
-    for stage, folder in made.items():
+    for stage, folder in folders.items():
         if STAGES.get(stage, {}).get("kind") == "classify":
-            predictions_are_those_of_transformers(made, stage)
+            check_predictions(folders, stage)
         elif stage in STAGES and stage != "replaced":
             model, loading = AutoModelForMaskedLM.from_pretrained(folder / "model", output_loading_info=True)
             assert not loading["missing_keys"]

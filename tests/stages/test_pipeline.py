@@ -43,8 +43,8 @@ def test_job_gives_the_same_bytes_in_another_folder(job: Any, tmp_path: Path) ->
     folder, fields, storage, manifests = job
     shutil.copy(folder / "rows.csv", tmp_path)
     again, others = run_job(tmp_path, fields, tmp_path / "other-store")
-    assert {title: one.identity for title, one in others.items()} == {
-        title: one.identity for title, one in manifests.items()
+    assert {title: manifest.identity for title, manifest in others.items()} == {
+        title: manifest.identity for title, manifest in manifests.items()
     }
     for title, manifest in manifests.items():
         first, second = files_of(storage, manifest), files_of(again, others[title])
@@ -95,8 +95,8 @@ def test_frozen_encoder_is_unchanged_and_others_are_trained(job: Any) -> None:
     _, _, storage, manifests = job
 
     def weights(title: str) -> dict[str, torch.Tensor]:
-        found = checkpoints.read_weights(storage.root / manifests[title].folder / "model")
-        return {name: value for name, value in found.items() if name.startswith("bert.")}
+        tensors = checkpoints.read_weights(storage.root / manifests[title].folder / "model")
+        return {name: value for name, value in tensors.items() if name.startswith("bert.")}
 
     for encoder, frozen, tuned in (
         ("prepare", "head seed 1", "behavioural seed 1"),

@@ -14,16 +14,7 @@ import yaml
 
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
-from tests.helpers.published import STAGES, Pipeline, always, guesses
-
-FOUR = {
-    "head": guesses(0.6),
-    "behavioural": guesses(0.75),
-    "adapted-head": guesses(0.65),
-    "adapted-behavioural": guesses(0.85),
-}
-STATED = ["adapted-head > head", "adapted-behavioural > behavioural by 0.02"]
-PLOTS = {"results", "hypotheses", "accuracy", "training-loss", "adaptation", "confusion", "calibration"}
+from tests.helpers.published import HYPOTHESES, PLOTS, STAGES, STRATEGIES, Pipeline, always, guesses
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -35,28 +26,28 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("report")
-    pipeline = Pipeline(folder / "in", FOUR, hypotheses=STATED, shared=40)
+    pipeline = Pipeline(folder / "in", STRATEGIES, hypotheses=HYPOTHESES, shared=40)
     return pipeline, pipeline.report(folder / "out"), files(folder / "out")
 
 
 def test_folder_is_complete(report: Any) -> None:
-    _, metrics, found = report
+    _, metrics, report_files = report
     expected = {"report.html", "report.md", "report.json", "predictions.parquet", "job.yaml"}
-    assert set(found) == expected | {f"plots/{name}.{end}" for name in PLOTS for end in ("svg", "png")}
-    assert sum(map(len, found.values())) < 1_000_000
+    assert set(report_files) == expected | {f"plots/{name}.{end}" for name in PLOTS for end in ("svg", "png")}
+    assert sum(map(len, report_files.values())) < 1_000_000
     assert metrics["to_ship"]["stage"] == "adapted-behavioural"
-    assert set(metrics["hypotheses"]) == set(STATED)
+    assert set(metrics["hypotheses"]) == set(HYPOTHESES)
 
 
 def test_report_is_reproducible(report: Any, tmp_path: Path) -> None:
-    pipeline, metrics, found = report
+    pipeline, metrics, report_files = report
     assert pipeline.report(tmp_path / "again") == metrics
-    assert files(tmp_path / "again") == found
+    assert files(tmp_path / "again") == report_files
 
 
 def test_markdown_links_to_existing_files(report: Any) -> None:
-    _, _, found = report
-    text = found["report.md"].decode()
+    _, _, report_files = report
+    text = report_files["report.md"].decode()
     linked = set(re.findall(r"\]\(([^)]+)\)", text))
     assert linked == {f"plots/{name}.svg" for name in PLOTS} | {"job.yaml"}
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
@@ -67,8 +58,8 @@ def test_markdown_links_to_existing_files(report: Any) -> None:
 
 
 def test_tables_show_metrics_of_the_artifacts(report: Any) -> None:
-    pipeline, _, found = report
-    content = json.loads(found["report.json"])
+    pipeline, _, report_files = report
+    content = json.loads(report_files["report.json"])
     runs = {run.seed: run for run in pipeline.evidence().strategy("head").runs}
     row = content["results"][0]
     accuracy = [runs[seed].metrics["accuracy"] for seed in (1, 2, 3)]
@@ -78,32 +69,32 @@ def test_tables_show_metrics_of_the_artifacts(report: Any) -> None:
     assert low < row["accuracy"]["mean"] < high
     assert row["cost"]["peak_memory_bytes"] == 512_000_000
     shown = f"{100 * row['accuracy']['mean']:.2f} ± {100 * row['accuracy']['sd']:.2f}"
-    for text in (found["report.md"].decode(), found["report.html"].decode()):
+    for text in (report_files["report.md"].decode(), report_files["report.html"].decode()):
         assert shown in text
         assert "512 MB" in text
         assert "1,234" in text
 
 
 def test_page_contains_every_plot(report: Any) -> None:
-    _, _, found = report
-    page = found["report.html"].decode()
+    _, _, report_files = report
+    page = report_files["report.html"].decode()
     for name in PLOTS:
-        ElementTree.fromstring(found[f"plots/{name}.svg"].decode())
+        ElementTree.fromstring(report_files[f"plots/{name}.svg"].decode())
     assert page.count("<svg ") == len(PLOTS)
     ids = re.findall(r'\sid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
 
 
 def test_job_file_of_the_report_has_the_same_identities(report: Any, tmp_path: Path) -> None:
-    pipeline, _, found = report
-    (tmp_path / "job.yaml").write_bytes(found["job.yaml"])
+    pipeline, _, report_files = report
+    (tmp_path / "job.yaml").write_bytes(report_files["job.yaml"])
     again = plan(read(tmp_path / "job.yaml"))
     assert [run.identity for run in again] == [run.identity for run in pipeline.runs]
 
 
 def test_report_contains_no_local_paths(report: Any) -> None:
-    _, _, found = report
-    for name, data in found.items():
+    _, _, report_files = report
+    for name, data in report_files.items():
         assert b"/home/user" not in data, name  # a path in the settings of the manifests
         assert b"/tmp/" not in data, name
 
@@ -112,7 +103,7 @@ def test_report_contains_no_local_paths(report: Any) -> None:
     "case",
     [
         {"classifiers": {"only": guesses(0.7)}, "stages": {"only": {"kind": "classify"}}, "seeds": [5]},
-        {"classifiers": FOUR, "validation": 0, "seeds": [5]},
+        {"classifiers": STRATEGIES, "validation": 0, "seeds": [5]},
         {"classifiers": {}, "stages": {"adapt": {"kind": "adapt"}}, "classes": (), "pairs": False},
         {"classifiers": {}, "stages": {"adapt": {"kind": "adapt"}, "next": {"kind": "adapt", "encoder": "adapt"}}},
         {"classifiers": dict.fromkeys(STAGES, always(0)), "test": 4},
@@ -122,12 +113,12 @@ def test_report_contains_no_local_paths(report: Any) -> None:
 )
 def test_every_kind_of_job_has_a_report(case: dict[str, Any], tmp_path: Path) -> None:
     metrics = Pipeline(tmp_path / "in", **case).report(tmp_path / "out")
-    found = files(tmp_path / "out")
-    assert found["report.md"].decode().startswith("# published\n\n**")
-    assert ("predictions.parquet" in found) == bool(case["classifiers"])
+    report_files = files(tmp_path / "out")
+    assert report_files["report.md"].decode().startswith("# published\n\n**")
+    assert ("predictions.parquet" in report_files) == bool(case["classifiers"])
     assert metrics["to_ship"]["artifact"].startswith("published/")
-    assert b"nan" not in found["report.json"].lower()
-    assert yaml.safe_load(found["job.yaml"])["name"] == "published"
+    assert b"nan" not in report_files["report.json"].lower()
+    assert yaml.safe_load(report_files["job.yaml"])["name"] == "published"
 
 
 @pytest.mark.slow
@@ -140,10 +131,10 @@ def test_report_of_thirty_stages_and_twenty_classes_is_small(tmp_path: Path) -> 
         tmp_path / "in", classifiers, stages=stages, classes=classes, hypotheses=[f"{names[9]} > {names[3]}"], seeds=[1]
     )
     pipeline.report(tmp_path / "out")
-    found = files(tmp_path / "out")
-    assert len(found["report.html"]) < 2_000_000
-    assert sum(map(len, found.values())) < 10_000_000
-    assert b"18 less accurate" in found["plots/accuracy.svg"]
+    report_files = files(tmp_path / "out")
+    assert len(report_files["report.html"]) < 2_000_000
+    assert sum(map(len, report_files.values())) < 10_000_000
+    assert b"18 less accurate" in report_files["plots/accuracy.svg"]
     assert pq.read_table(tmp_path / "out/predictions.parquet").num_rows == 30 * 200
 
 
@@ -151,17 +142,17 @@ def test_markup_and_control_characters_of_the_data_are_inert(tmp_path: Path) -> 
     hostile = "<img src=x onerror=alert(1)> | `b` **c** \x00\x1b[31m \u202e"
     pipeline = Pipeline(
         tmp_path / "in",
-        FOUR,
+        STRATEGIES,
         classes=("<script>alert(1)</script>\x1b|", "b\nc"),
         texts=lambda split, row: f"{split} {row} {hostile}",
     )
     pipeline.report(tmp_path / "out")
-    found = files(tmp_path / "out")
-    page = found["report.html"].decode()
+    report_files = files(tmp_path / "out")
+    page = report_files["report.html"].decode()
     assert "<script" not in page
     assert "<img" not in page
     for name in ("report.html", "report.md", *(f"plots/{plot}.svg" for plot in PLOTS - {"hypotheses"})):
-        assert b"\x1b" not in found[name], name
-        assert b"\x00" not in found[name], name
+        assert b"\x1b" not in report_files[name], name
+        assert b"\x00" not in report_files[name], name
     for name in PLOTS - {"hypotheses"}:
-        ElementTree.fromstring(found[f"plots/{name}.svg"].decode())
+        ElementTree.fromstring(report_files[f"plots/{name}.svg"].decode())

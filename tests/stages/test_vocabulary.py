@@ -52,17 +52,17 @@ def test_later_stages_and_transformers_use_the_added_words(
     fields = job_with_words(tmp_path, make_encoder(family, "mlm", initializer_range=0.2), {"add": 2})
     storage, manifests = run_job(tmp_path, fields, tmp_path / "store")
     folders = {title.split()[0]: storage.root / manifest.folder for title, manifest in manifests.items()}
-    added = [one["word"] for one in json.loads((folders["worded"] / "vocabulary.json").read_text())]
+    added = [entry["word"] for entry in json.loads((folders["worded"] / "vocabulary.json").read_text())]
     old = len(AutoTokenizer.from_pretrained(folders["prepare"] / "model"))
-    found = manifests["worded seed 1"].metrics["vocabulary"]
-    assert len(added) == found["words"] == 2
+    vocabulary = manifests["worded seed 1"].metrics["vocabulary"]
+    assert len(added) == vocabulary["words"] == 2
     assert "naproxen" in added  # in four of six texts
-    assert found["pieces_per_word"][1] < found["pieces_per_word"][0]
+    assert vocabulary["pieces_per_word"][1] < vocabulary["pieces_per_word"][0]
     for stage in ("worded", "further", "tuned"):
         tokenizer = AutoTokenizer.from_pretrained(folders[stage] / "model")
         config = json.loads((folders[stage] / "model/config.json").read_text())
-        assert config["vocab_size"] == len(tokenizer) == found["tokens"][1] > old
-        assert sum(one >= old for one in tokenizer("my naproxen, a naproxen").input_ids) == 2
+        assert config["vocab_size"] == len(tokenizer) == vocabulary["tokens"][1] > old
+        assert sum(token >= old for token in tokenizer("my naproxen, a naproxen").input_ids) == 2
     assert manifests["further seed 1"].metrics["tokens"] == manifests["worded seed 1"].metrics["tokens"]
     assert manifests["worded seed 1"].metrics["tokens"] < manifests["plain seed 1"].metrics["tokens"]
     assert not (folders["plain"] / "vocabulary.json").exists()
@@ -78,10 +78,13 @@ def test_later_stages_and_transformers_use_the_added_words(
 
     report = json.loads((folders["report"] / "report.json").read_text())
     bits = {row["stage"]: row["bits_per_character"] for row in report["adaptation"]}
-    assert bits["worded"]["after"] == pytest.approx(found["bits_per_character"][1])
-    for stage, pieces in (("plain", found["held_out"]["pieces"][0]), ("further", found["held_out"]["pieces"][1])):
+    assert bits["worded"]["after"] == pytest.approx(vocabulary["bits_per_character"][1])
+    for stage, pieces in (
+        ("plain", vocabulary["held_out"]["pieces"][0]),
+        ("further", vocabulary["held_out"]["pieces"][1]),
+    ):
         loss = manifests[f"{stage} seed 1"].metrics["best"]["loss"]
-        expected = loss / np.log(2) * pieces / found["held_out"]["characters"]
+        expected = loss / np.log(2) * pieces / vocabulary["held_out"]["characters"]
         assert bits[stage]["after"] == pytest.approx(expected)
     text = (folders["report"] / "report.md").read_text()
     assert "Words added to the tokenizer: `worded` 2 words" in text

@@ -18,8 +18,7 @@ from ftjobs.storage import LocalStorage
 from ftjobs.tracking import Tracker, folders, tracker
 from ftjobs.tracking.tracked import run_id
 from tests.fakes.wandb_server import KEY, WandbServer
-from tests.helpers.published import STAGES, Pipeline
-from tests.stages.test_report import FOUR, PLOTS, STATED
+from tests.helpers.published import HYPOTHESES, PLOTS, STAGES, STRATEGIES, Pipeline
 from tests.tracking.conftest import published_steps, until, work_folder
 
 
@@ -226,9 +225,9 @@ def test_the_report_is_logged_as_tables_plots_and_summary(
     """The report as it is written, not as it was when this was."""
     run = stage("report")
     work, output = work_folder(tmp_path / "work")
-    two = {name: FOUR[name] for name in ("behavioural", "adapted-behavioural")}
+    two = {name: STRATEGIES[name] for name in ("behavioural", "adapted-behavioural")}
     stages = {name: STAGES[name] for name in ("adapt", *two)}
-    pipeline = Pipeline(tmp_path / "in", two, stages=stages, hypotheses=STATED[1:], seeds=[1, 2], test=60)
+    pipeline = Pipeline(tmp_path / "in", two, stages=stages, hypotheses=HYPOTHESES[1:], seeds=[1, 2], test=60)
     metrics = pipeline.report(output / "report")
     for path in (output / "report").iterdir():
         path.rename(output / path.name)
