@@ -112,7 +112,7 @@ def spoil_vocabulary(folder: Path) -> None:
         (spoil_write("config.json", b"{"), "no readable model configuration"),
         (spoil_write("config.json", b"[]"), "no readable model configuration"),
         (spoil_write("config.json", b'{"model_type": "no-such-thing"}'), "no readable model configuration"),
-        (spoil_remove("model.safetensors"), "has no weights; expected model.safetensors or pytorch_model.bin"),
+        (spoil_remove("model.safetensors"), "has no weights; fetch model.safetensors or pytorch_model.bin"),
         (spoil_truncate, "model.safetensors: no readable weights"),
         (spoil_write("model.safetensors", b""), "model.safetensors: no readable weights"),
         (spoil_with_code, "more than weights|no readable weights"),

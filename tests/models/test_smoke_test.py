@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def test_encoder_that_attends_to_padding_is_logged(tmp_path: Path, caplog: pytes
     logging.getLogger("ftjobs").propagate = True
     with caplog.at_level(logging.WARNING, logger="ftjobs"):
         heads.load_masked_lm(folder)
-    assert "encoders of type `fnet` read padding as if it were text" in caplog.text
+    assert re.search(r"`fnet` .*padding", caplog.text)
 
 
 def test_encoder_without_short_texts_raises(tmp_path: Path) -> None:
