@@ -136,7 +136,7 @@ def extra_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tenso
     Returns:
         Tensors by the names of a model class that has parameters for them.
     """
-    own = set(model.state_dict())
+    contained = set(model.state_dict())
     extra: dict[str, torch.Tensor] = {}
     for auto_class in (AutoModel, AutoModelForPreTraining, AutoModelForMaskedLM):
         if auto_class._model_mapping.get(type(model.config), type(model)) is type(model):
@@ -146,7 +146,7 @@ def extra_weights(model: PreTrainedModel, folder: Path) -> dict[str, torch.Tenso
         missing = set(loading["missing_keys"])
         tied = set(getattr(other, "all_tied_weights_keys", None) or {})
         for name, value in other.state_dict().items():
-            if name not in missing and name not in tied and prefix + name not in own:
+            if name not in missing and name not in tied and prefix + name not in contained:
                 extra[prefix + name] = value
     return extra
 
@@ -166,7 +166,7 @@ def new_modules(new: list[str]) -> str:
     return ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in sorted(new)))
 
 
-#: Weights are loaded in fp32 whatever the checkpoint's precision: bf16 weights would lose small updates.
+#: Weights are loaded in fp32 regardless of the checkpoint's precision: bf16 weights would lose small updates.
 _LOAD_OPTIONS: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
 
 

@@ -86,7 +86,7 @@ def find(model: PreTrainedModel, setting: str) -> Layers:
 
 @torch.no_grad()
 def reinitialize(model: PreTrainedModel, layers: Layers, highest: int) -> None:
-    """Initialize the `highest` layers and the pooler anew, by the encoder's configuration and torch's global generator
+    """Reinitialize the `highest` layers and the pooler by the encoder's configuration and torch's global generator
     (Zhang et al. 2021, "Revisiting few-sample BERT fine-tuning", section 4).
 
     Raises:

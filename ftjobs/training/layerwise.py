@@ -46,7 +46,7 @@ class LayerwiseTraining:
 
     @property
     def changes(self) -> bool:
-        """Whether the set of trained parameters differs between epochs."""
+        """True if the set of trained parameters differs between epochs."""
         return self.settings.unfreeze == "gradual"
 
     def parameters(self, model: nn.Module) -> dict[str, int]:

@@ -16,7 +16,7 @@ Items = float | tuple[float, ...]
 
 
 class Examples(Protocol):
-    """A training set: examples that are batched anew in every epoch."""
+    """A training set: examples, and their batches in every epoch."""
 
     def __len__(self) -> int: ...
 

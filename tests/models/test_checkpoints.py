@@ -167,7 +167,7 @@ def test_saved_tokenizer_does_not_depend_on_hub_access(folder: Path, tmp_path: P
 def test_max_input_length_is_limited_by_positions(make_encoder: Callable[..., Path], family: str) -> None:
     folder = make_encoder(family, "mlm")
     tokenizer = checkpoints.load_tokenizer(folder)
-    tokenizer.model_max_length = 10**30  # as tokenizers say that do not know
+    tokenizer.model_max_length = 10**30  # transformers' value for an unknown maximum
     for model in (heads.load_masked_lm(folder)[0], heads.load_classifier(folder, ["a", "b"])[0]):
         assert checkpoints.max_input_length(model, tokenizer, 512) == LONGEST
         assert checkpoints.max_input_length(model, tokenizer, 20) == 20
@@ -202,7 +202,7 @@ def test_sentencepiece_model_loads_as_tokenizer(make_encoder: Callable[..., Path
 def test_tokenizer_returns_token_types_if_encoder_has_two(
     make_encoder: Callable[..., Path], family: str, tmp_path: Path
 ) -> None:
-    """Whatever the tokenizer class's default, also for the published tokenizer loaded by transformers."""
+    """Independent of the tokenizer class's default, also for the published tokenizer loaded by transformers."""
     folder = Path(shutil.copytree(make_encoder(family), tmp_path / "encoder"))
     for names in (["input_ids", "attention_mask"], ["input_ids", "token_type_ids", "attention_mask"]):
         settings = json.loads((folder / "tokenizer_config.json").read_text())

@@ -108,8 +108,8 @@ def test_last_layer_speedup_gives_the_same_loss_and_gradients(load, family):
         if shortcut:
             loss = MaskedLMObjective(Adapt(), model, []).loss(model, batch)
         else:
-            whole = model(**batch.inputs).logits.flatten(0, 1)[batch.positions]
-            loss = torch.nn.functional.cross_entropy(whole, batch.labels, reduction="sum")
+            complete = model(**batch.inputs).logits.flatten(0, 1)[batch.positions]
+            loss = torch.nn.functional.cross_entropy(complete, batch.labels, reduction="sum")
         loss.backward()
         results.append((loss.detach(), model.get_input_embeddings().weight.grad))
     for reduced, complete in zip(*results, strict=True):

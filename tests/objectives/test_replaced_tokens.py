@@ -71,9 +71,9 @@ def test_embeddings_are_shared_and_new_generator_is_a_quarter_as_wide(loaded: tu
     model = objective.model
     assert model.generator.electra.embeddings is model.discriminator.electra.embeddings
     assert model.generator.generator_lm_head.weight is model.discriminator.get_input_embeddings().weight
-    config, whole = model.generator.config, model.discriminator.config
-    assert (config.num_hidden_layers, config.embedding_size) == (whole.num_hidden_layers, whole.embedding_size)
-    assert (config.num_attention_heads, config.hidden_size, config.intermediate_size) == (1, 16, 16)  # of 2, 32, 64
+    small, full = model.generator.config, model.discriminator.config
+    assert (small.num_hidden_layers, small.embedding_size) == (full.num_hidden_layers, full.embedding_size)
+    assert (small.num_attention_heads, small.hidden_size, small.intermediate_size) == (1, 16, 16)  # of 2, 32, 64
     assert objective.new
     assert all(name.startswith("generator.") for name in objective.new)
     assert not [name for name in objective.new if "embeddings." in name]

@@ -91,10 +91,10 @@ def test_evaluation_equals_the_loss_of_epoch_0_and_repeats(make_encoder: Callabl
 @pytest.mark.parametrize("objective", list(TWO_LOSSES))
 def test_gradient_accumulation_takes_the_same_steps(make_encoder: Callable[..., Path], objective: str) -> None:
     folder = make_encoder(TWO_LOSSES[objective], "pretraining", **NO_DROPOUT)
-    whole = train_on_documents(folder, objective, per_device_batch_size=8)
-    parts = train_on_documents(folder, objective, per_device_batch_size=2, gradient_accumulation_steps=4)
-    assert len(whole) >= 6
-    np.testing.assert_allclose(parts, whole, rtol=1e-3)
+    single_pass = train_on_documents(folder, objective, per_device_batch_size=8)
+    accumulated = train_on_documents(folder, objective, per_device_batch_size=2, gradient_accumulation_steps=4)
+    assert len(single_pass) >= 6
+    np.testing.assert_allclose(accumulated, single_pass, rtol=1e-3)
 
 
 def test_two_processes_take_the_same_steps_as_one(make_encoder: Callable[..., Path], tmp_path: Path) -> None:

@@ -88,13 +88,13 @@ def test_loss_falls_and_resuming_gives_the_same_bytes(
     prepared_with: Any, make_encoder: Callable[..., Path], tmp_path: Path, family: str, fields: dict[str, Any]
 ) -> None:
     folder = prepared_with(make_encoder(family, "pretraining"), documents=True)
-    whole = run_adapt(folder, tmp_path / "whole", **fields)
+    uninterrupted = run_adapt(folder, tmp_path / "whole", **fields)
     minimized = "objective_loss" if "objective" in fields else "loss"
-    assert whole["best"][minimized] < whole["before"][minimized]
+    assert uninterrupted["best"][minimized] < uninterrupted["before"][minimized]
     (tmp_path / "state").mkdir()
     with pytest.raises(Killed):
         run_adapt(folder, tmp_path / "killed", FolderCheckpointer(tmp_path / "state", 1, 11), **fields)
-    assert run_adapt(folder, tmp_path / "again", FolderCheckpointer(tmp_path / "state", 100), **fields) == whole
+    assert run_adapt(folder, tmp_path / "again", FolderCheckpointer(tmp_path / "state", 100), **fields) == uninterrupted
     assert files_of(tmp_path / "again") == files_of(tmp_path / "whole")
 
 

@@ -140,8 +140,8 @@ def test_cards_and_report_show_counts_of_the_corpus(job: Any) -> None:
     ):
         assert phrase in card
     report = files_of(storage, manifests["report"])["report.md"].decode()
-    own = "passages held out of their own corpus (`packed`, `whole`, `by-sentence`)"
-    assert f"measured on the texts of the test split or {own}" in report
+    held_out = "passages held out of their own corpus (`packed`, `whole`, `by-sentence`)"
+    assert f"measured on the texts of the test split or {held_out}" in report
     assert "packed, isolated" in report
     assert "| `packed-corpus` (corpus) | “passages.jsonl”" in report.replace("  ", "").replace(" |", " |")
     for name in ("packed", "whole", "by-sentence"):
@@ -153,8 +153,8 @@ def test_corpus_without_decontamination_is_a_caveat(job: Any, tmp_path: Path) ->
     folder, fields, _, _, _ = job
     for name in ("rows.csv", "passages.jsonl"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    own = {**PASSAGES, "decontaminate": False, "unit": "document", "near_duplicates": "keep"}
-    stages = {"adapt": {"kind": "adapt", "corpus": own, "epochs": 1}, "plain": {"kind": "adapt", "epochs": 1}}
+    corpus = {**PASSAGES, "decontaminate": False, "unit": "document", "near_duplicates": "keep"}
+    stages = {"adapt": {"kind": "adapt", "corpus": corpus, "epochs": 1}, "plain": {"kind": "adapt", "epochs": 1}}
     storage, manifests = run_job(tmp_path, {**fields, "stages": stages}, tmp_path / "store")
     assert manifests["adapt-corpus"].metrics["train"] + manifests["adapt-corpus"].metrics["held_out"] == 102
     assert "test_texts" in manifests["adapt-corpus"].metrics
@@ -185,8 +185,8 @@ def test_other_objectives_train_on_a_corpus(
     for name in ("rows.csv", "passages.jsonl"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     fields = job_fields(make_encoder(family, "pretraining"), hypotheses=[])
-    own = {**PASSAGES, "isolate": unit == "packed"}
-    stage = {"kind": "adapt", "objective": objective, "corpus": own, "epochs": 1, "max_length": 40}
+    corpus = {**PASSAGES, "isolate": unit == "packed"}
+    stage = {"kind": "adapt", "objective": objective, "corpus": corpus, "epochs": 1, "max_length": 40}
     storage, manifests = run_job(tmp_path, {**fields, "stages": {"adapt": stage}}, tmp_path / "store")
     metrics = manifests["adapt seed 1"].metrics
     assert (metrics["texts"], metrics["corpus"]["unit"], metrics["evaluated_on"]) == (79, unit, "corpus")
@@ -244,9 +244,9 @@ def test_resuming_with_packing_gives_the_same_bytes(job: Any, tmp_path: Path, mo
         with pytest.raises(KeyboardInterrupt):
             runner.run_stage(run, again)
     manifest = runner.run_stage(run, again)
-    whole, resumed = files_of(storage, manifests["packed seed 1"]), files_of(again, manifest)  # type: ignore[arg-type]
-    assert whole["model/model.safetensors"] == resumed["model/model.safetensors"]
-    assert whole["metrics.json"] == resumed["metrics.json"]
+    uninterrupted, resumed = files_of(storage, manifests["packed seed 1"]), files_of(again, manifest)  # type: ignore[arg-type]
+    assert uninterrupted["model/model.safetensors"] == resumed["model/model.safetensors"]
+    assert uninterrupted["metrics.json"] == resumed["metrics.json"]
 
 
 def test_corpus_in_a_bucket_is_downloaded_file_by_file(s3: S3Server, tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def test_report_lists_intermediate_stages_separately(job: Any) -> None:
 
 def test_overlap_with_test_texts_is_counted(job: Any) -> None:
     _, _, storage, manifests = job
-    own, jobs = (prepared.read(storage.root / manifests[name].folder / "data") for name in ("nli-data", "prepare"))
-    seen = {normalize(text) for text in own.splits["train"].all_texts}
+    data, jobs = (prepared.read(storage.root / manifests[name].folder / "data") for name in ("nli-data", "prepare"))
+    seen = {normalize(text) for text in data.splits["train"].all_texts}
     test = jobs.splits["test"]
     expected = sum(any(normalize(column[row]) in seen for column in test.columns) for row in range(len(test)))
     assert expected > 0
@@ -172,10 +172,10 @@ def test_separate_data_may_be_in_object_storage(job: Any, s3: S3Server, tmp_path
     client = s3.client()
     for name in ("train", "test"):
         client.put_object(Bucket=BUCKET, Key=f"own/{name}.csv", Body=(folder / "own/rows.csv").read_bytes())
-    own = {"source": f"s3://{BUCKET}/own", "text": "said", "label": "kind"}
+    data = {"source": f"s3://{BUCKET}/own", "text": "said", "label": "kind"}
     (tmp_path / "rows.csv").write_bytes((folder / "rows.csv").read_bytes())
     (tmp_path / "job.yaml").write_text(
-        json.dumps({**fields, "stages": {"nli": {"kind": "classify", "data": own}}, "hypotheses": []})
+        json.dumps({**fields, "stages": {"nli": {"kind": "classify", "data": data}}, "hypotheses": []})
     )
     storage = open_storage(str(tmp_path / "store"))
     run = next(run for run in plan(read(tmp_path / "job.yaml")) if run.stage == "nli-data")

@@ -84,8 +84,8 @@ def test_memory_does_not_grow_with_the_corpus(make_encoder: Callable[..., Path],
     write_rows(tmp_path / "short.csv", 0.5)
     write_rows(tmp_path / "long.csv", 5)
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(make_encoder("bert", "pretraining"))]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    short, long = json.loads(found.stdout.splitlines()[-1])
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    short, long = json.loads(result.stdout.splitlines()[-1])
     growth = {stage: long[stage] - short[stage] for stage in short}
     assert max(growth.values()) < 10, growth  # MB; with texts, tokens and encodings in lists it was 135

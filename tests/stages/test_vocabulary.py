@@ -112,10 +112,10 @@ def test_resuming_adds_the_same_words_and_gives_the_same_bytes(
         if step == 7:
             raise Killed
 
-    whole, killed = (open_storage(str(tmp_path / name)) for name in ("whole", "killed"))
-    for storage in (whole, killed):
+    uninterrupted, killed = (open_storage(str(tmp_path / name)) for name in ("whole", "killed"))
+    for storage in (uninterrupted, killed):
         runner.run_stage(runs[0], storage)
-    expected = files_of(whole, runner.run_stage(run, whole))
+    expected = files_of(uninterrupted, runner.run_stage(run, uninterrupted))
     with monkeypatch.context() as broken, pytest.raises(Killed):
         broken.setattr(StorageCheckpointer, "_store", dies_at_step_7)
         runner.run_stage(run, killed)

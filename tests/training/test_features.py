@@ -33,11 +33,11 @@ def test_features_give_the_same_logits_as_texts(make_encoder: Callable[..., Path
 def test_features_computed_in_bf16_are_stored_in_fp32(make_encoder: Callable[..., Path]) -> None:
     model, _ = heads.load_classifier(make_encoder("bert"), ["a", "b"])
     examples = labeled_examples("bert", 30, model.config.vocab_size)
-    whole = features.compute(model, examples, "features").features
+    full_precision = features.compute(model, examples, "features").features
     rounded = features.compute(model, examples, "features", "bf16").features
     assert rounded.dtype == torch.float32
-    assert not torch.equal(rounded, whole)
-    torch.testing.assert_close(rounded, whole, rtol=0.05, atol=0.05)
+    assert not torch.equal(rounded, full_precision)
+    torch.testing.assert_close(rounded, full_precision, rtol=0.05, atol=0.05)
 
 
 def test_mean_pooling_heads_support_features(make_encoder: Callable[..., Path]) -> None:

@@ -34,11 +34,13 @@ from tests.helpers.training import (
 @pytest.mark.parametrize("loss", [{}, {"class_weights": {"a": 0.1, "b": 3.0}, "label_smoothing": 0.2}])
 def test_gradient_accumulation_takes_the_same_steps(make_encoder: Callable[..., Path], loss: dict[str, Any]) -> None:
     folder = make_encoder("bert", **NO_DROPOUT)
-    _, whole, _ = train_classifier(folder, settings(per_device_batch_size=8, **loss))
-    _, parts, _ = train_classifier(folder, settings(per_device_batch_size=2, gradient_accumulation_steps=4, **loss))
+    _, single_pass, _ = train_classifier(folder, settings(per_device_batch_size=8, **loss))
+    _, accumulated, _ = train_classifier(
+        folder, settings(per_device_batch_size=2, gradient_accumulation_steps=4, **loss)
+    )
     _, uneven, _ = train_classifier(folder, settings(per_device_batch_size=1, gradient_accumulation_steps=8, **loss))
-    np.testing.assert_allclose(parts, whole, rtol=1e-4)
-    np.testing.assert_allclose(uneven, whole, rtol=1e-4)
+    np.testing.assert_allclose(accumulated, single_pass, rtol=1e-4)
+    np.testing.assert_allclose(uneven, single_pass, rtol=1e-4)
 
 
 def test_two_processes_take_the_same_steps_as_one(make_encoder: Callable[..., Path], tmp_path: Path) -> None:

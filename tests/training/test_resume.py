@@ -81,15 +81,15 @@ def test_resuming_after_any_step_gives_the_same_bytes(
 ) -> None:
     """Including the ends of epochs (7, 14), after the best epoch (20), and right before the end (27); with dropout."""
     encoder = make_encoder("bert")
-    whole = train_classifier(encoder, None, mixed_precision=precision)
+    uninterrupted = train_classifier(encoder, None, mixed_precision=precision)
     with pytest.raises(Killed):
         train_classifier(encoder, FolderCheckpointer(tmp_path, 1, kill_at), mixed_precision=precision)
     torch.manual_seed(99)
     np.random.seed(99)
     resumed = train_classifier(encoder, FolderCheckpointer(tmp_path, 100), kill_at, mixed_precision=precision)
-    assert resumed[0] == whole[0]
-    assert resumed[1] == whole[1]
-    assert resumed[2] == whole[2][kill_at:]  # no step is repeated
+    assert resumed[0] == uninterrupted[0]
+    assert resumed[1] == uninterrupted[1]
+    assert resumed[2] == uninterrupted[2][kill_at:]  # no step is repeated
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
@@ -98,7 +98,7 @@ def test_resuming_with_lora_gives_the_same_bytes_and_state_has_adapters_only(
 ) -> None:
     fields = {"lora": Lora(rank=2, dropout=0.2), "mixed_precision": precision}
     encoder = make_encoder("bert")
-    whole = train_classifier(encoder, None, **fields)
+    uninterrupted = train_classifier(encoder, None, **fields)
     with pytest.raises(Killed):
         train_classifier(encoder, FolderCheckpointer(tmp_path, 1, 16), **fields)
     state = Snapshot.read(tmp_path / "000016")
@@ -106,8 +106,8 @@ def test_resuming_with_lora_gives_the_same_bytes_and_state_has_adapters_only(
         assert state.part(part)
         assert all("lora_" in name or name.startswith("classifier.") for name in state.part(part))
     resumed = train_classifier(encoder, FolderCheckpointer(tmp_path, 100), 16, **fields)
-    assert resumed[:2] == whole[:2]
-    assert resumed[2] == whole[2][16:]
+    assert resumed[:2] == uninterrupted[:2]
+    assert resumed[2] == uninterrupted[2][16:]
 
 
 @pytest.mark.parametrize("kill_at", [10, 14, 20, 21])
@@ -116,13 +116,13 @@ def test_resuming_stops_early_after_the_same_epoch(
 ) -> None:
     """After the best epoch (14), and before (20) and after (21) the last step of the final epoch."""
     encoder = make_encoder("bert")
-    whole = train_classifier(encoder, None, early_stopping=1)
-    assert [record["accuracy"] for record in whole[1][0]] == [0.5, 0.9, 0.7]
+    uninterrupted = train_classifier(encoder, None, early_stopping=1)
+    assert [record["accuracy"] for record in uninterrupted[1][0]] == [0.5, 0.9, 0.7]
     with pytest.raises(Killed):
         train_classifier(encoder, FolderCheckpointer(tmp_path, 1, kill_at), early_stopping=1)
     resumed = train_classifier(encoder, FolderCheckpointer(tmp_path, 100), kill_at, early_stopping=1)
-    assert resumed[:2] == whole[:2]
-    assert resumed[2] == whole[2][kill_at:]
+    assert resumed[:2] == uninterrupted[:2]
+    assert resumed[2] == uninterrupted[2][kill_at:]
 
 
 @pytest.mark.parametrize("kill_at", [7, 9, 20])
@@ -132,12 +132,12 @@ def test_resuming_gradual_unfreezing_gives_the_same_bytes(
     """When a layer is unfrozen (7), soon after (9), and before the embeddings are unfrozen (20)."""
     fields = {"unfreeze": "gradual", "layer_decay": 0.8, "weight_decay": 0.1, "reinitialise_layers": 1}
     encoder = make_encoder("bert")
-    whole = train_classifier(encoder, None, **fields)
+    uninterrupted = train_classifier(encoder, None, **fields)
     with pytest.raises(Killed):
         train_classifier(encoder, FolderCheckpointer(tmp_path, 1, kill_at), **fields)
     resumed = train_classifier(encoder, FolderCheckpointer(tmp_path, 100), kill_at, **fields)
-    assert resumed[:2] == whole[:2]
-    assert resumed[2] == whole[2][kill_at:]
+    assert resumed[:2] == uninterrupted[:2]
+    assert resumed[2] == uninterrupted[2][kill_at:]
 
 
 @pytest.mark.parametrize("stopped_at", [10, 14])
@@ -146,7 +146,7 @@ def test_stop_after_a_logged_step_neither_loses_nor_repeats_it(
 ) -> None:
     """SIGTERM arrives within an optimizer step and takes effect at its end, before callbacks run."""
     encoder = make_encoder("bert")
-    whole = train_classifier(encoder, None)
+    uninterrupted = train_classifier(encoder, None)
     step = stepping.Stepper.step
 
     def stopped(self: Any, *arguments: Any) -> Any:
@@ -161,7 +161,7 @@ def test_stop_after_a_logged_step_neither_loses_nor_repeats_it(
         patched.setattr(stepping.Stepper, "step", stopped)
         train_classifier(encoder, FolderCheckpointer(tmp_path, 100))
     resumed = train_classifier(encoder, FolderCheckpointer(tmp_path, 100), stopped_at)
-    assert resumed[:2] == whole[:2]
+    assert resumed[:2] == uninterrupted[:2]
 
 
 def test_state_written_late_is_that_of_its_step(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
@@ -231,8 +231,8 @@ def test_stage_resumes_from_storage_and_removes_its_state(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = plan(read(job))
-    whole = open_storage(str(tmp_path / "whole"))
-    runner.run_all(runs, whole)
+    uninterrupted = open_storage(str(tmp_path / "whole"))
+    runner.run_all(runs, uninterrupted)
     storage = open_storage(str(tmp_path / "killed"))
     runner.run_stage(runs[0], storage)
     store = StorageCheckpointer._store_state
@@ -255,7 +255,7 @@ def test_stage_resumes_from_storage_and_removes_its_state(
         assert "resuming after step 9 of" in caplog.text
         caplog.clear()
         assert not list(storage.list(f"{run.key}/state"))
-        expected = files_of(whole, runner.artifacts.require_manifest(whole, run))
+        expected = files_of(uninterrupted, runner.artifacts.require_manifest(uninterrupted, run))
         resumed = files_of(storage, manifest)
         assert {name for name in expected if resumed[name] != expected[name]} == {"timing.json"}
         lines = [json.loads(line) for line in resumed["metrics.jsonl"].splitlines()]
@@ -269,10 +269,10 @@ def test_expensive_features_are_stored_once_and_downloaded_by_the_next_attempt(
     if kind == "s3":
         request.getfixturevalue("s3")
     storage = open_storage(f"s3://{BUCKET}/{tmp_path.name}" if kind == "s3" else str(tmp_path / "killed"))
-    runs, whole = plan(read(job)), open_storage(str(tmp_path / "whole"))
+    runs, uninterrupted = plan(read(job)), open_storage(str(tmp_path / "whole"))
     run = select(runs, "head")
-    runner.run_stage(runs[0], whole)
-    expected = files_of(whole, runner.run_stage(run, whole))
+    runner.run_stage(runs[0], uninterrupted)
+    expected = files_of(uninterrupted, runner.run_stage(run, uninterrupted))
     runner.run_stage(runs[0], storage)
     store, compute = StorageCheckpointer._store_state, features.compute
 

@@ -56,7 +56,7 @@ class WholeWords:
 
     @property
     def _is_extended(self) -> bool:
-        """Whether this SentencePiece tokenizer has been extended before."""
+        """True for SentencePiece tokenizers that have been extended before."""
         return {"type": "Prepend", "prepend": MARK} in list(_parts(self._spec["normalizer"], "normalizers"))
 
     def normalize(self, text: str) -> str:

@@ -29,8 +29,8 @@ _UNSUPPORTED_ARGUMENTS = {"position_bias", "softcap", "cache"}
 def retain_freed_memory() -> Iterator[None]:
     """Within the block, glibc's allocator keeps up to 2 GB of freed memory for later allocations.
 
-    By default it maps large tensors anew and returns them to the kernel at once, so every training step on a CPU spends
-    a tenth of its time in page faults. No effect with a GPU or another C library.
+    By default it allocates large tensors from the kernel and returns them at once, so every training step on a CPU
+    spends a tenth of its time in page faults. No effect with a GPU or another C library.
     """
     try:
         glibc = ctypes.CDLL("libc.so.6") if on_cpu() else None

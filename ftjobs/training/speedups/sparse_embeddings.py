@@ -174,11 +174,11 @@ class _Tied(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, None, None]:
         """Return the gradient of the matrix. That of the output layer has no other owner, so it is updated in place."""
-        rows, whole = gradients
+        row_gradients, matrix_gradient = gradients
         (input_ids,) = ctx.saved_tensors
-        if rows is None:
-            return whole, None, None
+        if row_gradients is None:
+            return matrix_gradient, None, None
         if ctx.padding is not None:
-            rows = rows.masked_fill((input_ids == ctx.padding).unsqueeze(-1), 0)
-        whole = rows.new_zeros(ctx.shape) if whole is None else whole
-        return whole.index_add_(0, input_ids.flatten(), rows.flatten(0, -2)), None, None
+            row_gradients = row_gradients.masked_fill((input_ids == ctx.padding).unsqueeze(-1), 0)
+        matrix_gradient = row_gradients.new_zeros(ctx.shape) if matrix_gradient is None else matrix_gradient
+        return matrix_gradient.index_add_(0, input_ids.flatten(), row_gradients.flatten(0, -2)), None, None

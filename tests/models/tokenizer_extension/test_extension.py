@@ -85,13 +85,15 @@ def test_spaces_around_added_words_are_preserved(make_encoder: Callable[..., Pat
     for text in ("take paracetamol, my day", "paracetamol. A cold (paracetamol) fever", "a cold\nparacetamol 12"):
         known = pieces(tokenizer, text)
         shattered: list[str] = []
-        for index, one in enumerate(tokenizer(text, add_special_tokens=False).input_ids):
+        for index, token in enumerate(tokenizer(text, add_special_tokens=False).input_ids):
             behind_space = known[index].startswith(("▁", "Ġ"))
             alone = " paracetamol" if behind_space and TOKENIZERS[family] == "byte-level BPE" else "paracetamol"
-            shattered += pieces(old, alone) if one >= len(old) else [known[index]]
+            shattered += pieces(old, alone) if token >= len(old) else [known[index]]
         assert shattered == pieces(old, text)
-        whole, before = (one.decode(one(text).input_ids, skip_special_tokens=True) for one in (tokenizer, old))
-        assert whole == before
+        decoded, before = (
+            version.decode(version(text).input_ids, skip_special_tokens=True) for version in (tokenizer, old)
+        )
+        assert decoded == before
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -112,9 +114,9 @@ def test_new_embeddings_are_the_mean_of_pieces(make_encoder: Callable[..., Path]
     }
     assert sorted(new) == list(range(len(old), len(tokenizer)))
     for find in (
-        lambda one: one.get_input_embeddings().weight,
-        lambda one: one.get_output_embeddings().weight,
-        lambda one: one.get_output_embeddings().bias,
+        lambda loaded: loaded.get_input_embeddings().weight,
+        lambda loaded: loaded.get_output_embeddings().weight,
+        lambda loaded: loaded.get_output_embeddings().bias,
     ):
         earlier, now = find(before).detach(), find(model).detach()
         assert len(now) == len(tokenizer) == model.config.vocab_size
@@ -156,8 +158,8 @@ def test_selected_words_save_most_tokens(make_encoder: Callable[..., Path]) -> N
         model, _ = heads.load_masked_lm(folder)
         chosen_from = checkpoints.load_tokenizer(folder)
         _, added = extend(model, chosen_from, iter(texts), HELD_OUT, Vocabulary(**settings), seed=1)
-        assert all(one.saved == saved[one.word] and one.count == counts[one.word] for one in added.words)
-        return [one.word for one in added.words]
+        assert all(word.saved == saved[word.word] and word.count == counts[word.word] for word in added.words)
+        return [word.word for word in added.words]
 
     assert chosen(add=9, min_count=1) == ["abdomen", "aorta", "liver", "abdomens", "zyx"]
     assert chosen(add=2, min_count=2) == ["abdomen", "aorta"]
@@ -192,7 +194,10 @@ def test_untied_output_layer_is_initialized_from_its_own_rows(make_encoder: Call
     folder = make_encoder("bert", "mlm", tie_word_embeddings=False)
     before, _ = heads.load_masked_lm(folder)
     model, _, old, _ = extended(folder, add=NEW)
-    for find in (lambda one: one.get_input_embeddings().weight, lambda one: one.get_output_embeddings().weight):
+    for find in (
+        lambda loaded: loaded.get_input_embeddings().weight,
+        lambda loaded: loaded.get_output_embeddings().weight,
+    ):
         for index, word in enumerate(NEW):
             expected = find(before)[old(word, add_special_tokens=False).input_ids].mean(0)
             torch.testing.assert_close(find(model)[len(old) + index], expected, rtol=1e-6, atol=1e-7)
@@ -206,12 +211,12 @@ def test_extended_encoder_can_be_extended_again(make_encoder: Callable[..., Path
     again, twice, once, _ = extended(tmp_path, add=NEW)  # the first is a single token by now
     assert len(twice) - len(once) == len(once) - len(old)
     text = "take ibuprofen, paracetamol; ibuprofens"
-    assert sum(one >= len(old) for one in twice(text).input_ids) == 2
+    assert sum(token >= len(old) for token in twice(text).input_ids) == 2
     kept = again.get_input_embeddings().weight[: len(once)]
     assert torch.equal(kept, model.get_input_embeddings().weight)
     starts = word_start_finder(twice)(twice.backend_tokenizer.encode("take ibuprofen help", add_special_tokens=False))
-    begins = [one for one, first in zip(pieces(twice, "take ibuprofen help"), starts, strict=True) if first]
-    assert [one.strip("Ġ▁")[:2] for one in begins][-2:] == ["ib", "he"]
+    begins = [token for token, first in zip(pieces(twice, "take ibuprofen help"), starts, strict=True) if first]
+    assert [token.strip("Ġ▁")[:2] for token in begins][-2:] == ["ib", "he"]
 
 
 def test_padding_of_a_checkpoint_does_not_count_as_tokens(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
@@ -223,18 +228,18 @@ def test_padding_of_a_checkpoint_does_not_count_as_tokens(make_encoder: Callable
     }  # fmt: skip
     (folder / "tokenizer.json").write_text(json.dumps(content))
     *_, added = extended(folder, add=9)
-    assert {one.word: one.pieces for one in added.words} == {"paracetamol": 11, "ibuprofen": 9, "nausea": 6}
+    assert {word.word: word.pieces for word in added.words} == {"paracetamol": 11, "ibuprofen": 9, "nausea": 6}
 
 
 def test_metrics_of_held_out_texts(make_encoder: Callable[..., Path]) -> None:
     _, tokenizer, old, added = extended(make_encoder("bert", "mlm"), add=NEW)
-    found = added.metrics({"loss": 2.0}, {"loss": 1.0})
-    counted = [sum(len(one.tokenize(text)) for text in HELD_OUT) for one in (old, tokenizer)]
-    assert found["held_out"] == {"characters": 31 + 7, "pieces": counted}
-    assert found["pieces_per_word"] == [round(number / 6, 4) for number in counted]
-    assert found["bits_per_character"][1] == pytest.approx(1.0 / math.log(2) * counted[1] / 38)
-    assert found["bits_per_character"][0] == pytest.approx(2 * found["bits_per_character"][1])
-    assert (found["words"], found["tokens"]) == (2, [len(old), len(old) + 2])
+    metrics = added.metrics({"loss": 2.0}, {"loss": 1.0})
+    counted = [sum(len(version.tokenize(text)) for text in HELD_OUT) for version in (old, tokenizer)]
+    assert metrics["held_out"] == {"characters": 31 + 7, "pieces": counted}
+    assert metrics["pieces_per_word"] == [round(number / 6, 4) for number in counted]
+    assert metrics["bits_per_character"][1] == pytest.approx(1.0 / math.log(2) * counted[1] / 38)
+    assert metrics["bits_per_character"][0] == pytest.approx(2 * metrics["bits_per_character"][1])
+    assert (metrics["words"], metrics["tokens"]) == (2, [len(old), len(old) + 2])
 
 
 def test_unsupported_tokenizer_raises(make_encoder: Callable[..., Path], tmp_path: Path) -> None:

@@ -68,14 +68,14 @@ def test_training_used_rows_gives_the_weights_and_logits_of_training_all(
         train(model, examples, settings, ToyObjective(evaluate=evaluate), seed=1, layerwise=layers)
         return seen
 
-    whole = trained(models[0])
+    all_rows = trained(models[0])
     with train_used_rows_only(models[1], examples.tokens.input_ids):
         used_rows = models[1].get_input_embeddings()
         assert isinstance(used_rows, UsedRows)
         assert len(used_rows.rows) < vocabulary
-        parts = trained(models[1])
+        used_only = trained(models[1])
         inside = evaluation.logits(models[1], held_out)
-    np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(used_only, all_rows, rtol=1e-3, atol=1e-5)
     expected, actual = models[0].state_dict(), models[1].state_dict()
     assert actual.keys() == expected.keys()
     for name, value in actual.items():
