@@ -1,6 +1,6 @@
-"""Using a trained classifier: on files of any size, in chunks, so that memory does not grow with them."""
+"""Apply a trained classifier to texts and to files of any size; files are processed in chunks."""
 
 from ftjobs.predicting.classifier import Classifier
-from ftjobs.predicting.running import Evaluated, Prediction, evaluate, predict, predict_texts
+from ftjobs.predicting.inference import EvaluationResult, Prediction, evaluate, predict, predict_texts
 
-__all__ = ["Classifier", "Evaluated", "Prediction", "evaluate", "predict", "predict_texts"]
+__all__ = ["Classifier", "EvaluationResult", "Prediction", "evaluate", "predict", "predict_texts"]

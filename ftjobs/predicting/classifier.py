@@ -1,4 +1,4 @@
-"""A trained classifier from where it lies: a model folder, an artifact's address, or a prefix in object storage."""
+"""Load a trained classifier from a model folder, an artifact or a prefix in object storage."""
 
 from __future__ import annotations
 
@@ -25,53 +25,59 @@ from ftjobs.training import evaluation
 from ftjobs.training.speedups import last_layer
 
 _ARTIFACT = re.compile(rf"(.*/)?{KEY}(/manifest\.json|/attempts(/[^/]+)?)?/?")
-_LONGEST = 512
+#: Maximum input length in tokens of models without `ftjobs.json`.
+_DEFAULT_MAX_LENGTH = 512
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model with its tokenizer, on the device of this process, and what it takes and gives."""
+    """A model on the device of this process, its tokenizer, and the properties of its inputs and outputs."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     classes: list[str]
+    """Names of the C outputs."""
     max_length: int
     text_columns: list[str] | None
-    """Columns that held the texts in training; None if the checkpoint does not say."""
+    """Text columns of the training data; None without `ftjobs.json`."""
     label_columns: list[str] | None
-    """Those that held the labels: one, or one for each label."""
+    """Label columns of the training data: one, or one per label; None without `ftjobs.json`."""
     label_type: str = DEFAULT_LABEL_TYPE
     label_separator: str = ","
 
     @classmethod
     def load(cls, address: str, work: Path) -> Classifier:
-        """The classifier at an address; what is not on this machine is copied into `work`.
+        """Load the classifier at an address.
+
+        Args:
+            address: a model folder, the URI of an artifact, or `s3://bucket/prefix`.
+            work: folder for files that are not on this machine.
 
         Raises:
-            UserError: nothing lies there, or no classifier.
-            CorruptArtifact: what is stored differs from its manifest.
+            UserError: the address contains no trained classifier.
+            CorruptArtifact: a stored file differs from its manifest.
         """
-        folder = _fetched(address, work)
+        folder = _fetch(address, work)
         config, tokenizer = checkpoints.load_config(folder), checkpoints.load_tokenizer(folder)
         classes = checkpoints.class_names(config)
         label_type = heads.label_type_of(config) or DEFAULT_LABEL_TYPE
         model, new = heads.load_classifier(folder, classes, label_type)
         if new:
             raise UserError(
-                f"{address}: is no trained classifier, it has no weights for {heads.new_modules(new)}; give a model "
-                "that a stage of kind `classify` published"
+                f"{address}: not a trained classifier (no weights for {heads.new_modules(new)}); give a model that a "
+                "stage of kind `classify` published"
             )
         last_layer.keep_first_token(model)
-        facts = ModelInfo.read(folder) if (folder / NAME).is_file() else None
+        info = ModelInfo.read(folder) if (folder / NAME).is_file() else None
         return cls(
             model=model.to(training_device()).eval(),
             tokenizer=tokenizer,
             classes=classes,
-            max_length=checkpoints.max_input_length(model, tokenizer, facts.max_length if facts else _LONGEST),
-            text_columns=facts.text_columns if facts else None,
+            max_length=checkpoints.max_input_length(model, tokenizer, info.max_length if info else _DEFAULT_MAX_LENGTH),
+            text_columns=info.text_columns if info else None,
             label_type=label_type,
-            label_columns=_label_columns(facts),
-            label_separator=(facts and facts.label_separator) or ",",
+            label_columns=_label_columns(info),
+            label_separator=(info and info.label_separator) or ",",
         )
 
     @property
@@ -80,20 +86,24 @@ class Classifier:
         return get_task(self.label_type)
 
     def outputs(self, texts: list[str], pairs: list[str] | None = None) -> tuple[np.ndarray, int]:
-        """Logits, or numbers, in fp32: float32 (N, C), and how many of the N texts were cut to `max_length`."""
+        """Run the model on N texts or pairs of texts.
+
+        Returns:
+            Logits, float32 (N, C), and the number of inputs that were truncated to `max_length`.
+        """
         tokens = tokenize(self.tokenizer, texts, pairs, self.max_length)
         unknown = np.zeros(len(texts), dtype=np.int64)
         examples = LabeledExamples(tokens, unknown, self.tokenizer.pad_token_id)
         return evaluation.logits(self.model, examples), tokens.truncated
 
 
-def _label_columns(facts: ModelInfo | None) -> list[str] | None:
-    if facts is None or (facts.label_columns is None and facts.label_column is None):
+def _label_columns(info: ModelInfo | None) -> list[str] | None:
+    if info is None or (info.label_columns is None and info.label_column is None):
         return None
-    return facts.label_columns or [str(facts.label_column)]
+    return info.label_columns or [str(info.label_column)]
 
 
-def _fetched(address: str, work: Path) -> Path:
+def _fetch(address: str, work: Path) -> Path:
     if os.path.isfile(os.path.join(address, "config.json")):
         return Path(address)
     if _ARTIFACT.fullmatch(address):

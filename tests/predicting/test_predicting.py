@@ -28,7 +28,7 @@ from ftjobs.data.readers import columns
 from ftjobs.jobfile.read import read
 from ftjobs.models import checkpoints, heads
 from ftjobs.plan import plan, select
-from ftjobs.predicting import reading
+from ftjobs.predicting import inference
 from ftjobs.storage import open_storage
 from tests.fakes.s3_server import BUCKET
 from tests.helpers.commands import JOB
@@ -118,7 +118,7 @@ def write(rows: list[dict[str, str]], name: str) -> Path:
 
 @pytest.mark.parametrize("source", ["rows.csv", "rows.tsv.gz", "rows.jsonl", "rows.parquet"])
 @pytest.mark.parametrize("out", ["new/out.csv", "out.jsonl", "out.parquet"])
-def test_every_format_in_and_out_and_chunks_that_end_anywhere(
+def test_predict_reads_and_writes_every_format_in_chunks(
     ftjobs: Run,
     model: Path,
     rows: list[dict[str, str]],
@@ -128,7 +128,7 @@ def test_every_format_in_and_out_and_chunks_that_end_anywhere(
     out: str,
 ) -> None:
     monkeypatch.setattr(columns, "_BATCH_ROWS", 3)
-    monkeypatch.setattr(reading, "_ROWS", 7)
+    monkeypatch.setattr(inference, "_CHUNK_ROWS", 7)
     code, printed, err = ftjobs("predict", model, write(rows, source), "--out", out)
     assert code == 0, err
     assert printed == f"{out}\n"
@@ -147,7 +147,7 @@ def test_every_format_in_and_out_and_chunks_that_end_anywhere(
     np.testing.assert_allclose(probabilities, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_evaluation_is_what_scikit_learn_says_of_the_models_answers(
+def test_evaluate_metrics_match_sklearn(
     ftjobs: Run, model: Path, rows: list[dict[str, str]], expected: np.ndarray
 ) -> None:
     code, printed, err = ftjobs("evaluate", model, write(rows, "rows.csv"), "--json")
@@ -165,7 +165,7 @@ def test_evaluation_is_what_scikit_learn_says_of_the_models_answers(
     assert table[1].split() == ["accuracy", f"{right / 50:.4f}", f"{interval.low:.4f}", "to", f"{interval.high:.4f}"]
 
 
-def test_labels_are_read_as_in_training(
+def test_evaluate_reads_class_numbers_as_names(
     ftjobs: Run, model: Path, rows: list[dict[str, str]], expected: np.ndarray
 ) -> None:
     """Data sets keep classes as numbers, and their names beside."""
@@ -177,7 +177,9 @@ def test_labels_are_read_as_in_training(
     assert json.loads(printed)["accuracy"] == (expected.argmax(axis=1) == np.arange(50) % 3).mean()
 
 
-def test_other_columns_and_a_text_file(ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path) -> None:
+def test_columns_can_be_renamed_and_are_required_without_model_info(
+    ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path
+) -> None:
     renamed = [{"x": row["a"], "y": row["b"], "z": row["topic"]} for row in rows]
     write(renamed, "renamed.csv")
     write(rows, "rows.csv")
@@ -192,15 +194,11 @@ def test_other_columns_and_a_text_file(ftjobs: Run, model: Path, rows: list[dict
     assert ftjobs("predict", "bare", "lines.txt", "--text", "text", "--out", "lines.csv")[0] == 0
     assert len(Path("lines.csv").read_text().splitlines()) == 3
     code, _, err = ftjobs("predict", "bare", "lines.txt", "--out", "more.csv")
-    assert (code, err) == (
-        2,
-        "error: the model does not say which columns held the texts; name them with --text, once or twice\n",
-    )
+    assert code == 2
+    assert mentions(err, "error: MODEL: ", "ftjobs.json", "--text")
     code, _, err = ftjobs("evaluate", "bare", "rows.csv", "--text", "a")
-    assert (code, err) == (
-        2,
-        "error: the model does not say which column held the label; name it with --label\n",
-    )
+    assert code == 2
+    assert mentions(err, "error: MODEL: ", "ftjobs.json", "--label")
 
 
 def published(model: Path, folder: Path, store: str) -> Manifest:
@@ -210,7 +208,9 @@ def published(model: Path, folder: Path, store: str) -> Manifest:
     return artifacts.publish(open_storage(store), run, folder / "output", {}, {})
 
 
-def test_an_artifact_by_its_address(ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path) -> None:
+def test_predict_loads_artifact_by_address_and_verifies_it(
+    ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path
+) -> None:
     manifest = published(model, tmp_path, "runs")
     write(rows, "rows.csv")
     for number, address in enumerate((manifest.key, f"runs/{manifest.key}", f"{tmp_path}/runs/{manifest.folder}")):
@@ -224,7 +224,7 @@ def test_an_artifact_by_its_address(ftjobs: Run, model: Path, rows: list[dict[st
     assert "has another sha256 than in its manifest" in err
 
 
-def test_a_model_in_object_storage(
+def test_predict_loads_models_from_object_storage(
     ftjobs: Run, model: Path, rows: list[dict[str, str]], tmp_path: Path, s3: Any
 ) -> None:
     """An artifact, checked against its manifest, or any prefix that holds a checkpoint."""
@@ -275,21 +275,20 @@ def test_invalid_input_is_a_one_line_error_without_output(
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
 
 
-def test_outputs_models_and_labels_that_cannot_be(
+def test_invalid_outputs_models_and_labels_are_rejected(
     ftjobs: Run, model: Path, rows: list[dict[str, str]], make_encoder: Callable[..., Path], tmp_path: Path
 ) -> None:
     write(rows, "rows.csv")
     Path("there.csv").write_text("mine")
-    for out, said in (
-        ("there.csv", "--out there.csv: exists already; give a file that does not"),
-        ("out.xlsx", "--out out.xlsx: the name does not tell a format; end it in .csv, .jsonl, .parquet"),
-    ):
-        assert ftjobs("predict", model, "rows.csv", "--out", out) == (2, "", f"error: {said}\n")
+    for out, parts in (("there.csv", ("exists", "another name")), ("out.xlsx", ("format", ".csv, .jsonl, .parquet"))):
+        code, printed, err = ftjobs("predict", model, "rows.csv", "--out", out)
+        assert (code, printed) == (2, "")
+        assert mentions(err, f"error: --out {out}: ", *parts)
     assert Path("there.csv").read_text() == "mine"
     encoder = make_encoder("bert", "mlm")
     code, _, err = ftjobs("predict", encoder, "rows.csv", "--out", "out.csv")
     assert code == 2
-    assert "is no trained classifier, it has no weights for bert.pooler.dense, classifier" in err
+    assert mentions(err, str(encoder), "not a trained classifier", "bert.pooler.dense, classifier", "`classify`")
     code, _, err = ftjobs("predict", tmp_path, "rows.csv", "--out", "out.csv")
     assert code == 2
     assert "no config.json" in err

@@ -1,4 +1,4 @@
-"""Writing predictions as csv, jsonl or parquet, a chunk at a time; the file appears whole or not at all."""
+"""Write predictions as csv, jsonl or parquet, in chunks; the file is renamed into place when it is complete."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ import pyarrow.parquet as pq
 from ftjobs.errors import UserError
 from ftjobs.tasks import Task
 
-#: Takes a chunk's first row number, predictions (names of classes, numbers or lists of names), probabilities (N, C).
 Write = Callable[[int, list[Any], np.ndarray], None]
+"""Write a chunk: number of its first row, decoded predictions (N), probabilities (N, C)."""
 FORMATS = (".csv", ".jsonl", ".parquet")
 
 
 @contextmanager
-def writer(path: Path, classes: list[str], task: Task, separator: str = ",") -> Iterator[Write]:
-    """A file with a line for each row of the input: `row` (from 0), `prediction`, and `probability_<class>` for each.
+def open_writer(path: Path, classes: list[str], task: Task, separator: str = ",") -> Iterator[Write]:
+    """Open a new file with a row per input row: `row` (from 0), `prediction`, and a `probability_<class>` per class.
 
-    A model of numbers has no probabilities. Several labels are a list, in csv joined by `separator`.
+    Tasks without probabilities have no such columns. Label sets are lists, in csv joined by `separator`.
 
     Raises:
-        UserError: the name ends in none of the formats, or the file exists.
+        UserError: the suffix is not in `FORMATS`, or the file exists.
     """
     if path.suffix.lower() not in FORMATS:
-        raise UserError(f"--out {path}: the name does not tell a format; end it in {', '.join(FORMATS)}")
+        raise UserError(f"--out {path}: unknown format; end the name in {', '.join(FORMATS)}")
     if os.path.lexists(path):
-        raise UserError(f"--out {path}: exists already; give a file that does not")
+        raise UserError(f"--out {path}: the file exists; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.unfinished"
     names = ["row", "prediction", *(f"probability_{name}" for name in classes if task.has_probabilities)]
