@@ -76,7 +76,7 @@ def load_classifier(
         The model, and the names of newly initialized parameters (from torch's global generator).
 
     Raises:
-        UserError: the family has no classification head, or the checkpoint holds no such encoder.
+        UserError: the family has no classification head, or the checkpoint is not readable.
     """
     config = checkpoints.load_config(folder)
     kept = label_type_of(config) == label_type and checkpoints.class_names(config) == classes
