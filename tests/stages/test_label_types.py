@@ -233,7 +233,7 @@ class TestSeveral:
         names = predicting.evaluate(classifier, source, None, None)
         columns = predicting.evaluate(classifier, source, None, TAGS)
         assert names == columns
-        with pytest.raises(UserError, match="--label .*one for each of its 3 labels"):
+        with pytest.raises(UserError, match=r"--label .*one for each of its 3 labels"):
             predicting.evaluate(classifier, source, None, TAGS[:2])
         card = (model_of(several, "full seed 1") / "model/README.md").read_text()
         assert "any number of 3 labels" in card
