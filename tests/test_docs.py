@@ -168,6 +168,16 @@ def test_map_names_exactly_the_existing_packages_in_import_order() -> None:
     assert top_level == re.findall(r'"(\w+)"', layers[1])
 
 
+def test_classes_and_functions_in_the_extension_guide_exist() -> None:
+    """Names in CamelCase and with parentheses, outside of code blocks."""
+    guide = documentation.prose(Path("ftjobs/README.md")).partition("## How to extend")[2]
+    names = re.findall(r"`([A-Z][a-z]+(?:[A-Z][A-Za-z]+)?|\w+(?=\(\)))(?:\(\))?`", guide)
+    assert {"Storage", "Tracker", "put_if_absent"} <= set(names)
+    source = "\n".join(path.read_text() for path in (ROOT / "ftjobs").rglob("*.py"))
+    for name in names:
+        assert re.search(rf"\b(class|def) {name}\b", source), name
+
+
 _SOURCE = re.compile(r"`((?:\w+/)+\w+\.(?:py|yaml|csv))`")
 
 

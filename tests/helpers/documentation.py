@@ -99,20 +99,24 @@ def ftjobs_arguments(words: list[str]) -> list[str] | None:
     return None
 
 
+def prose(page: Path) -> str:
+    """Return the text of a page without its code blocks."""
+    return _FENCE.sub("", read(page))
+
+
 def inline_commands(page: Path) -> Iterator[str]:
     """Yield `ftjobs ...` in inline code outside of code blocks."""
-    text = _FENCE.sub("", read(page))
-    yield from re.findall(r"`(ftjobs [a-z][^`]*)`", text)
+    yield from re.findall(r"`(ftjobs [a-z][^`]*)`", prose(page))
 
 
 def links(page: Path) -> Iterator[str]:
     """Yield the targets of links and images."""
-    yield from _LINK.findall(re.sub(r"`[^`\n]*`", "", _FENCE.sub("", read(page))))
+    yield from _LINK.findall(re.sub(r"`[^`\n]*`", "", prose(page)))
 
 
 def anchors(page: Path) -> set[str]:
     """Return the anchors that GitHub gives to the headings of a page."""
-    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", read(page)), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
