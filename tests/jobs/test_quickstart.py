@@ -9,6 +9,7 @@ from statistics import mean
 
 import pytest
 
+from ftjobs.artifacts import read_text
 from ftjobs.execution import runner
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
@@ -34,13 +35,19 @@ def test_adaptation_pays_for_every_seed_and_the_readme_agrees(tmp_path: Path) ->
     job = read(JOBS / "quickstart.yaml", ["seeds=[1, 2, 3, 4, 5]"])
     storage = open_storage(str(tmp_path / "store"))
     accuracy: dict[str, dict[int, float]] = {}
-    for manifest in runner.run_all(plan(job), storage):
+    manifests = runner.run_all(plan(job), storage)
+    for manifest in manifests:
         if manifest.kind == "classify":
             accuracy.setdefault(manifest.stage, {})[manifest.seed] = manifest.metrics["accuracy"]
     for seed in job.seeds:
         assert accuracy["adapted-head"][seed] - accuracy["head"][seed] > 0.10
         assert accuracy["adapted-behavioural"][seed] - accuracy["behavioural"][seed] > 0.05
         assert accuracy["adapted-behavioural"][seed] < 0.98  # six labels in a hundred are wrong
+    headers = [cell.strip() for cell in _readme_table().splitlines()[2].strip("|").split("|")]
+    lines = [
+        line for line in read_text(storage, manifests[-1], "report.md").splitlines() if line.startswith("| strategy")
+    ]
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")][: len(headers)] == headers
     documented = {stage: (float(low), float(high)) for stage, _, low, high in ROW.findall(_readme_table())}
     assert documented.keys() == accuracy.keys()
     for stage, (low, high) in documented.items():
