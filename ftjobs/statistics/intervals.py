@@ -29,8 +29,8 @@ def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> Int
     """
     from scipy.stats import binomtest
 
-    found = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    wilson = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
+    return Interval(float(wilson.low), float(wilson.high))
 
 
 def mean_interval(right: np.ndarray, *, seed: int, confidence: float = 0.95, draws: int = bootstrap.DRAWS) -> Interval:

@@ -22,8 +22,8 @@ from ftjobs.reporting.figures.drawing import (
 )
 from ftjobs.reporting.findings.adaptations import AdaptationResult
 from ftjobs.reporting.findings.caveats.constant_predictions import ConstantBaseline
-from ftjobs.reporting.findings.classifiers import StrategyResult
 from ftjobs.reporting.findings.collect import Findings
+from ftjobs.reporting.findings.strategies import StrategyResult
 from ftjobs.reporting.text.phrases import shortened
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from ftjobs.data.examples.fertility import bits_per_character
 from ftjobs.jobfile.fields import Adapt, CorpusSource
 from ftjobs.objectives import get_objective
 from ftjobs.reporting.finding import OPTIONAL, Finding, Spread, spread
-from ftjobs.reporting.findings.classifiers import Cost, early_stopping, trained_parameters, training_cost
+from ftjobs.reporting.findings.strategies import Cost, early_stopping, trained_parameters, training_cost
 from ftjobs.reporting.inputs.evidence import Evidence
 from ftjobs.reporting.inputs.runs import Run, Stage
 

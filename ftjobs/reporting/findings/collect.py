@@ -8,7 +8,14 @@ from typing import Any
 from ftjobs.artifacts import Manifest
 from ftjobs.data.overlap import Overlap
 from ftjobs.reporting.finding import OPTIONAL, Finding
-from ftjobs.reporting.findings import adaptations, classifiers, error_analysis, hypotheses, recommendation
+from ftjobs.reporting.findings import (
+    adaptations,
+    error_analysis,
+    hypotheses,
+    intermediate_tasks,
+    recommendation,
+    strategies,
+)
 from ftjobs.reporting.findings.caveats import Caveat, caveats
 from ftjobs.reporting.findings.disagreements import Disagreements, disagreements
 from ftjobs.reporting.inputs import provenance, reference_study
@@ -43,11 +50,11 @@ class Findings(Finding):
     seeds: list[int]
     does_adapting_pay: list[recommendation.AdaptationComparison]
     to_ship: recommendation.Recommendation
-    results: list[classifiers.StrategyResult]
+    results: list[strategies.StrategyResult]
     reference_encoder_differs: str | None
     """The job's encoder, where the job repeats the reference study with another one."""
     adaptation: list[adaptations.AdaptationResult]
-    intermediate: list[classifiers.IntermediateResult] | None = field(default=None, metadata=OPTIONAL)
+    intermediate: list[intermediate_tasks.IntermediateResult] | None = field(default=None, metadata=OPTIONAL)
     hypotheses: list[hypotheses.HypothesisResult]
     caveats: list[Caveat]
     confusion: list[error_analysis.ConfusionMatrix]
@@ -76,7 +83,7 @@ def collect_findings(evidence: Evidence, published: dict[str, Manifest]) -> Find
         published: manifests by role, of `prepare` and of every `<stage>/seed-<n>`
     """
     tested = hypotheses.hypothesis_results(evidence)
-    results = classifiers.strategy_results(evidence)
+    results = strategies.strategy_results(evidence)
     is_reference_study = any(result.published for result in results)
     summary = evidence.summary
     return Findings(
@@ -87,7 +94,7 @@ def collect_findings(evidence: Evidence, published: dict[str, Manifest]) -> Find
         results=results,
         reference_encoder_differs=reference_study.other_encoder(evidence) if is_reference_study else None,
         adaptation=adaptations.adaptation_results(evidence),
-        intermediate=classifiers.intermediate_results(evidence) or None,
+        intermediate=intermediate_tasks.intermediate_results(evidence) or None,
         hypotheses=tested,
         caveats=caveats(evidence),
         confusion=error_analysis.confusion_matrices(evidence),

@@ -6,8 +6,8 @@ from ftjobs.jobfile.fields import Adapt
 from ftjobs.objectives import all_figures, all_objectives, get_objective
 from ftjobs.reporting.finding import Spread
 from ftjobs.reporting.findings.adaptations import AdaptationResult
-from ftjobs.reporting.findings.classifiers import IntermediateResult
 from ftjobs.reporting.findings.collect import Findings
+from ftjobs.reporting.findings.intermediate_tasks import IntermediateResult
 from ftjobs.reporting.text.blocks import Block, Plot, Prose, Section, Table
 from ftjobs.reporting.text.phrases import COST_HEADER, code, cost_cells, listed, percent, quoted
 from ftjobs.reporting.text.results_section import early_stopping_note, parameters_note
@@ -61,8 +61,8 @@ def _evaluation_texts(results: list[AdaptationResult]) -> str:
     splits = dict.fromkeys(result.evaluated_on for result in results if not result.corpus)
     texts = [f"the texts of the {split} split{note}" for split in splits]
     if stages := [code(result.stage) for result in results if result.corpus]:
-        own = "its own corpus" if len(stages) == 1 else "their own corpora"
-        texts.append(f"held-out passages of {own} ({', '.join(stages)})")
+        corpora = "its own corpus" if len(stages) == 1 else "their own corpora"
+        texts.append(f"held-out passages of {corpora} ({', '.join(stages)})")
     return " or ".join(texts)
 
 

@@ -13,7 +13,7 @@ from unicodedata import category
 from ftjobs.tasks.measures import MINUS, interval, percent, point_interval, points, spread
 
 if TYPE_CHECKING:
-    from ftjobs.reporting.findings.classifiers import Cost
+    from ftjobs.reporting.findings.strategies import Cost
 
 __all__ = ["MINUS", "interval", "percent", "point_interval", "points", "spread"]
 

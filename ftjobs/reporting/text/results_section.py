@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ftjobs.reporting.findings.adaptations import AdaptationResult
-from ftjobs.reporting.findings.classifiers import StrategyResult
 from ftjobs.reporting.findings.collect import Findings
+from ftjobs.reporting.findings.strategies import StrategyResult
 from ftjobs.reporting.text.blocks import Block, Plot, Prose, Section, Table
 from ftjobs.reporting.text.phrases import COST_HEADER, capitalized, code, cost_cells, listed, percent, quoted
 

@@ -10,7 +10,7 @@ import numpy as np
 from ftjobs import statistics
 from ftjobs.reporting.finding import BOOTSTRAP_SEED, OPTIONAL, Finding, Interval, to_json
 from ftjobs.reporting.findings.caveats.caveat import Caveat, first_items
-from ftjobs.reporting.findings.classifiers import SplitScores, intermediate_results
+from ftjobs.reporting.findings.intermediate_tasks import SplitScores, intermediate_results
 from ftjobs.reporting.inputs.evidence import Evidence
 from ftjobs.reporting.inputs.runs import Strategy
 from ftjobs.reporting.text.phrases import code, count, percent

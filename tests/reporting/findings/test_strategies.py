@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftjobs import statistics
-from ftjobs.reporting.findings.classifiers import score_estimate, strategy_results, training_cost
+from ftjobs.reporting.findings.strategies import score_estimate, strategy_results, training_cost
 from tests.helpers.published import STAGES, Pipeline, guesses
 
 FOUR = dict.fromkeys(STAGES, guesses(0.8))
