@@ -19,7 +19,7 @@ from ftjobs.storage import Storage, open_storage
 _FOLDER = ".ftjobs-doctor"
 _FILE, _MARK = f"{_FOLDER}/file", f"{_FOLDER}/mark"
 _BYTES = 32 * 2**20
-#: `status` tells a running stage from a dead one by the age of its signs of life, which come every ten seconds.
+#: `status` detects a stale stage by the age of its heartbeat, which is written every ten seconds.
 _SECONDS_APART = 5.0
 _GIB = 2**30
 

@@ -94,7 +94,7 @@ class TestPull:
         Path("there").mkdir()
         result = ftjobs("pull", "job.yaml", "head", "there", "--seed", "1")
         assert result.exit_code == 2
-        assert result.errors[0].startswith("there ")
+        assert result.errors[0].startswith("there: ")
         assert list(Path("there").iterdir()) == []
 
     def test_artifact_uri(self, ftjobs):
