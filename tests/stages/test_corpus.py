@@ -140,13 +140,16 @@ def test_cards_and_report_show_counts_of_the_corpus(job: Any) -> None:
     ):
         assert phrase in card
     report = files_of(storage, manifests["report"])["report.md"].decode()
-    held_out = "passages held out of their own corpus (`packed`, `whole`, `by-sentence`)"
-    assert f"measured on the texts of the test split or {held_out}" in report
+    content = json.loads(files_of(storage, manifests["report"])["report.json"])
+    corpora = {row["stage"]: (row["evaluated_on"], row["corpus"] is not None) for row in content["adaptation"]}
+    for name in ("packed", "whole", "by-sentence"):
+        assert corpora[name] == ("corpus", True)
+    assert ("test", False) in corpora.values()
     assert "packed, isolated" in report
     assert "| `packed-corpus` (corpus) | “passages.jsonl”" in report.replace("  ", "").replace(" |", " |")
     for name in ("packed", "whole", "by-sentence"):
         assert f"--set stages.{name}.corpus.source=PATH" in report
-    assert "was not searched for test texts" not in report
+    assert "corpus may hold test texts" not in [caveat["kind"] for caveat in content["caveats"]]
 
 
 def test_corpus_without_decontamination_is_a_caveat(job: Any, tmp_path: Path) -> None:
@@ -158,8 +161,9 @@ def test_corpus_without_decontamination_is_a_caveat(job: Any, tmp_path: Path) ->
     storage, manifests = run_job(tmp_path, {**fields, "stages": stages}, tmp_path / "store")
     assert manifests["adapt-corpus"].metrics["train"] + manifests["adapt-corpus"].metrics["held_out"] == 102
     assert "test_texts" in manifests["adapt-corpus"].metrics
-    report = files_of(storage, manifests["report"])["report.md"].decode()
-    assert "**The corpus of `adapt` was not searched for test texts** (`decontaminate: false`)" in report
+    report = json.loads(files_of(storage, manifests["report"])["report.json"])
+    (caveat,) = [caveat for caveat in report["caveats"] if caveat["kind"] == "corpus may hold test texts"]
+    assert caveat["figures"] == {"stages": ["adapt"]}
     card = files_of(storage, manifests["adapt seed 1"])["model/README.md"].decode()
     assert "The corpus may contain test texts" in card
     assert "| contain a test or validation text | not checked |" in card
@@ -192,7 +196,8 @@ def test_other_objectives_train_on_a_corpus(
     assert (metrics["texts"], metrics["corpus"]["unit"], metrics["evaluated_on"]) == (79, unit, "corpus")
     assert metrics["best"]["objective_loss"] < metrics["before"]["objective_loss"]
     assert ("task_loss" in metrics["before"]) is (objective == "replaced-token")  # single sentences have no next one
-    assert "passages held out of its own corpus" in files_of(storage, manifests["report"])["report.md"].decode()
+    report = json.loads(files_of(storage, manifests["report"])["report.json"])
+    assert [row["evaluated_on"] for row in report["adaptation"]] == ["corpus"]
 
 
 def test_job_file_of_a_card_gives_the_same_identities(job: Any, tmp_path: Path) -> None:

@@ -231,8 +231,9 @@ def test_scratch_validation_seeds_and_all_texts(tmp_path: Path) -> None:
     assert first != second
     report = files_of(storage, manifests["report"])["report.md"].decode()
     assert " ± " in report
-    assert "optimistic" not in report
-    assert "which were trained on too" in report
+    content = json.loads(files_of(storage, manifests["report"])["report.json"])
+    assert "selection" not in [caveat["kind"] for caveat in content["caveats"]]  # selected on the validation split
+    assert content["adaptation"][0]["evaluation_texts_also_trained_on"]
 
 
 def test_single_text_column_with_integer_labels(make_encoder: Callable[..., Path], tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_later_stages_and_transformers_use_the_added_words(
         expected = loss / np.log(2) * pieces / vocabulary["held_out"]["characters"]
         assert bits[stage]["after"] == pytest.approx(expected)
     text = (folders["report"] / "report.md").read_text()
-    assert "Words added to the tokenizer: `worded` 2 words" in text
+    assert "`worded` 2 words" in text
     assert "bits per character" in text
     assert "Added 2 words of the domain to the tokenizer" in (folders["worded"] / "model/README.md").read_text()
 
