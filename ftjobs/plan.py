@@ -16,10 +16,9 @@ from typing import Any
 from pydantic import Field
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.content import of_corpus, of_data, of_encoder
+from ftjobs.jobfile.canonical import corpus_content, data_content, encoder_content, resolve_job
 from ftjobs.jobfile.fields import Adapt, Classify, Corpus, CorpusSource, Data, Encoder, Fields, Job, Tracking
 from ftjobs.jobfile.implicit_stages import ImplicitStage, implicit_stages, provided_by
-from ftjobs.jobfile.resolved import resolved
 
 #: Version of each kind, part of its identities. Raise it when code or a default changes results for equal settings.
 STAGE_VERSIONS = {"prepare": 3, "data": 1, "corpus": 2, "adapt": 5, "classify": 4, "report": 3}
@@ -162,8 +161,8 @@ def select_index(runs: list[StageRun], stage: str, index: int) -> StageRun:
 def _prepare_run(job: Job) -> StageRun:
     settings = Prepare(encoder=job.encoder, data=job.data)
     content = settings.model_dump(exclude_defaults=True)
-    content["data"] = of_data(settings.data, "data")
-    if files := of_encoder(settings.encoder):
+    content["data"] = data_content(settings.data, "data")
+    if files := encoder_content(settings.encoder):
         content["encoder"] = {"files": files}
     return _stage_run(job, "prepare", "prepare", NO_SEED, settings, {}, content)
 
@@ -175,10 +174,10 @@ def _implicit_run(job: Job, stage: ImplicitStage, prepare: StageRun) -> StageRun
     if isinstance(stage.settings, CorpusSource):
         settings = CorpusStage(stage=reader, corpus=stage.settings)
         inputs = {"prepare": prepare} if stage.settings.decontaminate else {}
-        content: dict[str, Any] = {"corpus": of_corpus(stage.settings, path)}
+        content: dict[str, Any] = {"corpus": corpus_content(stage.settings, path)}
     else:
         settings, inputs = DataStage(stage=reader, data=stage.settings), {}
-        content = {"data": of_data(stage.settings, path)}
+        content = {"data": data_content(stage.settings, path)}
     return _stage_run(job, stage.name, stage.kind, NO_SEED, settings, inputs, content)
 
 
@@ -190,7 +189,7 @@ def _training_runs(job: Job, prepare: StageRun, provided: dict[str, StageRun]) -
         content = settings.model_dump(exclude={"encoder", "kind", "save_every", "data"}, exclude_defaults=True)
         if isinstance(settings, Adapt) and isinstance(settings.corpus, Corpus):
             # Fields of the source are part of the identity of the corpus stage, which is an input.
-            content["corpus"] = settings.corpus.model_dump(include=Corpus.use(), exclude_defaults=True)
+            content["corpus"] = settings.corpus.model_dump(include=Corpus.example_fields(), exclude_defaults=True)
         if content.get("metric_for_best") == job.task(name).default_metric.key:
             del content["metric_for_best"]
         own: dict[str, StageRun] = {}
@@ -211,7 +210,7 @@ def _report_run(job: Job, prepare: StageRun, provided: dict[str, StageRun], runs
         hypotheses=job.hypotheses,
         own_data={name: stage.name for name, stage in providers.items() if stage.kind == "data"},
         corpora={name: stage.name for name, stage in providers.items() if stage.kind == "corpus"},
-        job=resolved(job),
+        job=resolve_job(job),
     )
     # All other fields of the resolved job are part of the identities of the inputs.
     content = settings.model_dump(exclude={"job", "own_data", "corpora"})

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ftjobs.jobfile import local_files
-from ftjobs.jobfile.data_mappings import each_source
+from ftjobs.jobfile.data_mappings import map_source
 from ftjobs.jobfile.fields import Adapt, Classify, Corpus, Data, Encoder
 from ftjobs.plan import Prepare, StageRun
 
@@ -60,7 +60,7 @@ def _settings(run: StageRun) -> dict[str, Any]:
     if isinstance(run.settings, Adapt) and isinstance(run.settings.corpus, Corpus):
         folder = run.inputs["corpus"].stage
         fields["corpus"] |= {
-            "source": each_source(fields["corpus"]["source"], partial(_relative_source, folder=folder))
+            "source": map_source(fields["corpus"]["source"], partial(_relative_source, folder=folder))
         }
     return fields
 

@@ -1,1 +1,1 @@
-"""What a user may write: validated fields, YAML with positions, overrides, and the JSON schema."""
+"""Job files: validated fields, YAML with line numbers, overrides, checks, and the JSON schema."""

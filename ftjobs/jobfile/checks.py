@@ -1,4 +1,4 @@
-"""What must hold between the fields of a job: names that refer to stages, cycles, hypotheses."""
+"""Checks across the fields of a job: references to stages, cycles, columns, names, hypotheses."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import ValidationError
 
-from ftjobs.jobfile.fields import Adapt, Classify, Data, Hypothesis, Job
-from ftjobs.jobfile.fields.hypothesis import TOO_LARGE
+from ftjobs.jobfile.fields import MARGIN_TOO_LARGE, Adapt, Classify, Data, Hypothesis, Job
 from ftjobs.jobfile.implicit_stages import implicit_stages
 from ftjobs.objectives import Objective, all_objectives, get_objective
 from ftjobs.tasks import all_tasks, get_task
 
 RESERVED = ("prepare", "report")
-#: Characters of pipeline and stage together. `<pipeline>-<stage>-<identity[:8]>-<highest index>` is the host name of a
-#: pod, a DNS label of at most 63 characters (the API server checks it of Indexed Jobs): room for 10,000 seeds.
+#: Maximum characters of pipeline and stage name together. `<pipeline>-<stage>-<identity[:8]>-<index>` is the host name
+#: of a pod, a DNS label of at most 63 characters, which the API server enforces for Indexed Jobs; allows 10,000 seeds.
 MAX_NAMES = 48
 _NOT_COMPARED = (
-    "is trained and measured on data of its own, so it cannot be compared with stages on the job's data; name a stage "
-    "that takes its encoder"
+    "is trained and evaluated on its own data, so it cannot be compared with stages on the job's data; use a stage that "
+    "starts from its encoder"
 )
 #: `model_type` of the encoders that `encoder.scratch` builds.
 _SCRATCH_TYPE = "bert"
@@ -27,62 +26,65 @@ Problem = tuple[tuple[str | int, ...], str]
 
 
 def check(job: Job) -> list[Problem]:
-    """Every problem that no single field shows, as (path in the job file, message)."""
-    return [*_data(job), *_stages(job), *_cycles(job), *_derived(job), *_hypotheses(job)]
+    """Return every problem across fields, as (path in the job file, message)."""
+    return [
+        *_check_data(job), *_check_stages(job), *_check_cycles(job), *_check_implicit_stages(job), *_check_hypotheses(job)
+    ]  # fmt: skip
 
 
-def _data(job: Job) -> Iterator[Problem]:
+def _check_data(job: Job) -> Iterator[Problem]:
     classifying = [name for name, stage in job.stages.items() if isinstance(stage, Classify)]
-    yield from _columns(("data",), job.data, [name for name in classifying if job.own_data(name) is None])
+    yield from _check_columns(("data",), job.data, [name for name in classifying if job.own_data(name) is None])
     if len(set(job.seeds)) < len(job.seeds):
-        yield ("seeds",), f"a seed stands twice in {job.seeds}; each seed is one repetition"
+        yield ("seeds",), f"{job.seeds} repeats a seed; remove one, as each seed is one repetition"
 
 
-def _columns(where: tuple[str, ...], data: Data, classifying: Sequence[str]) -> Iterator[Problem]:
-    """Of the columns of some data, which the stages `classifying` learn the classes of."""
+def _check_columns(where: tuple[str, ...], data: Data, classifying: Sequence[str]) -> Iterator[Problem]:
+    """Yield problems of the columns of `data`, which the stages `classifying` train on."""
     columns = data.text_columns
     if len(set(columns)) < len(columns):
-        yield (*where, "text"), f"column `{columns[0]}` stands twice"
+        yield (*where, "text"), f"column `{columns[0]}` is repeated; remove one"
     for label in dict.fromkeys(data.label_columns):
         if label in columns:
-            yield (*where, "label"), f"`{label}` is a text column too"
+            yield (*where, "label"), f"column `{label}` is also a text column; remove it from one"
         if data.label_columns.count(label) > 1:
-            yield (*where, "label"), f"column `{label}` stands twice"
+            yield (*where, "label"), f"column `{label}` is repeated; remove one"
     if data.label is None and classifying:
-        yield where, f"`label` is missing; stage `{classifying[0]}` classifies and needs the column of the class"
+        yield where, f"`label` is missing; stage `{classifying[0]}` classifies and requires a label column"
 
 
-def _derived(job: Job) -> Iterator[Problem]:
-    for one in implicit_stages(job):
-        if isinstance(one.settings, Data):
-            yield from _columns(one.field, one.settings, one.readers)
-        if one.name in job.stages:
-            reason = f"`{one.name}` is the name of the stage that brings the {one.kind} of `{one.readers[0]}`"
-            yield ("stages", one.name), f"{reason}; choose another name"
-        if (total := len(job.name) + len(one.name)) > MAX_NAMES:
-            reason = f"`{job.name}` and `{one.name}`, the stage that brings it, have {total} characters together"
-            yield one.field, f"{reason}, at most {MAX_NAMES}"
+def _check_implicit_stages(job: Job) -> Iterator[Problem]:
+    for implicit in implicit_stages(job):
+        if isinstance(implicit.settings, Data):
+            yield from _check_columns(implicit.field, implicit.settings, implicit.readers)
+        if implicit.name in job.stages:
+            reason = f"`{implicit.name}` is the name of the implicit stage for the {implicit.kind} of `{implicit.readers[0]}`"
+            yield ("stages", implicit.name), f"{reason}; choose another name"
+        if (total := len(job.name) + len(implicit.name)) > MAX_NAMES:
+            reason = f"`{job.name}` and `{implicit.name}`, the implicit stage for it, have {total} characters together"
+            yield implicit.field, f"{reason}; shorten a name to at most {MAX_NAMES}"
 
 
-def _stages(job: Job) -> Iterator[Problem]:
+def _check_stages(job: Job) -> Iterator[Problem]:
     for name in job.stages:
         if name in RESERVED:
-            yield ("stages", name), f"every pipeline has its own `{name}` stage; choose another name"
+            yield ("stages", name), f"every pipeline has an implicit stage `{name}`; choose another name"
         if len(job.name) + len(name) > MAX_NAMES:
             total = len(job.name) + len(name)
-            yield ("stages", name), f"`{job.name}` and `{name}` have {total} characters together, at most {MAX_NAMES}"
+            reason = f"`{job.name}` and `{name}` have {total} characters together"
+            yield ("stages", name), f"{reason}; shorten a name to at most {MAX_NAMES}"
         encoder = job.stage_encoder(name)
         if encoder is not None and encoder not in job.stages:
-            yield ("stages", name, "encoder"), _no_such_stage(encoder, job.stages)
+            yield ("stages", name, "encoder"), _unknown_stage(encoder, job.stages)
         try:
-            yield from _objective(job, name, job.stage(name))
-            yield from _fits_labels(job, name, job.stage(name))
-        except ValidationError as error:  # fields that clash only once the defaults are merged in
+            yield from _check_objective(job, name, job.stage(name))
+            yield from _check_task(job, name, job.stage(name))
+        except ValidationError as error:  # fields that conflict with the defaults
             for detail in error.errors():
                 yield ("stages", name), detail["msg"].removeprefix("Value error, ")
 
 
-def _fits_labels(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
+def _check_task(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
     """Yield settings that the stage's task does not have."""
     if not isinstance(stage, Classify):
         return
@@ -98,8 +100,8 @@ def _fits_labels(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Probl
         yield ("stages", name, "metric_for_best"), f"{problem}; choose one of {', '.join(known)}"
 
 
-def _objective(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
-    """What an encoder that is made on the spot, a BERT, cannot be trained by."""
+def _check_objective(job: Job, name: str, stage: Adapt | Classify) -> Iterator[Problem]:
+    """Yield objectives that the encoder of `encoder.scratch` does not support."""
     if not isinstance(stage, Adapt) or job.encoder.scratch is None:
         return
     supported = [objective.name for objective in all_objectives() if _trains_scratch(objective)]
@@ -113,7 +115,7 @@ def _trains_scratch(objective: Objective) -> bool:
     return not objective.encoder_types or _SCRATCH_TYPE in objective.encoder_types
 
 
-def _cycles(job: Job) -> Iterator[Problem]:
+def _check_cycles(job: Job) -> Iterator[Problem]:
     settled: set[str] = set()
     for start in job.stages:
         trail: list[str] = []
@@ -121,16 +123,19 @@ def _cycles(job: Job) -> Iterator[Problem]:
         while name is not None and name in job.stages and name not in settled:
             if name in trail:
                 cycle = [*trail[trail.index(name) :], name]
-                yield ("stages", name, "encoder"), f"the stages wait for each other: {' -> '.join(cycle)}"
+                reason = f"the stages depend on each other: {' -> '.join(cycle)}"
+                yield ("stages", name, "encoder"), f"{reason}; remove one `encoder`"
                 break
             trail.append(name)
             name = job.stage_encoder(name)
         settled.update(trail)
 
 
-def _hypotheses(job: Job) -> Iterator[Problem]:
-    own = {name for one in implicit_stages(job) if one.kind == "data" for name in one.readers}
-    classifiers = [name for name, stage in job.stages.items() if isinstance(stage, Classify) and name not in own]
+def _check_hypotheses(job: Job) -> Iterator[Problem]:
+    intermediate = {name for stage in implicit_stages(job) if stage.kind == "data" for name in stage.readers}
+    classifiers = [
+        name for name, stage in job.stages.items() if isinstance(stage, Classify) and name not in intermediate
+    ]
     for index, text in enumerate(job.hypotheses):
         try:
             hypothesis = Hypothesis.parse(text)
@@ -138,19 +143,22 @@ def _hypotheses(job: Job) -> Iterator[Problem]:
             yield ("hypotheses", index), f"{text!r} {error}"
             continue
         if hypothesis.by >= 1 and get_task(job.data.label_type).default_metric.is_share:
-            yield ("hypotheses", index), f"{text!r} {TOO_LARGE}"
+            yield ("hypotheses", index), f"{text!r} {MARGIN_TOO_LARGE}"
         for name in (hypothesis.better, hypothesis.worse):
             if name not in job.stages:
-                yield ("hypotheses", index), _no_such_stage(name, classifiers)
-            elif name in own:
+                yield ("hypotheses", index), _unknown_stage(name, classifiers)
+            elif name in intermediate:
                 yield ("hypotheses", index), f"`{name}` {_NOT_COMPARED}"
             elif name not in classifiers:
-                yield ("hypotheses", index), f"`{name}` is not a classify stage, so it has no accuracy to compare"
+                yield (
+                    ("hypotheses", index),
+                    f"`{name}` is not a classify stage and has no accuracy to compare; use a classify stage",
+                )
         if hypothesis.better == hypothesis.worse:
-            yield ("hypotheses", index), f"{text!r} compares a stage with itself"
+            yield ("hypotheses", index), f"{text!r} compares a stage with itself; use two stages"
 
 
-def _no_such_stage(name: str, known: Iterable[str]) -> str:
+def _unknown_stage(name: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     remedy = f"did you mean `{close[0]}`?" if close else f"the stages are: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""What a `source` of a job file means on this machine: which files, in which order, in which format."""
+"""Expand a `source` of a job file to local files, and determine their format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ftjobs.errors import UserError
 
-#: Suffix of a file name -> format. Each may be followed by `.gz`.
+#: Format by file name suffix. Each suffix may be followed by `.gz`.
 SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -24,33 +24,41 @@ FORMATS = ("csv", "tsv", "jsonl", "parquet", "text")
 
 
 def is_local(source: str) -> bool:
-    """Whether `source` names files on this machine; if not it is a hub id, or a URL such as `s3://bucket/key`.
+    """Return whether `source` names local files: it is written as a path, or exists.
 
-    Files are what is written as a path, and what exists here.
+    Otherwise it is a hub id or a URL such as `s3://bucket/key`.
     """
     return "://" not in source and (written_as_path(source) or os.path.exists(source))
 
 
 def written_as_path(source: str) -> bool:
-    """Whether `source` can only be a path: it starts with `/`, `./`, `../` or `~`, has a glob character, or the suffix
-    of a data file. This does not depend on the machine, so a mistyped path is never looked for on the hub."""
+    """Return whether `source` can only be a path, regardless of which files exist.
+
+    A path starts with `/`, `./`, `../` or `~`, contains a glob character, or has the suffix of a data file. A mistyped
+    path is therefore never looked up on the hub.
+    """
     if "://" in source:
         return False
-    marked = source.startswith(("/", "./", "../", "~")) or glob.has_magic(source)
-    return marked or _suffix_format(Path(source)) is not None
+    has_mark = source.startswith(("/", "./", "../", "~")) or glob.has_magic(source)
+    return has_mark or _suffix_format(Path(source)) is not None
 
 
 def expand(source: str, field: str = "data.source") -> list[Path]:
-    """The files that `source` (a file, a glob or a folder) names, sorted by POSIX path; errors call it `field`.
+    """Return the files of `source`, a file, glob or folder, sorted by POSIX path.
 
-    A folder is searched to the bottom for names with the suffix of a data file. Hidden files and folders are skipped,
-    such as the `..data` that Kubernetes puts beside the files of a mounted ConfigMap.
+    A folder is searched recursively for names with the suffix of a data file. Hidden files and folders are skipped, for
+    example the `..data` of a ConfigMap volume.
 
-    Raises UserError when there is no such file.
+    Args:
+        source: the path.
+        field: the field that names it, for error messages.
+
+    Raises:
+        UserError: no such file.
     """
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):
-        return _sorted_files(path, field)
+        return _folder_files(path, field)
     if os.path.isfile(path):
         return [path]
     if glob.has_magic(source):
@@ -60,30 +68,42 @@ def expand(source: str, field: str = "data.source") -> list[Path]:
             return files
         raise UserError(
             f"{field}: no file matches {source!r} (looked at {path.absolute()}); check the pattern: "
-            "`*` stays within a folder, `**/` goes down, hidden files are skipped"
+            "`*` does not match subfolders, `**/` does, hidden files are skipped"
         )
     raise UserError(
         f"{field}: there is no file or folder {source!r} (looked at {path.absolute()}); check the path"
-        + (": in a job file it is relative to the job file" if field.endswith("data.source") else "")
+        + (", which is relative to the job file" if field.endswith("data.source") else "")
     )
 
 
 def format_of(path: Path, declared: str | None, field: str | None = "data") -> str:
-    """`csv`, `tsv`, `jsonl`, `parquet` or `text`: `declared` if given, by `field`.format, else what the name ends in.
+    """Return the format of a file: `csv`, `tsv`, `jsonl`, `parquet` or `text`.
 
-    Raises UserError when the name does not tell.
+    Args:
+        path: the file.
+        declared: the format, if the job file declares it.
+        field: the field whose `format` would declare it, for error messages; None if there is no such field.
+
+    Raises:
+        UserError: not declared, and the suffix is unknown.
     """
-    found = declared or _suffix_format(path)
-    if found is None:
-        known = f"set {field}.format to one of {', '.join(FORMATS)}" if field else f"end it in {', '.join(SUFFIXES)}"
-        raise UserError(f"{path}: the name does not tell the format of the file; {known}, or convert it to one")
-    return found
+    file_format = declared or _suffix_format(path)
+    if file_format is None:
+        remedy = f"set {field}.format to one of {', '.join(FORMATS)}" if field else f"end it in {', '.join(SUFFIXES)}"
+        raise UserError(f"{path}: the suffix of the name is not that of a known format; {remedy}, or convert the file")
+    return file_format
 
 
 def digest(path: Path) -> str:
-    """sha256 of the file's bytes, in hex; reads a piece at a time."""
+    """Return the sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_data(name: str) -> bool:
+    """Return whether a path within a folder is a data file: it has a known suffix and no hidden part."""
+    path = Path(name)
+    return _suffix_format(path) is not None and not any(part.startswith(".") for part in path.parts)
 
 
 def _suffix_format(path: Path) -> str | None:
@@ -93,13 +113,7 @@ def _suffix_format(path: Path) -> str | None:
     return SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
-def is_data(name: str) -> bool:
-    """Whether a file found in a folder counts as data, by its path there: hidden ones, and other suffixes, do not."""
-    path = Path(name)
-    return _suffix_format(path) is not None and not any(part.startswith(".") for part in path.parts)
-
-
-def _sorted_files(folder: Path, field: str) -> list[Path]:
+def _folder_files(folder: Path, field: str) -> list[Path]:
     files = [path for path in folder.rglob("*") if is_data(path.relative_to(folder).as_posix()) and path.is_file()]
     if not files:
         raise UserError(

@@ -1,8 +1,7 @@
-"""YAML text to plain data, remembering the line of every value; and back.
+"""Parse YAML to plain data with the line of every value, and write plain data as YAML.
 
-A small and strict part of YAML 1.2: `no` and `on` are words, `2e-5` is a number, a key may stand only once, and
-anchors are refused (they can make a small file expand without bound).
-"""
+A strict subset of YAML 1.2: `no` and `on` are strings, `2e-5` is a number, repeated keys are errors, and so are
+anchors, which can make a small file expand without bound. """
 
 from __future__ import annotations
 
@@ -13,25 +12,25 @@ import yaml
 
 from ftjobs.errors import UserError
 
-#: Where a value stands: keys and list positions from the top of the file.
+#: Path of a value: keys and list positions from the top of the file.
 Path = tuple[str | int, ...]
 MAX_CHARACTERS = 1_000_000
 
 
 class _CoreSchemaLoader(yaml.SafeLoader):
-    """SafeLoader with the implicit types of YAML 1.2's core schema instead of YAML 1.1's."""
+    """SafeLoader with the implicit types of the core schema of YAML 1.2 instead of those of YAML 1.1."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()
-        refused = None
+        unsupported = None
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            refused = "anchors and aliases are not supported; write it out"
+            unsupported = "anchors and aliases are not supported; write it out"
         elif event.tag is not None:
-            refused = f"YAML tag `{event.tag}` is not supported; write the plain value"
-        if refused:
-            raise yaml.composer.ComposerError(None, None, refused, event.start_mark)
+            unsupported = f"YAML tag `{event.tag}` is not supported; write the plain value"
+        if unsupported:
+            raise yaml.composer.ComposerError(None, None, unsupported, event.start_mark)
         return super().compose_node(parent, index)
 
 
@@ -49,18 +48,17 @@ def parse(text: str, where: str, numbered: bool = True) -> tuple[Any, dict[Path,
 
     Args:
         text: the document.
-        where: what to call it in errors, usually the file's name.
-        numbered: whether errors say the line too.
+        where: name of the document in error messages, usually the file name.
+        numbered: include the line in error messages.
 
     Returns:
-        The data (dict, list, str, int, float, bool, None), and the 1-based line of every value in it: that of its key,
-        or of the list item.
+        The data (dict, list, str, int, float, bool, None), and the line (from 1) of every value's key or list item.
 
     Raises:
-        UserError: not YAML, more than one document, a key twice, a key that is no string, an anchor or a tag.
+        UserError: invalid YAML, several documents, a repeated key, a key other than a scalar, an anchor or a tag.
     """
     if len(text) > MAX_CHARACTERS:
-        raise UserError(f"{where}: {len(text)} characters; a job file has at most {MAX_CHARACTERS}")
+        raise UserError(f"{where}: {len(text)} characters; a job file may have at most {MAX_CHARACTERS}")
     lines: dict[Path, int] = {}
     try:
         return _plain(yaml.compose(text, Loader=_CoreSchemaLoader), (), lines), lines
@@ -70,15 +68,15 @@ def parse(text: str, where: str, numbered: bool = True) -> tuple[Any, dict[Path,
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         problem = f"not valid YAML: character {chr(error.character)!r} is not allowed; remove it"
-    except _Unfit as error:
+    except _UnsupportedError as error:
         line, problem = error.line, str(error)
     except RecursionError:
-        line, problem = 0, "nested too deeply; a job file is a few levels deep"
+        line, problem = 0, "nested too deeply; remove levels"
     raise UserError(f"{where}:{line}: {problem}" if numbered and line else f"{where}: {problem}")
 
 
-class _Unfit(Exception):
-    """YAML, but not of the kind that a job file is made of."""
+class _UnsupportedError(Exception):
+    """Valid YAML outside of the supported subset."""
 
     def __init__(self, node: yaml.Node, problem: str) -> None:
         super().__init__(problem)
@@ -93,10 +91,12 @@ def _plain(node: yaml.Node | None, path: Path, lines: dict[Path, int]) -> Any:
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise _Unfit(key_node, "a key must be a word, not a list or mapping")
+                raise _UnsupportedError(
+                    key_node, "a key must be a string, not a list or mapping; correct the indentation"
+                )
             key = str(key_node.value)
             if key in mapping:
-                raise _Unfit(key_node, f"key `{key}` stands twice; remove one")
+                raise _UnsupportedError(key_node, f"key `{key}` is repeated; remove one")
             lines[*path, key] = key_node.start_mark.line + 1
             mapping[key] = _plain(value_node, (*path, key), lines)
         return mapping
@@ -119,11 +119,11 @@ def _scalar(node: yaml.Node) -> Any:
         case "float" if len(text) <= 100:
             return float(text)
         case _:
-            raise _Unfit(node, f"a number of {len(text)} digits; write a shorter one")
+            raise _UnsupportedError(node, f"a number of {len(text)} digits; write a shorter one")
 
 
 class _EverySchemaDumper(yaml.SafeDumper):
-    """SafeDumper that quotes every string that some parser of YAML 1.1 or 1.2 would take for another type."""
+    """SafeDumper that quotes every string that a parser of YAML 1.1 or 1.2 could read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -134,7 +134,7 @@ _EverySchemaDumper.add_implicit_resolver("tag:ftjobs,2026:looks-like-number", re
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
-    if any(mark in text for mark in "\r\x85\u2028\u2029\ufeff"):  # line breaks to some parsers, and a byte order mark
+    if any(mark in text for mark in "\r\x85\u2028\u2029\ufeff"):  # line breaks in some parsers, and the byte order mark
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
@@ -149,10 +149,9 @@ _EverySchemaDumper.add_representer(list, _represent_list)
 
 
 def dump(data: Any) -> str:
-    """Plain data as YAML, keys in their order, the same bytes for the same data; `parse` reads it back.
+    """Write plain data as YAML that `parse` can read, deterministically and with keys in order.
 
-    `1e5`, `0x1f` and `no` are strings to one parser of YAML and numbers or truth values to another, so such strings
-    are quoted.
+    Strings such as `1e5`, `0x1f` and `no`, which some parsers read as numbers or booleans, are quoted.
     """
     text: str = yaml.dump(data, Dumper=_EverySchemaDumper, sort_keys=False, allow_unicode=True, width=10_000)
     return text

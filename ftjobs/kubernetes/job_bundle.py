@@ -17,7 +17,7 @@ from typing import Any
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile import local_files, yaml_text
-from ftjobs.jobfile.data_mappings import data_mappings, each_source
+from ftjobs.jobfile.data_mappings import data_mappings, map_source
 from ftjobs.jobfile.fields import Job
 from ftjobs.jobfile.implicit_stages import provided_by
 from ftjobs.kubernetes.stage_jobs import StageJob
@@ -50,7 +50,7 @@ class JobBundle:
         for path, mapping in data_mappings(self._data):
             folder = "" if len(path) == 1 else f"{'.'.join(path)}/"
             count = len(self._paths)
-            mapping["source"] = each_source(mapping["source"], partial(self._relocate, folder=folder))
+            mapping["source"] = map_source(mapping["source"], partial(self._relocate, folder=folder))
             fields += [f"{'.'.join(path)}.source"] if len(self._paths) > count else []
         self.archive = _pack(self._paths) if self._paths else None
         """The local data files as a tar archive, None without local data."""

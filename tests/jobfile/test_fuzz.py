@@ -166,7 +166,7 @@ def here(tmp_path, monkeypatch):
         return expand(source, *field)
 
     monkeypatch.setattr(local_files, "expand", expand_here)
-    monkeypatch.setattr("ftjobs.plan.of_encoder", lambda encoder: [])
+    monkeypatch.setattr("ftjobs.plan.encoder_content", lambda encoder: [])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,23 +1,19 @@
-"""The fields of a job file, their types, defaults and bounds.
+"""The fields of a job file, with types, defaults and bounds.
 
-Every model refuses unknown keys and converts nothing silently: `epochs: "8"` is an error, not 8. The docstring below
-each field is what `ftjobs schema` hands to editors.
+Unknown keys are errors, and types are not converted: `epochs: "8"` is an error, not 8. The docstring of each field is
+its description in `ftjobs schema`, which editors display.
 """
 
-from ftjobs.jobfile.fields.adapt import Adapt, Replace
+from ftjobs.jobfile.fields.adapt_stage import Adapt, Replace
 from ftjobs.jobfile.fields.base import Fields
-from ftjobs.jobfile.fields.classify import Classify
-from ftjobs.jobfile.fields.corpus import Corpus, CorpusSource, Streaming
-from ftjobs.jobfile.fields.data import Data, Split
-from ftjobs.jobfile.fields.encoder import Encoder, Scratch
-from ftjobs.jobfile.fields.hypothesis import Hypothesis
-from ftjobs.jobfile.fields.job import Job
-from ftjobs.jobfile.fields.lora import Lora
-from ftjobs.jobfile.fields.tracking import Tracking, WandbTracking
-from ftjobs.jobfile.fields.training import TrainingFields
-from ftjobs.jobfile.fields.vocabulary import Vocabulary
+from ftjobs.jobfile.fields.classify_stage import Classify
+from ftjobs.jobfile.fields.encoder import Encoder, Lora, Scratch, Vocabulary
+from ftjobs.jobfile.fields.job import MARGIN_TOO_LARGE, Hypothesis, Job, Tracking, WandbTracking
+from ftjobs.jobfile.fields.text_sources import Corpus, CorpusSource, Data, Split, Streaming
+from ftjobs.jobfile.fields.training_stage import TrainingFields
 
 __all__ = [
+    "MARGIN_TOO_LARGE",
     "Adapt",
     "Classify",
     "Corpus",

@@ -111,17 +111,17 @@ def extend(
 def _select_words(whole_words: WholeWords, counts: Counter[str], settings: Vocabulary) -> list[DomainWord]:
     """Return the words to add: those that save most tokens, or those of the settings that are not single tokens yet."""
     if isinstance(settings.add, int):
-        shattered = rank_words(counts, lambda words: _pieces(whole_words, words), settings.fewest)
+        shattered = rank_words(counts, lambda words: _pieces(whole_words, words), settings.required_count)
         candidates = (word for word in shattered if whole_words.is_single_word(word.word))
         if not (selected := list(islice(candidates, settings.add))):
             raise UserError(
-                f"vocabulary: no word of the texts occurs {settings.fewest} times and has more than one token; lower "
+                f"vocabulary: no word of the texts occurs {settings.required_count} times and has more than one token; lower "
                 "min_count, or remove `vocabulary`"
             )
         return selected
     assert not isinstance(settings.add, str), "reading a job file replaces a word list by its words"
     words = dict.fromkeys(_normalize_word(whole_words, word) for word in settings.add)
-    frequent = [word for word in words if counts[word] >= settings.fewest]
+    frequent = [word for word in words if counts[word] >= settings.required_count]
     unknown = whole_words.tokenizer.unk_token_id
     known = {
         word
@@ -134,7 +134,7 @@ def _select_words(whole_words: WholeWords, counts: Counter[str], settings: Vocab
     if not remaining:
         raise UserError(
             f"vocabulary: nothing to add: of {len(words)} words, {len(known)} are single tokens already and "
-            f"{len(words) - len(frequent)} occur less than {settings.fewest} times; list others, or remove `vocabulary`"
+            f"{len(words) - len(frequent)} occur less than {settings.required_count} times; list others, or remove `vocabulary`"
         )
     return [
         DomainWord(word, counts[word], pieces)
