@@ -17,8 +17,8 @@ RESERVED = ("prepare", "report")
 #: of a pod, a DNS label of at most 63 characters, which the API server enforces for Indexed Jobs; allows 10,000 seeds.
 MAX_NAMES = 48
 _NOT_COMPARED = (
-    "is trained and evaluated on its own data, so it cannot be compared with stages on the job's data; use a stage that "
-    "starts from its encoder"
+    "is trained and evaluated on its own data, so it cannot be compared with stages on the job's data; use a stage "
+    "that starts from its encoder"
 )
 #: `model_type` of the encoders that `encoder.scratch` builds.
 _SCRATCH_TYPE = "bert"
@@ -27,9 +27,8 @@ Problem = tuple[tuple[str | int, ...], str]
 
 def check(job: Job) -> list[Problem]:
     """Return every problem across fields, as (path in the job file, message)."""
-    return [
-        *_check_data(job), *_check_stages(job), *_check_cycles(job), *_check_implicit_stages(job), *_check_hypotheses(job)
-    ]  # fmt: skip
+    checks = (_check_data, _check_stages, _check_cycles, _check_implicit_stages, _check_hypotheses)
+    return [problem for find_problems in checks for problem in find_problems(job)]
 
 
 def _check_data(job: Job) -> Iterator[Problem]:
@@ -58,7 +57,8 @@ def _check_implicit_stages(job: Job) -> Iterator[Problem]:
         if isinstance(implicit.settings, Data):
             yield from _check_columns(implicit.field, implicit.settings, implicit.readers)
         if implicit.name in job.stages:
-            reason = f"`{implicit.name}` is the name of the implicit stage for the {implicit.kind} of `{implicit.readers[0]}`"
+            provided = f"the {implicit.kind} of `{implicit.readers[0]}`"
+            reason = f"`{implicit.name}` is the name of the implicit stage for {provided}"
             yield ("stages", implicit.name), f"{reason}; choose another name"
         if (total := len(job.name) + len(implicit.name)) > MAX_NAMES:
             reason = f"`{job.name}` and `{implicit.name}`, the implicit stage for it, have {total} characters together"
@@ -152,7 +152,7 @@ def _check_hypotheses(job: Job) -> Iterator[Problem]:
             elif name not in classifiers:
                 yield (
                     ("hypotheses", index),
-                    f"`{name}` is not a classify stage and has no accuracy to compare; use a classify stage",
+                    f"`{name}` is not a classify stage and has no accuracy; use one",
                 )
         if hypothesis.better == hypothesis.worse:
             yield ("hypotheses", index), f"{text!r} compares a stage with itself; use two stages"

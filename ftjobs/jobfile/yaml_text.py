@@ -1,7 +1,7 @@
 """Parse YAML to plain data with the line of every value, and write plain data as YAML.
 
 A strict subset of YAML 1.2: `no` and `on` are strings, `2e-5` is a number, repeated keys are errors, and so are
-anchors, which can make a small file expand without bound. """
+anchors, which can make a small file expand without bound."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def _plain(node: yaml.Node | None, path: Path, lines: dict[Path, int]) -> Any:
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise _UnsupportedError(
-                    key_node, "a key must be a string, not a list or mapping; correct the indentation"
-                )
+                raise _UnsupportedError(key_node, "a key must be a string, not a list or mapping; correct it")
             key = str(key_node.value)
             if key in mapping:
                 raise _UnsupportedError(key_node, f"key `{key}` is repeated; remove one")

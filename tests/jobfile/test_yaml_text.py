@@ -1,3 +1,5 @@
+"""The supported subset of YAML: values, lines, errors, and round trips."""
+
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -5,13 +7,14 @@ from hypothesis import strategies as st
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile.yaml_text import MAX_CHARACTERS, dump, parse
+from tests.helpers.messages import mentions
 
 
 def data(text: str) -> object:
     return parse(text, "job.yaml")[0]
 
 
-def refused(text: str) -> str:
+def parse_error(text: str) -> str:
     with pytest.raises(UserError) as caught:
         parse(text, "job.yaml")
     (problem,) = caught.value.problems
@@ -37,7 +40,7 @@ def refused(text: str) -> str:
         ("", None),
     ],
 )
-def test_plain_words_that_are_no_strings(text, value):
+def test_plain_scalars_of_other_types(text, value):
     found = data(f"a: {text}\n")["a"]
     assert found == value
     assert type(found) is type(value)
@@ -47,19 +50,19 @@ def test_plain_words_that_are_no_strings(text, value):
     "text",
     ["no", "off", "yes", "on", "y", "NO", "1:30", "1_000", "0x10", "2026-01-01", ".inf", ".nan", "e5", "1e", "٣"],
 )
-def test_what_yaml_1_1_would_convert_stays_a_word(text):
+def test_values_of_yaml_1_1_types_are_strings(text):
     assert data(f"a: {text}\n") == {"a": text}
 
 
-def test_quoted_is_a_string():
+def test_quoted_values_are_strings():
     assert data("a: '8'\nb: \"true\"\nc: 'null'\n") == {"a": "8", "b": "true", "c": "null"}
 
 
-def test_every_key_is_a_string():
+def test_keys_are_strings():
     assert data("3: a\n~: b\ntrue: c\n2.5: d\n") == {"3": "a", "~": "b", "true": "c", "2.5": "d"}
 
 
-def test_a_value_stands_at_the_line_of_its_key_and_an_item_at_its_own():
+def test_lines_of_keys_and_items():
     _, lines = parse("# comment\na: 1\nb:\n  c: [x,\n    y]\n  d:\n    e\n", "job.yaml")
     assert lines == {
         (): 2,
@@ -72,31 +75,30 @@ def test_a_value_stands_at_the_line_of_its_key_and_an_item_at_its_own():
     }
 
 
-def test_nothing_is_none():
+def test_empty_document_is_none():
     assert parse("", "job.yaml") == (None, {})
     assert data("# only a comment\n") is None
 
 
 @pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "a: 1\nb: 2\n'a': 3\n", "a: 1\nb: 2\n{a}: 3\n"])
-def test_a_repeated_or_compound_key(text):
-    assert refused(text) in (
-        "job.yaml:3: key `a` stands twice; remove one",
-        "job.yaml:3: a key must be a word, not a list or mapping",
-    )
+def test_repeated_or_compound_key_is_an_error(text):
+    problem = parse_error(text)
+    repeated, compound = (mentions(problem, "job.yaml:3: ", part) for part in ("`a` is repeated", "must be a string"))
+    assert repeated != compound
 
 
 @pytest.mark.parametrize("text", ["a: &x 1\nb: *x\n", "a: &x [1]\n", "&x a: 1\n", "&x\na: 1\n", "a: *x\n"])
-def test_anchors_and_aliases(text):
-    assert refused(text) == "job.yaml:1: not valid YAML: anchors and aliases are not supported; write it out"
+def test_anchors_and_aliases_are_errors(text):
+    assert mentions(parse_error(text), "job.yaml:1: ", "anchors and aliases", "write it out")
 
 
-def test_a_merge_key_is_a_key_like_any_other():
+def test_merge_key_is_an_ordinary_key():
     assert data("a: {<<: {b: 1}}\n") == {"a": {"<<": {"b": 1}}}
 
 
-def test_the_billion_laughs_are_not_expanded():
+def test_billion_laughs_are_not_expanded():
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
-    assert "anchors and aliases are not supported" in refused("\n".join(lines))
+    assert "anchors and aliases are not supported" in parse_error("\n".join(lines))
 
 
 @pytest.mark.parametrize(
@@ -113,13 +115,13 @@ def test_the_billion_laughs_are_not_expanded():
         ("! 12", "!"),
     ],
 )
-def test_tags(value, tag):
-    problem = refused(f"b: 1\na: {value}\n")
-    assert problem == f"job.yaml:2: not valid YAML: YAML tag `{tag}` is not supported; write the plain value"
+def test_tags_are_errors(value, tag):
+    problem = parse_error(f"b: 1\na: {value}\n")
+    assert mentions(problem, "job.yaml:2: ", f"`{tag}`", "plain value")
 
 
-def test_a_tag_on_a_key():
-    assert "YAML tag" in refused("!!int a: 1\n")
+def test_tag_of_a_key_is_an_error():
+    assert "YAML tag" in parse_error("!!int a: 1\n")
 
 
 @pytest.mark.parametrize(
@@ -136,30 +138,30 @@ def test_a_tag_on_a_key():
         ("a: 1\nb: \ud800\n", 2),
     ],
 )
-def test_what_is_not_yaml_is_named_by_its_line(text, line):
-    assert refused(text).startswith(f"job.yaml:{line}: not valid YAML: ")
+def test_invalid_yaml_is_reported_with_its_line(text, line):
+    assert parse_error(text).startswith(f"job.yaml:{line}: not valid YAML: ")
 
 
-def test_without_numbers_no_line_is_named():
+def test_errors_without_line_numbers():
     with pytest.raises(UserError) as caught:
         parse("[1, 2", "--set seeds=[1, 2", numbered=False)
     assert str(caught.value).startswith("--set seeds=[1, 2: not valid YAML: ")
 
 
 @pytest.mark.parametrize("text", ["[" * 50_000, "{a: " * 5_000 + "}" * 5_000, "- " * 5_000 + "x"])
-def test_deep_nesting(text):
-    assert refused(text) == "job.yaml: nested too deeply; a job file is a few levels deep"
+def test_deep_nesting_is_an_error(text):
+    assert mentions(parse_error(text), "job.yaml: ", "nested too deeply")
 
 
-def test_numbers_without_end():
+def test_very_long_numbers_are_errors():
     assert data(f"a: {'9' * 100}\n") == {"a": int("9" * 100)}
-    assert refused(f"b: 1\na: {'9' * 5000}\n") == "job.yaml:2: a number of 5000 digits; write a shorter one"
-    assert "a number of 5002 digits" in refused(f"a: 1.{'9' * 5000}\n")
+    assert mentions(parse_error(f"b: 1\na: {'9' * 5000}\n"), "job.yaml:2: ", "5000 digits")
+    assert "a number of 5002 digits" in parse_error(f"a: 1.{'9' * 5000}\n")
 
 
-def test_a_file_without_end():
+def test_very_long_file_is_an_error():
     text = "# " + "x" * MAX_CHARACTERS
-    assert refused(text) == f"job.yaml: {len(text)} characters; a job file has at most {MAX_CHARACTERS}"
+    assert mentions(parse_error(text), "job.yaml: ", f"{len(text)} characters", str(MAX_CHARACTERS))
 
 
 TEXTS = (
