@@ -58,7 +58,7 @@ class Data(Fields):
     """Separator between the names of a row's labels in a column of text (`label_type: multi`). White space around a
     name is ignored, and an empty cell is a row without labels."""
     split: Split = Split()
-    """Division of the rows into training, validation and test splits."""
+    """Rows to hold out for validation and test."""
 
     @property
     def text_columns(self) -> list[str]:
