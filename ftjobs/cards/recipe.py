@@ -59,9 +59,7 @@ def _settings(run: StageRun) -> dict[str, Any]:
         fields["data"] = _data(run.settings.data, f"{run.data.stage}/" if "data" in run.inputs else "")
     if isinstance(run.settings, Adapt) and isinstance(run.settings.corpus, Corpus):
         folder = run.inputs["corpus"].stage
-        fields["corpus"] |= {
-            "source": map_source(fields["corpus"]["source"], partial(_relative_source, folder=folder))
-        }
+        fields["corpus"] |= {"source": map_source(fields["corpus"]["source"], partial(_relative_source, folder=folder))}
     return fields
 
 

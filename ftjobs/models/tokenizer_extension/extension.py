@@ -115,8 +115,8 @@ def _select_words(whole_words: WholeWords, counts: Counter[str], settings: Vocab
         candidates = (word for word in shattered if whole_words.is_single_word(word.word))
         if not (selected := list(islice(candidates, settings.add))):
             raise UserError(
-                f"vocabulary: no word of the texts occurs {settings.required_count} times and has more than one token; lower "
-                "min_count, or remove `vocabulary`"
+                f"vocabulary: no word of the texts occurs {settings.required_count} times and has more than one token; "
+                "lower min_count, or remove `vocabulary`"
             )
         return selected
     assert not isinstance(settings.add, str), "reading a job file replaces a word list by its words"
@@ -134,7 +134,8 @@ def _select_words(whole_words: WholeWords, counts: Counter[str], settings: Vocab
     if not remaining:
         raise UserError(
             f"vocabulary: nothing to add: of {len(words)} words, {len(known)} are single tokens already and "
-            f"{len(words) - len(frequent)} occur less than {settings.required_count} times; list others, or remove `vocabulary`"
+            f"{len(words) - len(frequent)} occur less than {settings.required_count} times; list others, or "
+            "remove `vocabulary`"
         )
     return [
         DomainWord(word, counts[word], pieces)
