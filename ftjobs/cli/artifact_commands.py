@@ -100,7 +100,7 @@ def push(
 
     if dry_run:
         push.check_repo(repo)
-        files = push.checkpoint(manifest)
+        files = push.checkpoint_files(manifest)
         print_table(make_table(["file", "bytes"], [[file.path.removeprefix("model/"), file.size] for file in files]))
         print(f"dry run: nothing was uploaded to {repo} at {revision}", file=sys.stderr)
         return

@@ -19,6 +19,7 @@ from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from tests.fakes.hub import Hub
 from tests.helpers.commands import JOB
+from tests.helpers.messages import mentions
 
 CARD = '---\nlicense: mit\n---\n\n```python\nmodel = "."  # this folder\nprint(model)\n```\n'
 
@@ -63,7 +64,7 @@ def push(
 HEAD = ("job.yaml", "head", "--seed", "2", "--repo", "me/head")
 
 
-def test_the_checkpoint_arrives_whole_in_one_commit(hub: Hub, push: Any, published: Manifest) -> None:
+def test_push_uploads_checkpoint_in_one_commit(hub: Hub, push: Any, published: Manifest) -> None:
     code, out, err = push(*HEAD)
     assert code == 0, err
     repo = hub.pushed["me/head"]
@@ -80,7 +81,7 @@ def test_the_checkpoint_arrives_whole_in_one_commit(hub: Hub, push: Any, publish
     assert "hf_writer" not in out
 
 
-def test_pushing_it_again_changes_nothing_and_says_so(hub: Hub, push: Any, published: Manifest) -> None:
+def test_push_of_same_files_adds_no_commit(hub: Hub, push: Any, published: Manifest) -> None:
     push(*HEAD)
     code, out, err = push(*HEAD)
     assert code == 0
@@ -90,7 +91,7 @@ def test_pushing_it_again_changes_nothing_and_says_so(hub: Hub, push: Any, publi
     assert out == f"{hub.url}/me/head/commit/{hub.pushed['me/head'].sha('main')}\n"
 
 
-def test_another_identity_is_another_commit(hub: Hub, push: Any, published: Manifest, tmp_path: Path) -> None:
+def test_push_of_another_identity_adds_commit(hub: Hub, push: Any, published: Manifest, tmp_path: Path) -> None:
     push(*HEAD)
     override = "stages.head.epochs=5"
     publish(tmp_path, "head", {"README.md": CARD, "model.safetensors": "others", "config.json": "{}"}, override)
@@ -100,7 +101,7 @@ def test_another_identity_is_another_commit(hub: Hub, push: Any, published: Mani
     assert {path for path in second if second[path] != first.get(path)} == {"model.safetensors"}
 
 
-def test_an_address_private_and_a_branch(hub: Hub, push: Any, published: Manifest, tmp_path: Path) -> None:
+def test_push_accepts_artifact_uri_private_and_branch(hub: Hub, push: Any, published: Manifest, tmp_path: Path) -> None:
     address = str(tmp_path / "runs" / published.folder)
     code, _, err = push(address, "--repo", "me/quiet", "--private", "--revision", "trial/1")
     assert code == 0, err
@@ -116,7 +117,7 @@ def test_an_address_private_and_a_branch(hub: Hub, push: Any, published: Manifes
     )
 
 
-def test_a_dry_run_needs_neither_token_nor_hub(
+def test_dry_run_needs_neither_token_nor_hub(
     hub: Hub, push: Any, published: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
@@ -128,20 +129,20 @@ def test_a_dry_run_needs_neither_token_nor_hub(
 
 
 @pytest.mark.parametrize(
-    ("token", "repo", "code", "said"),
+    ("token", "repo", "code", "message"),
     [
-        (None, "me/head", 2, "no token for the hub: set HF_TOKEN to one that may write to me/head"),
-        ("  ", "me/head", 2, "no token for the hub"),
-        ("hf_unknown", "me/head", 2, "me/head: the hub does not know the token in HF_TOKEN"),
-        ("hf_reader", "me/head", 2, "me/head: the token in HF_TOKEN may not write there"),
-        ("hf_writer", "you/head", 2, "you/head: the token in HF_TOKEN may not write there"),
-        ("hf_writer", "head", 2, "--repo head: says no owner; give OWNER/NAME"),
+        (None, "me/head", 2, "HF_TOKEN: "),
+        ("  ", "me/head", 2, "HF_TOKEN: "),
+        ("hf_unknown", "me/head", 2, "me/head: the hub rejects the token in HF_TOKEN"),
+        ("hf_reader", "me/head", 2, "me/head: the token in HF_TOKEN has no write access"),
+        ("hf_writer", "you/head", 2, "you/head: the token in HF_TOKEN has no write access"),
+        ("hf_writer", "head", 2, "--repo head: the owner is missing; give OWNER/NAME"),
         ("hf_writer", "me/he ad", 2, "--repo me/he ad: "),
         ("hf_writer", "me/head\n", 2, r"--repo me/head\n: "),
         ("hf_writer", "me/../x", 2, "--repo me/../x: "),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(
+def test_refused_push_is_a_one_line_error_without_token(
     hub: Hub,
     push: Any,
     published: Manifest,
@@ -149,58 +150,61 @@ def test_what_the_hub_refuses_is_one_line(
     token: str | None,
     repo: str,
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.delenv("HF_TOKEN") if token is None else monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setenv("HF_HOME", "elsewhere")  # a token that lies in a file is not taken
     found, out, err = push(*HEAD[:-1], repo)
     assert (found, out) == (code, "")
-    assert err.startswith(f"error: {said}")
+    assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
     assert "hf_" not in err
     assert not hub.stored
 
 
-def test_a_hub_that_is_down_may_be_tried_again(
+def test_unreachable_hub_exits_with_code_for_retry(
     hub: Hub, push: Any, published: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.failing = True
     code, out, err = push(*HEAD)
     assert (code, out) == (1, "")
-    assert err.startswith("error: me/head: the hub cannot be reached (")
+    assert err.startswith("error: me/head: the hub is unreachable (")
     assert err.count("\n") == 1
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
         code, _, err = push(*HEAD)
     assert code == 1
-    assert err.startswith("error: me/head: the hub cannot be reached (")
+    assert err.startswith("error: me/head: the hub is unreachable (")
 
 
-def test_without_the_hub_on_purpose(hub: Hub, push: Any, published: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_is_reported(hub: Hub, push: Any, published: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     huggingface_hub.close_session()
     code, _, err = push(*HEAD)
     huggingface_hub.close_session()
-    assert (code, err) == (2, "error: me/head: HF_HUB_OFFLINE is set, so nothing can be pushed; unset it\n")
+    assert code == 2
+    assert mentions(err, "error: me/head: ", "HF_HUB_OFFLINE", "unset")
 
 
-def test_a_hub_without_xet_storage(hub: Hub, push: Any, published: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_without_xet_storage_is_reported_with_remedy(
+    hub: Hub, push: Any, published: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", False)
     code, _, err = push(*HEAD)
     assert code == 2
-    assert err == "error: me/head: this hub has no xet storage; set HF_HUB_DISABLE_XET=1 to upload in the older way\n"
+    assert mentions(err, "error: me/head: ", "HF_HUB_DISABLE_XET=1")
 
 
-def test_a_card_that_the_hub_refuses(hub: Hub, push: Any, published: Manifest, tmp_path: Path) -> None:
+def test_invalid_card_metadata_is_reported(hub: Hub, push: Any, published: Manifest, tmp_path: Path) -> None:
     override = "stages.head.epochs=6"
     publish(tmp_path, "head", {"README.md": CARD.replace("mit", "nonsense")}, override)
     code, _, err = push(*HEAD, "--set", override)
     assert code == 2
-    assert err == "error: me/head: the hub refuses it (ValueError: Invalid metadata in README.md. - no license)\n"
+    assert mentions(err, "error: me/head: ", "Invalid metadata in README.md", "no license")
 
 
-def test_what_is_damaged_in_storage_is_not_pushed(hub: Hub, push: Any, published: Manifest, tmp_path: Path) -> None:
+def test_corrupt_artifact_is_not_pushed(hub: Hub, push: Any, published: Manifest, tmp_path: Path) -> None:
     (tmp_path / "runs" / published.folder / "model/model.safetensors").write_text("weightz")
     code, _, err = push(*HEAD)
     assert code == 1
@@ -208,11 +212,9 @@ def test_what_is_damaged_in_storage_is_not_pushed(hub: Hub, push: Any, published
     assert not hub.pushed
 
 
-def test_a_stage_without_a_model_has_nothing_to_push(hub: Hub, push: Any, published: Manifest, tmp_path: Path) -> None:
+def test_stage_without_model_is_rejected(hub: Hub, push: Any, published: Manifest, tmp_path: Path) -> None:
     publish(tmp_path, "report", {})
     code, _, err = push("job.yaml", "report", "--repo", "me/report")
-    assert (code, err) == (
-        2,
-        "error: stage `report` publishes no model; push a stage that trains one, or `prepare`\n",
-    )
+    assert code == 2
+    assert mentions(err, "error: stage `report`", "`prepare`")
     assert not hub.pushed
