@@ -109,7 +109,7 @@ class TestNumbers:
         errors = [epoch["test"]["mse"] for epoch in epochs]
         assert metrics["best_epoch"] == 1 + errors.index(min(errors))
 
-    def test_the_report_speaks_of_errors(self, numbers: Any) -> None:
+    def test_report_compares_mean_squared_errors(self, numbers: Any) -> None:
         _, storage, manifests = numbers
         files = files_of(storage, manifests["report"])
         report, text = json.loads(files["report.json"]), files["report.md"].decode()
