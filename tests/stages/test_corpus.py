@@ -234,7 +234,7 @@ def test_resuming_with_packing_gives_the_same_bytes(job: Any, tmp_path: Path, mo
     runs = plan(read(tmp_path / "job.yaml"))
     again = open_storage(str(tmp_path / "store"))
     runner.run_all(runs[:2], again)
-    run, store = select(runs, "packed"), StorageCheckpointer._store
+    run, store = select(runs, "packed"), StorageCheckpointer._store_state
     lines = [json.loads(line) for line in files_of(storage, manifests["packed seed 1"])["metrics.jsonl"].splitlines()]
     steps = next(line["step"] for line in lines if line.get("epoch") == 1)
     assert steps > 10  # more examples than passages / 8, because passages go on in the next
@@ -245,7 +245,7 @@ def test_resuming_with_packing_gives_the_same_bytes(job: Any, tmp_path: Path, mo
             raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(StorageCheckpointer, "_store", dies_in_the_second_epoch)
+        broken.setattr(StorageCheckpointer, "_store_state", dies_in_the_second_epoch)
         with pytest.raises(KeyboardInterrupt):
             runner.run_stage(run, again)
     manifest = runner.run_stage(run, again)

@@ -105,7 +105,7 @@ def test_resuming_adds_the_same_words_and_gives_the_same_bytes(
     fields["defaults"]["adapt"]["save_every"] = 1
     (tmp_path / "job.yaml").write_text(json.dumps(fields))
     runs = plan(read(tmp_path / "job.yaml"))
-    run, store = select(runs, "worded"), StorageCheckpointer._store
+    run, store = select(runs, "worded"), StorageCheckpointer._store_state
 
     def dies_at_step_7(self: StorageCheckpointer, write: Callable, step: int, total: int) -> None:
         store(self, write, step, total)
@@ -117,7 +117,7 @@ def test_resuming_adds_the_same_words_and_gives_the_same_bytes(
         runner.run_stage(runs[0], storage)
     expected = files_of(uninterrupted, runner.run_stage(run, uninterrupted))
     with monkeypatch.context() as broken, pytest.raises(Killed):
-        broken.setattr(StorageCheckpointer, "_store", dies_at_step_7)
+        broken.setattr(StorageCheckpointer, "_store_state", dies_at_step_7)
         runner.run_stage(run, killed)
     logging.getLogger("ftjobs").propagate = True
     with caplog.at_level(logging.INFO, logger="ftjobs"):
