@@ -111,10 +111,8 @@ def test_push_accepts_artifact_uri_private_and_branch(hub: Hub, push: Any, publi
     assert "model.safetensors" in repo.branches["trial/1"][-1]
     push(*HEAD)
     code, _, err = push(*HEAD, "--private")
-    assert (code, err) == (
-        2,
-        "error: me/head: exists and is public, so --private cannot be kept; change that on the hub first\n",
-    )
+    assert code == 2
+    assert mentions(err, "error: me/head: ", "public", "--private")
 
 
 def test_dry_run_needs_neither_token_nor_hub(
