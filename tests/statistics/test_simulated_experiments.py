@@ -15,7 +15,7 @@ from tests.helpers.simulated import Truth
 EXPERIMENTS = 2000
 DRAWS = 500  # p-values near 0.05 have a standard deviation of 0.014, which cancels over 2,000 experiments
 INDEPENDENT: dict[str, float] = {}
-OWN = {"common": 0.3, "own": 0.5}
+SINGLE = {"common": 0.3, "single": 0.5}
 STRONG = {"common": 0.9, "paired": 0.05}  # one in nine errors of either classifier is not shared
 
 
@@ -55,14 +55,14 @@ def rates(truth: Truth, count: int) -> dict[str, float]:
         (1, 214, 0.85, 0, INDEPENDENT),
         (1, 214, 0.97, 0, STRONG),
         (1, 1000, 0.55, 0, STRONG),
-        (2, 214, 0.85, 0.03, OWN),
+        (2, 214, 0.85, 0.03, SINGLE),
         (2, 1000, 0.85, 0.03, STRONG),
         (3, 214, 0.55, 0.03, STRONG),
-        (3, 1000, 0.97, 0, OWN),
+        (3, 1000, 0.97, 0, SINGLE),
         (5, 214, 0.85, 0.03, STRONG),
         (5, 214, 0.97, 0.03, INDEPENDENT),
         (5, 1000, 0.85, 0, INDEPENDENT),
-        (10, 214, 0.85, 0.03, OWN),
+        (10, 214, 0.85, 0.03, SINGLE),
         (10, 1000, 0.97, 0, STRONG),
     ],
     ids=str,
@@ -95,7 +95,7 @@ def test_equal_methods_are_rarely_significant_and_covered(
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 def test_interval_covers_a_true_difference(seeds: int) -> None:
     """A difference of five points with a margin of five points. Measured coverage: 95.3, 97.5 and 95.7 %."""
-    truth = Truth(seeds, 214, (0.95, 0.90), **OWN, seed_sd=0.02 if seeds > 1 else 0)
+    truth = Truth(seeds, 214, (0.95, 0.90), **SINGLE, seed_sd=0.02 if seeds > 1 else 0)
     found = rates(truth, 1000)
     print(f"{truth}: {found}")
     assert found["supported"] <= at_most(0.025, 1000)
@@ -135,7 +135,7 @@ def test_bootstrap_of_examples_only_exceeds_alpha() -> None:
 def test_holm_keeps_the_family_wise_error_rate() -> None:
     """Three null hypotheses among three methods: any is rejected in at most 5 % of the experiments."""
     wrong, count = 0, 300
-    for number, right in enumerate(experiments(Truth(3, 214, (0.8, 0.8), **OWN, seed_sd=0.02), count)):
+    for number, right in enumerate(experiments(Truth(3, 214, (0.8, 0.8), **SINGLE, seed_sd=0.02), count)):
         first, second = right
         third = np.roll(first, 1, axis=0)  # the first with its seeds in another order
         pairs = ((first, second), (third, second), (first, third))
