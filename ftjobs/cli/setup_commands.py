@@ -43,15 +43,12 @@ def doctor(
 def _findings(job: Path | None, overrides: list[str], store: str) -> Iterator[Finding]:
     """Yield findings as they come: some checks take seconds."""
     from ftjobs.doctor import machine, services
-    from ftjobs.doctor import store as store_checks
 
     yield from machine.check()
-    yield from store_checks.check(store)
-    yield from services.check()
+    yield from services.check_store(store)
+    yield from services.check_accounts()
     if job is not None:
-        from ftjobs.doctor.job import check
-
-        yield from check(job, overrides)
+        yield from services.check_job(job, overrides)
 
 
 @command("ftjobs schema > job.schema.json")

@@ -1,5 +1,17 @@
-"""`ftjobs doctor`: whether this machine, the store and the services around it will do, before hours depend on it."""
+"""`ftjobs doctor`: checks of the machine, the store, the Hub, tracking and a job file, before hours depend on them."""
 
-from ftjobs.doctor.finding import Finding
+from __future__ import annotations
 
-__all__ = ["Finding"]
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Result of one check, with a remedy if there is something to do."""
+
+    about: str
+    found: str
+    state: Literal["ok", "warning", "problem"] = "ok"
+    """`problem`: a stage would fail. `warning`: a stage would run, but slower or with fewer features."""
+    remedy: str = ""

@@ -1,4 +1,4 @@
-"""The machine: its processors and whether they compute, its memory, its disks."""
+"""Checks of this machine: versions, processors and their arithmetic, memory and disks."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 
 import torch
 
-from ftjobs.doctor.finding import Finding
+from ftjobs.doctor import Finding
 from ftjobs.system.device import CGROUP, on_cpu, training_device, usable_cores
 from ftjobs.training.optimization import autocast, resolve_precision
 
 _NVIDIA = Path("/proc/driver/nvidia/version")
 _SHARED_MEMORY = Path("/dev/shm")
-#: Where a model of 110 M parameters, its training state and a copy of that find room.
+#: Space for a model of 110 M parameters, its training state and a copy of the state.
 _FREE_BYTES = 5 * 10**9
-#: NCCL and the processes of a stage that runs on several GPUs exchange data through it.
+#: NCCL and the processes of a stage on several GPUs exchange data through shared memory.
 _SHARED_BYTES = 10**9
-#: Mean error of a matrix product in bf16 by the mean of its entries: its 8 bits give 0.003.
-_MOST_OFF = 0.02
+#: Largest relative error of a matrix product: mean absolute error by mean absolute entry. bf16 (8 bits) has 0.003.
+_MAX_RELATIVE_ERROR = 0.02
 _GIB = 2**30
 
 
 def check() -> Iterator[Finding]:
-    """Look at versions, processors, memory and disks."""
+    """Check versions, processors, memory and disks."""
     yield _versions()
     yield _cores()
     yield _device()
@@ -54,7 +54,7 @@ def _cores() -> Finding:
             "cores",
             found,
             "warning",
-            f"threads that wait for a core slow each other down: set OMP_NUM_THREADS={max(1, int(cores))}",
+            f"more threads than cores slow each other down: set OMP_NUM_THREADS={max(1, int(cores))}",
         )
     return Finding("cores", found)
 
@@ -65,7 +65,7 @@ def _device() -> Finding:
             built = f"PyTorch {torch.__version__} is built for CUDA {torch.version.cuda}"
             remedy = "install a newer driver" if torch.version.cuda else "install a build of PyTorch with CUDA"
             return Finding("device", f"an NVIDIA driver is loaded, but PyTorch sees no GPU; {built}", "problem", remedy)
-        return Finding("device", "CPU: no GPU that PyTorch can use")
+        return Finding("device", "CPU; PyTorch sees no GPU")
     device = training_device()
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] or [str(device)]
     return Finding("device", ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names)))
@@ -73,7 +73,7 @@ def _device() -> Finding:
 
 @torch.no_grad()
 def _arithmetic() -> Finding:
-    """Multiply matrices in the precision that `mixed_precision: auto` picks, and compare with fp32."""
+    """Multiply matrices in the precision that `mixed_precision: auto` selects, and compare with fp64."""
     device = training_device()
     kind = {"no": "fp32"}.get(found := resolve_precision("auto", device), found)
     generator = torch.Generator().manual_seed(0)
@@ -90,9 +90,11 @@ def _arithmetic() -> Finding:
     except RuntimeError as error:
         return Finding("arithmetic", f"{kind}: {error}".splitlines()[0], "problem", "try another machine")
     exact = left[:8].double().cpu() @ right.double().cpu()
-    off = float((product[:8].double().cpu() - exact).abs().mean() / exact.abs().mean())
-    if not off < _MOST_OFF:
-        return Finding("arithmetic", f"{kind} is off by {off:.0%}", "problem", "try another machine")
+    relative_error = float((product[:8].double().cpu() - exact).abs().mean() / exact.abs().mean())
+    if not relative_error < _MAX_RELATIVE_ERROR:
+        return Finding(
+            "arithmetic", f"{kind} has a relative error of {relative_error:.0%}", "problem", "try another machine"
+        )
     return Finding("arithmetic", f"{kind}, {2 * size**3 / seconds / 1e12:.2g} TFLOP/s")
 
 
@@ -109,7 +111,7 @@ def _memory() -> Finding:
         free, whole = torch.cuda.mem_get_info()
         found += f"; GPU: {free / _GIB:.1f} of {whole / _GIB:.1f} GiB free"
         if free < whole / 2:
-            return Finding("memory", found, "warning", "another process uses the GPU: `nvidia-smi` says which")
+            return Finding("memory", found, "warning", "another process uses the GPU: `nvidia-smi` lists processes")
     return Finding("memory", found)
 
 
@@ -120,12 +122,12 @@ def _work_folder() -> Finding:
     if _in_memory(folder):
         return Finding("work folder", f"{found}, in memory", "warning", "set TMPDIR to a folder on a disk")
     if free < _FREE_BYTES:
-        return Finding("work folder", found, "warning", "make room, or set TMPDIR to a folder on a larger disk")
+        return Finding("work folder", found, "warning", "free space, or set TMPDIR to a folder on a larger disk")
     return Finding("work folder", found)
 
 
 def _in_memory(folder: str) -> bool:
-    """Whether a folder lies in memory, by the longest mount point above it."""
+    """Return True if the mount that contains a folder is a tmpfs."""
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
@@ -139,7 +141,7 @@ def _shared_memory() -> Finding:
     try:
         size = shutil.disk_usage(_SHARED_MEMORY).total
     except OSError:
-        return Finding("shared memory", f"there is no {_SHARED_MEMORY}", "warning", "mount a tmpfs there")
+        return Finding("shared memory", f"{_SHARED_MEMORY} does not exist", "warning", "mount a tmpfs there")
     found = f"{_SHARED_MEMORY}: {size / _GIB:.2f} GiB"
     if size < _SHARED_BYTES:
         return Finding("shared memory", found, "warning", "for several GPUs: `docker run --shm-size=8g`")

@@ -48,10 +48,10 @@ class StateMarker(Fields):
 class Companion(Protocol):
     """A part of an attempt that adds files to the training state, such as a tracker. Its methods must not raise."""
 
-    def keep(self, folder: Path) -> None:
+    def save_state(self, folder: Path) -> None:
         """Add files to a training state that is being saved; called in a background thread."""
 
-    def begin(self, state: Path | None) -> None:
+    def start(self, state: Path | None) -> None:
         """Prepare for training from a state, or from the first step if there is none."""
 
 
@@ -89,7 +89,7 @@ class StorageCheckpointer:
         """Fetch the latest complete training state into a local folder; None if there is none. Skips damaged states."""
         state = self._fetch_latest()
         if self.companion:
-            self.companion.begin(state)
+            self.companion.start(state)
         return state
 
     def _fetch_latest(self) -> Path | None:
@@ -184,7 +184,7 @@ class StorageCheckpointer:
             folder = Path(temporary)
             write(folder)
             if self.companion:
-                self.companion.keep(folder)
+                self.companion.save_state(folder)
             files = []
             for path in sorted(folder.iterdir()):
                 sha256 = self.storage.put(path, f"{self.prefix}/{name}/{path.name}")

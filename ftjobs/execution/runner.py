@@ -29,7 +29,7 @@ from ftjobs.plan import CorpusStage, DataStage, Prepare, Report, StageRun
 from ftjobs.storage import Storage
 from ftjobs.system import signals
 from ftjobs.system.progress import LOG
-from ftjobs.tracking import Tracker, tracker
+from ftjobs.tracking import Tracker, check_installed, open_tracker
 
 #: Libraries whose version may change a result or the way a checkpoint loads.
 _LIBRARIES = ("ftjobs", "torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
@@ -76,7 +76,7 @@ def run_stage(
         try:
             output, metrics = _produce(run, storage, attempt)
             _add_stage_seconds(output, time.perf_counter() - started)
-            attempt.tracked.conclude(output, metrics)
+            attempt.tracker.finish(output, metrics)
             manifest = artifacts.publish(storage, run, output, metrics, environment(run))
         except Superseded:
             LOG.info("%s: published by another attempt meanwhile", run.title)
@@ -116,7 +116,7 @@ class _Attempt:
     topology: Topology
     heartbeat: Heartbeat
     peers: Peers
-    tracked: Tracker
+    tracker: Tracker
     checkpointer: StorageCheckpointer | None
     """None for stages that do not train."""
 
@@ -124,6 +124,7 @@ class _Attempt:
 @contextmanager
 def _attempt(run: StageRun, storage: Storage, topology: Topology, interactive: bool = True) -> Iterator[_Attempt]:
     """Begin an attempt: check the inputs and the store, then send heartbeats until the block ends."""
+    check_installed(run.tracking)
     inputs = {role: artifacts.require_manifest(storage, read) for role, read in run.inputs.items()}
     storage.check_writable()
     signals.on_stop(storage.stop_retrying)  # after SIGTERM, a store that does not answer must not delay the exit
@@ -137,14 +138,14 @@ def _attempt(run: StageRun, storage: Storage, topology: Topology, interactive: b
                 storage, run, run.settings.save_every, work, heartbeat if topology.is_main else None
             )
         # With several processes, the worker of rank 0 logs to the tracker instead.
-        tracking = tracker(run, storage, work) if topology.is_single_process else nullcontext(Tracker())
+        tracking = open_tracker(run, storage, work) if topology.is_single_process else nullcontext(Tracker())
         peers = Peers(storage, run, topology)
         with (
             closing(checkpointer) if checkpointer else nullcontext(),
-            tracking as tracked,
+            tracking as tracker,
             signals.errors_as_stopped(),
         ):
-            yield _Attempt(inputs, work, topology, heartbeat, peers, tracked, checkpointer)
+            yield _Attempt(inputs, work, topology, heartbeat, peers, tracker, checkpointer)
 
 
 def _produce(run: StageRun, storage: Storage, attempt: _Attempt) -> tuple[Path, dict[str, Any]]:
@@ -195,9 +196,9 @@ def _train(
 
         def log(metrics: dict[str, Any], step: int) -> None:
             attempt.heartbeat.record_metrics(metrics)
-            attempt.tracked.log(metrics, step)
+            attempt.tracker.log(metrics, step)
 
-        checkpointer.companion = attempt.tracked
+        checkpointer.companion = attempt.tracker
         metrics: dict[str, Any] = stages.load(run.kind)(
             run.settings, run.seed, inputs, output, TrainingContext(checkpointer, log)
         )

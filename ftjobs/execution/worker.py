@@ -20,7 +20,7 @@ from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.storage import open_storage
 from ftjobs.system import signals
 from ftjobs.system.progress import log_to_stderr
-from ftjobs.tracking import nowhere, tracker
+from ftjobs.tracking import discard_metrics, open_tracker
 
 
 class _WorkerCheckpointer:
@@ -68,20 +68,20 @@ def run_stage(task: WorkerTask, rank: int) -> None:
     if rank:
         with tempfile.TemporaryDirectory(dir=task.work) as unused:
             checkpointer = _WorkerCheckpointer(task, None)
-            stage(settings, task.run.seed, task.inputs, Path(unused), TrainingContext(checkpointer, nowhere))
+            stage(settings, task.run.seed, task.inputs, Path(unused), TrainingContext(checkpointer, discard_metrics))
         return
     log_to_stderr()
     storage = open_storage(task.store)
     signals.on_stop(storage.stop_retrying)
     with (
         closing(StorageCheckpointer(storage, task.run, settings.save_every, task.work)) as storage_checkpointer,
-        tracker(task.run, storage, task.work) as tracked,
+        open_tracker(task.run, storage, task.work) as tracker,
     ):
-        storage_checkpointer.companion = tracked
-        tracked.begin(task.state)
-        context = TrainingContext(_WorkerCheckpointer(task, storage_checkpointer), tracked.log)
+        storage_checkpointer.companion = tracker
+        tracker.start(task.state)
+        context = TrainingContext(_WorkerCheckpointer(task, storage_checkpointer), tracker.log)
         metrics = stage(settings, task.run.seed, task.inputs, task.output, context)
-        tracked.conclude(task.output, metrics)
+        tracker.finish(task.output, metrics)
     task.result.write_text(json.dumps({"metrics": metrics}))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ftjobs.tracking import Log
+from ftjobs.tracking import LogMetrics
 from ftjobs.training import memory, output
 
 
@@ -48,7 +48,7 @@ class Callback:
 class MetricsLogger(Callback):
     """Log training losses and the metrics of epochs to a tracker."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: LogMetrics) -> None:
         self.log = log
 
     def on_step_end(self, event: StepEnd) -> None:

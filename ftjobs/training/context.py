@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ftjobs.tracking import Log, nowhere
+from ftjobs.tracking import LogMetrics, discard_metrics
 from ftjobs.training.callbacks import Callback
 
 
@@ -38,5 +38,5 @@ class TrainingContext:
     """Checkpointing, metrics logging and callbacks of a training run; all are optional."""
 
     checkpointer: Checkpointer | None = None
-    log: Log = nowhere
+    log: LogMetrics = discard_metrics
     callbacks: tuple[Callback, ...] = ()

@@ -10,10 +10,10 @@ from ftjobs.doctor import Finding, services
 
 @pytest.fixture(autouse=True)
 def no_services(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "check", lambda: iter([Finding("hub", "slow", "warning", "wait")]))
+    monkeypatch.setattr(services, "check_accounts", lambda: iter([Finding("hub", "slow", "warning", "wait")]))
 
 
-def test_warnings_end_well_and_every_remedy_stands_below_what_was_found(tmp_path: Path) -> None:
+def test_warnings_exit_with_0_and_remedies_follow_findings(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["doctor", "--store", str(tmp_path / "store")])
     assert found.exit_code == 0
     lines = found.stdout.splitlines()
@@ -22,10 +22,10 @@ def test_warnings_end_well_and_every_remedy_stands_below_what_was_found(tmp_path
     assert not (tmp_path / "store").exists()
 
 
-def test_a_problem_ends_with_1(tmp_path: Path) -> None:
+def test_problems_exit_with_1(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = CliRunner().invoke(app, ["doctor", "--store", str(tmp_path / "file"), "--json"])
     assert found.exit_code == 1
-    by_what = {one["about"]: one for one in json.loads(found.stdout)}
-    assert by_what["store"]["state"] == "problem"
-    assert by_what["hub"] == {"about": "hub", "found": "slow", "state": "warning", "remedy": "wait"}
+    by_subject = {finding["about"]: finding for finding in json.loads(found.stdout)}
+    assert by_subject["store"]["state"] == "problem"
+    assert by_subject["hub"] == {"about": "hub", "found": "slow", "state": "warning", "remedy": "wait"}

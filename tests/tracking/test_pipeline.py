@@ -1,4 +1,4 @@
-"""Tracking as its user meets it: whole pipelines, in processes of their own."""
+"""Tracked pipelines, in separate processes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ftjobs.execution import runner
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
-from ftjobs.tracking.folders import steps_logged
-from ftjobs.tracking.tracked import run_id
+from ftjobs.tracking.wandb_folders import read_steps
+from ftjobs.tracking.wandb_tracker import run_id
 from tests.fakes.wandb_server import WandbServer
 from tests.helpers.pipelines import job_fields, write_rows
-from tests.tracking.conftest import WANDB
+from tests.helpers.tracking import WANDB
 
 EPOCHS, STEPS_PER_EPOCH = 10, 9
 
@@ -45,16 +45,16 @@ def job(tmp_path: Path) -> Callable[..., Path]:
 
 
 def prepare(job: Path, folder: Path) -> None:
-    """Publish the data and the encoder to the stores `store` and `plain`, here and untracked, which changes nothing."""
+    """Publish the data and the encoder to the stores `store` and `plain`, untracked, which does not change them."""
     stage = select(plan(read(job, ["tracking={}"])), "prepare")
     runner.run_stage(stage, open_storage(str(folder / "plain")))
     shutil.copytree(folder / "plain", folder / "store")
 
 
-#: `ftjobs` whose training goes no further than this many steps before it is asked to stop, on however fast a machine.
+#: Runs `ftjobs`; training pauses after 30 steps until a stop is requested, on however fast a machine.
 HELD = """
 import time
-from ftjobs import signals
+from ftjobs.system import signals
 from ftjobs.__main__ import main
 asked, steps = signals.requested, iter(range(30))
 def requested():
@@ -80,54 +80,53 @@ def start(job: Path, store: str, *how: str, **environment: str) -> subprocess.Po
 
 def run(job: Path, store: str) -> str:
     process = start(job, store)
-    said = process.communicate(timeout=180)[1]
-    assert process.returncode == 0, said
-    return said
+    stderr = process.communicate(timeout=180)[1]
+    assert process.returncode == 0, stderr
+    return stderr
 
 
-def stop(process: subprocess.Popen[str], sign: str, store: Path) -> tuple[int, float, str]:
-    """SIGTERM once a state is stored and, if there is a sign to wait for, once it is said.
+def stop(process: subprocess.Popen[str], line_part: str, store: Path) -> tuple[int, float, str]:
+    """Send SIGTERM once a state is stored and `line_part` is logged.
 
-    Returns the exit code, how long it took to end, and what was said.
+    Returns:
+        The exit code, the seconds until the exit, and stderr.
     """
     assert process.stderr is not None
-    said = ""
-    while sign not in said:
+    stderr = ""
+    while line_part not in stderr:
         line = process.stderr.readline()
-        assert line, said
-        said += line
+        assert line, stderr
+        stderr += line
     while not list(store.rglob("whole.json")):
-        assert process.poll() is None, said
+        assert process.poll() is None, stderr
         time.sleep(0.05)
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    said += process.communicate(timeout=60)[1]
-    return process.returncode, time.monotonic() - started, said
+    stderr += process.communicate(timeout=60)[1]
+    return process.returncode, time.monotonic() - started, stderr
 
 
 @pytest.mark.slow
-def test_a_stopped_stage_goes_on_offline_as_one_run_and_publishes_the_same_model(
-    job: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_stopped_stage_resumes_as_one_offline_run_with_the_same_model(job: Callable[..., Path], tmp_path: Path) -> None:
     path = job(WANDB)
     prepare(path, tmp_path)
-    code, seconds, said = stop(start(path, "store", "-c", HELD), "kept offline", tmp_path / "store")
-    assert code == 143, said
+    code, seconds, stderr = stop(start(path, "store", "-c", HELD), "runs offline", tmp_path / "store")
+    assert code == 143, stderr
     assert seconds < 10
-    assert "Traceback" not in said
-    said = run(path, "store")
-    assert "resuming after step" in said
-    assert "Weights & Biases is kept offline: no key" in said
+    assert "Traceback" not in stderr
+    stderr = run(path, "store")
+    assert "resuming after step" in stderr
+    assert "Weights & Biases runs offline: no key" in stderr
     storage = open_storage(str(tmp_path / "store"))
     tracked = select(plan(read(path)), "head")
     manifest = artifacts.require_manifest(storage, tracked)
     folder = artifacts.fetch(storage, manifest, tmp_path)
     logs = sorted(folder.glob(f"wandb/offline-run-*-{run_id(tracked)}/run-{run_id(tracked)}.wandb"))
-    assert len(logs) in (1, 2), "a folder for each attempt; that of the first only if wandb had begun to write it"
-    steps = [step for log in logs for step in steps_logged(log)]
+    assert len(logs) in (1, 2), "a folder per attempt; none of the first if wandb had not written to it"
+    steps = [step for log in logs for step in read_steps(log)]
     last = EPOCHS * STEPS_PER_EPOCH
     assert steps == sorted({*range(10, last + 1, 10), *range(STEPS_PER_EPOCH, last + 1, STEPS_PER_EPOCH)})
-    assert not list(tmp_path.glob("wandb*")), "nothing is written to where the command was typed"
+    assert not list(tmp_path.glob("wandb*")), "nothing is written to the working directory"
 
     path = job({})
     run(path, "plain")
@@ -139,26 +138,43 @@ def test_a_stopped_stage_goes_on_offline_as_one_run_and_publishes_the_same_model
 
 
 @pytest.mark.slow
-def test_sigterm_ends_the_process_in_time_even_if_a_server_hangs(
+def test_sigterm_ends_the_process_in_time_with_a_hanging_server(
     job: Callable[..., Path], wandb_server: WandbServer, tmp_path: Path
 ) -> None:
     path = job(WANDB)
     prepare(path, tmp_path)
     wandb_server.silent.set()
     process = start(path, "store", "-c", HELD, **wandb_server.environment())
-    code, seconds, said = stop(process, "", tmp_path / "store")
-    assert code == 143, said
+    code, seconds, stderr = stop(process, "", tmp_path / "store")
+    assert code == 143, stderr
     assert seconds < 10
-    assert re.search(r"resuming|stopped by SIGTERM", said)
+    assert re.search(r"resuming|stopped by SIGTERM", stderr)
 
 
-def test_without_tracking_it_is_not_even_imported(job: Callable[..., Path], tmp_path: Path) -> None:
+def test_without_tracking_wandb_is_neither_needed_nor_imported(job: Callable[..., Path], tmp_path: Path) -> None:
     path = job({})
     code = (
-        "import sys; sys.argv = ['ftjobs', 'run', 'job.yaml', '--store', 'store', '--set', 'stages.head.epochs=1']\n"
+        "import sys; sys.modules['wandb'] = None; sys.argv = ['ftjobs', 'run', 'job.yaml', '--store', 'store', '--set', 'stages.head.epochs=1']\n"
         "from ftjobs import cli\ncli.main()\n"
         "loaded = {name for name in sys.modules if name.startswith(('wandb', 'ftjobs.tracking', 'accelerate.tracking'))}\n"
-        "assert not loaded & {'wandb', 'ftjobs.tracking.tracked', 'ftjobs.tracking.weights_and_biases'}, loaded"
+        "assert sys.modules['wandb'] is None\n"
+        "assert not loaded & {'ftjobs.tracking.wandb_tracker', 'ftjobs.tracking.wandb_process'}, loaded"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=path.parent, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", code], cwd=path.parent, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("command", [["run", "job.yaml"], ["stage", "job.yaml", "prepare"]], ids=lambda words: words[0])
+def test_missing_wandb_ends_at_once_with_the_pip_command(
+    command: list[str], job: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = job(WANDB)
+    code = "import sys; sys.modules['wandb'] = None; from ftjobs import cli; sys.argv[0] = 'ftjobs'; cli.main()"
+    arguments = [sys.executable, "-c", code, *command, "--store", "store"]
+    process = subprocess.run(arguments, cwd=path.parent, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 2, process.stderr
+    (line,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: tracking.wandb: ")
+    assert "Traceback" not in process.stderr
+    assert "pip install 'ftjobs[wandb]'" in line
+    assert not (tmp_path / "store").exists()

@@ -1,4 +1,4 @@
-"""A stage as a run of Weights & Biases, with a stand-in for its server, and without one."""
+"""Stages as runs of Weights & Biases, online with a fake server, and offline."""
 
 from __future__ import annotations
 
@@ -15,27 +15,30 @@ import pytest
 
 from ftjobs.plan import StageRun
 from ftjobs.storage import LocalStorage
-from ftjobs.tracking import Tracker, folders, tracker
-from ftjobs.tracking.tracked import run_id
+from ftjobs.tracking import Tracker, open_tracker
+from ftjobs.tracking import wandb_folders as folders
+from ftjobs.tracking.wandb_tracker import run_id
 from tests.fakes.wandb_server import KEY, WandbServer
 from tests.helpers.published import HYPOTHESES, PLOTS, STAGES, STRATEGIES, Pipeline
-from tests.tracking.conftest import published_steps, until, work_folder
+from tests.helpers.tracking import make_work_folder, read_published_steps, wait_until
 
 
 @pytest.fixture
 def online(wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch) -> WandbServer:
     for name, value in wandb_server.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("ftjobs.tracking.tracked._SECONDS_ONLINE", 60.0)  # a busy machine changes no result
-    monkeypatch.setattr("ftjobs.tracking.tracked._SECONDS_TO_UPLOAD", 50.0)
+    monkeypatch.setattr(
+        "ftjobs.tracking.wandb_tracker._ONLINE_FINISH_SECONDS", 60.0
+    )  # so that a busy machine changes no result
+    monkeypatch.setattr("ftjobs.tracking.wandb_tracker._UPLOAD_SECONDS", 50.0)
     return wandb_server
 
 
 def sync(folder: Path, server: WandbServer, *options: str) -> None:
-    """`wandb sync`, the real one."""
+    """Run `wandb sync`."""
     done = subprocess.run(
-        [sys.executable, "-m", "wandb", "sync", *options, str(folder)],  # its script need not be on the PATH
-        cwd=folder.parent,  # it keeps a log of its own in `wandb`, where it is started
+        [sys.executable, "-m", "wandb", "sync", *options, str(folder)],  # its script may not be on the PATH
+        cwd=folder.parent,  # it writes a log to `wandb` in the working directory
         env={**os.environ, **server.environment()},
         capture_output=True,
         text=True,
@@ -50,18 +53,18 @@ def log_rows(log: Any, first: int, last: int) -> None:
             log({"train/loss": 1.0 / (step + 1)}, step)
 
 
-def test_a_run_has_the_name_the_settings_the_axes_and_the_figures_of_its_stage(
+def test_run_has_name_settings_axes_and_metrics_of_its_stage(
     stage: Callable[..., StageRun], storage: LocalStorage, online: WandbServer, tmp_path: Path
 ) -> None:
     run = stage("adapt")
-    work, output = work_folder(tmp_path / "work")
-    with tracker(run, storage, work) as tracked:
-        tracked.log({"epoch": 0, "mlm/perplexity": 90.0}, 0)
-        tracked.begin(None)
-        log_rows(tracked.log, 1, 20)
-        tracked.log({"epoch": 1, "mlm/perplexity": 9.0, "system/examples_per_second": 5.0}, 20)
-        log_rows(tracked.log, 21, 30)
-        tracked.conclude(output, {"best_epoch": 1, "best": {"perplexity": 9.0}})
+    work, output = make_work_folder(tmp_path / "work")
+    with open_tracker(run, storage, work) as tracker:
+        tracker.log({"epoch": 0, "mlm/perplexity": 90.0}, 0)
+        tracker.start(None)
+        log_rows(tracker.log, 1, 20)
+        tracker.log({"epoch": 1, "mlm/perplexity": 9.0, "system/examples_per_second": 5.0}, 20)
+        log_rows(tracker.log, 21, 30)
+        tracker.finish(output, {"best_epoch": 1, "best": {"perplexity": 9.0}})
     assert list(online.runs) == [run_id(run)]
     found = online.runs[run_id(run)]
     assert run_id(run).startswith(run.identity[:12])
@@ -100,19 +103,19 @@ def test_a_run_has_the_name_the_settings_the_axes_and_the_figures_of_its_stage(
     assert found.summary["result/best_epoch"] == 1
     assert found.summary["result/best/perplexity"] == 9.0
     assert found.exit_code == 0
-    assert not (output / "wandb").exists(), "all is on the server"
+    assert not (output / "wandb").exists(), "everything is on the server"
 
 
-def test_the_checkpoint_is_an_artifact_that_points_to_storage(
+def test_artifact_refers_to_storage(
     stage: Callable[..., StageRun], storage: LocalStorage, online: WandbServer, tmp_path: Path
 ) -> None:
     run = stage("adapt")
-    work, output = work_folder(tmp_path / "work")
-    with tracker(run, storage, work) as tracked:
-        tracked.conclude(output, {})
+    work, output = make_work_folder(tmp_path / "work")
+    with open_tracker(run, storage, work) as tracker:
+        tracker.finish(output, {})
     found = online.runs[run_id(run)]
     address = (storage.root / run.key).as_uri()
-    assert [(one["artifactCollectionName"], one["artifactTypeName"]) for one in found.artifacts] == [
+    assert [(artifact["artifactCollectionName"], artifact["artifactTypeName"]) for artifact in found.artifacts] == [
         ("toy-adapt-seed-1", "model")
     ]
     metadata = json.loads(found.artifacts[0]["metadata"])
@@ -123,25 +126,25 @@ def test_the_checkpoint_is_an_artifact_that_points_to_storage(
     assert b"weights" not in b"".join(found.files.values())
 
 
-def test_a_restarted_stage_goes_on_in_its_run_and_no_step_is_lost_or_doubled(
+def test_restarted_stage_continues_its_run_with_every_step_once(
     stage: Callable[..., StageRun], storage: LocalStorage, online: WandbServer, tmp_path: Path
 ) -> None:
     run = stage("adapt")
     state = tmp_path / "state"
     state.mkdir()
-    work, output = work_folder(tmp_path / "first")
-    with pytest.raises(RuntimeError), tracker(run, storage, work) as tracked:
-        tracked.begin(None)
-        log_rows(tracked.log, 1, 60)
-        tracked.keep(state)
-        log_rows(tracked.log, 61, 90)  # of these the new attempt will know nothing
+    work, output = make_work_folder(tmp_path / "first")
+    with pytest.raises(RuntimeError), open_tracker(run, storage, work) as tracker:
+        tracker.start(None)
+        log_rows(tracker.log, 1, 60)
+        tracker.save_state(state)
+        log_rows(tracker.log, 61, 90)  # after the last saved state
         raise RuntimeError("the node is gone")
     assert online.runs[run_id(run)].exit_code == 1
-    work, output = work_folder(tmp_path / "second")
-    with tracker(run, storage, work) as tracked:
-        tracked.begin(state)
-        log_rows(tracked.log, 61, 120)
-        tracked.conclude(output, {})
+    work, output = make_work_folder(tmp_path / "second")
+    with open_tracker(run, storage, work) as tracker:
+        tracker.start(state)
+        log_rows(tracker.log, 61, 120)
+        tracker.finish(output, {})
     found = online.runs[run_id(run)]
     assert found.opened == 2
     assert [row["_step"] for row in found.history] == list(range(10, 121, 10))
@@ -149,34 +152,39 @@ def test_a_restarted_stage_goes_on_in_its_run_and_no_step_is_lost_or_doubled(
     assert not (output / "wandb").exists()
 
 
-def test_offline_segments_are_one_run_that_wandb_sync_uploads(
+def test_wandb_sync_uploads_offline_segments_as_one_run(
     stage: Callable[..., StageRun], storage: LocalStorage, wandb_server: WandbServer, tmp_path: Path
 ) -> None:
-    """A pod is gone with its disk and another goes on from the training state; then somebody syncs what is published."""
+    """A pod is lost with its disk, another resumes from the training state, and the published folders are synced."""
     run = stage("adapt")
     state = tmp_path / "state"
     state.mkdir()
-    work, output = work_folder(tmp_path / "first")
+    work, output = make_work_folder(tmp_path / "first")
     place = work / "tracking/wandb"
-    with pytest.raises(RuntimeError), tracker(run, storage, work) as tracked:
-        (place / f"offline-run-20200101_000000-{run_id(run)}").mkdir(parents=True)  # of one that was killed at once
+    with pytest.raises(RuntimeError), open_tracker(run, storage, work) as tracker:
+        (place / f"offline-run-20200101_000000-{run_id(run)}").mkdir(
+            parents=True
+        )  # of an attempt that was killed at its start
         (place / f"offline-run-20200101_000000-{run_id(run)}/run-{run_id(run)}.wandb").write_bytes(b":W&B\xe1\xbe\x00")
-        tracked.begin(None)
-        log_rows(tracked.log, 1, 60)
-        until(lambda: [folders.last_step(one) for one in folders.of_run(run_id(run), place)][-1] == 50, "rows on disk")
-        tracked.keep(state)
-        log_rows(tracked.log, 61, 90)
+        tracker.start(None)
+        log_rows(tracker.log, 1, 60)
+        wait_until(
+            lambda: [folders.last_step(folder) for folder in folders.find_run_folders(run_id(run), place)][-1] == 50,
+            "rows on disk",
+        )
+        tracker.save_state(state)
+        log_rows(tracker.log, 61, 90)
         raise RuntimeError("the node is gone")
     work.rename(tmp_path / "gone")
-    work, output = work_folder(tmp_path / "second")
-    with tracker(run, storage, work) as tracked:
-        tracked.begin(state)
-        log_rows(tracked.log, 61, 120)
-        tracked.conclude(output, {"best_epoch": 3})
+    work, output = make_work_folder(tmp_path / "second")
+    with open_tracker(run, storage, work) as tracker:
+        tracker.start(state)
+        log_rows(tracker.log, 61, 120)
+        tracker.finish(output, {"best_epoch": 3})
     segments = sorted(path.name for path in (output / "wandb").iterdir())
     assert len(segments) == 2
     assert all(name.startswith("offline-run-") and name.endswith(run_id(run)) for name in segments)
-    assert published_steps(output) == list(range(10, 121, 10)), "each step in one segment"
+    assert read_published_steps(output) == list(range(10, 121, 10)), "each step in one segment"
     assert not any((output / "wandb").rglob("*.log"))
     (tmp_path / "elsewhere").mkdir()
     moved = (output / "wandb").rename(tmp_path / "elsewhere/wandb")
@@ -186,53 +194,52 @@ def test_offline_segments_are_one_run_that_wandb_sync_uploads(
     assert [row["_step"] for row in found.history] == list(range(10, 121, 10))
     assert found.about["groupName"] == "toy"
     assert found.summary["result/best_epoch"] == 3
-    assert [one["artifactCollectionName"] for one in found.artifacts] == ["toy-adapt-seed-1"]
+    assert [artifact["artifactCollectionName"] for artifact in found.artifacts] == ["toy-adapt-seed-1"]
 
 
 @pytest.mark.slow
-def test_an_upload_that_stops_in_the_middle_is_completed_by_wandb_sync(
+def test_wandb_sync_completes_an_interrupted_upload(
     stage: Callable[..., StageRun],
     storage: LocalStorage,
     online: WandbServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ftjobs.tracking.tracked._SECONDS_ONLINE", 4.0)
+    monkeypatch.setattr("ftjobs.tracking.wandb_tracker._ONLINE_FINISH_SECONDS", 4.0)
     run = stage("adapt")
-    work, output = work_folder(tmp_path / "work")
-    with tracker(run, storage, work) as tracked:
-        tracked.begin(None)
-        log_rows(tracked.log, 1, 60)
-        until(lambda: run_id(run) in online.runs and bool(online.runs[run_id(run)].history), "the first rows")
+    work, output = make_work_folder(tmp_path / "work")
+    with open_tracker(run, storage, work) as tracker:
+        tracker.start(None)
+        log_rows(tracker.log, 1, 60)
+        wait_until(lambda: run_id(run) in online.runs and bool(online.runs[run_id(run)].history), "the first rows")
         online.silent.set()
-        log_rows(tracked.log, 61, 120)
-        tracked.conclude(output, {"best_epoch": 3})
-    assert published_steps(output) == list(range(10, 121, 10))
+        log_rows(tracker.log, 61, 120)
+        tracker.finish(output, {"best_epoch": 3})
+    assert read_published_steps(output) == list(range(10, 121, 10))
     assert len(online.runs[run_id(run)].history) < 12
     online.silent.clear()
     sync(output / "wandb", online, "--include-online")
     found = online.runs[run_id(run)]
-    # wandb sends the whole log of a run that was online again, so rows that were there come twice with one `_step`.
+    # wandb uploads the whole log of an online run again, so rows on the server come twice with the same `_step`.
     assert {row["_step"]: row["train/loss"] for row in found.history} == {
         step: 1.0 / (step + 1) for step in range(10, 121, 10)
     }
     assert found.summary["result/best_epoch"] == 3
 
 
-def test_the_report_is_logged_as_tables_plots_and_summary(
+def test_report_is_logged_as_tables_plots_and_summary(
     stage: Callable[..., StageRun], storage: LocalStorage, online: WandbServer, tmp_path: Path
 ) -> None:
-    """The report as it is written, not as it was when this was."""
     run = stage("report")
-    work, output = work_folder(tmp_path / "work")
+    work, output = make_work_folder(tmp_path / "work")
     two = {name: STRATEGIES[name] for name in ("behavioural", "adapted-behavioural")}
     stages = {name: STAGES[name] for name in ("adapt", *two)}
     pipeline = Pipeline(tmp_path / "in", two, stages=stages, hypotheses=HYPOTHESES[1:], seeds=[1, 2], test=60)
     metrics = pipeline.report(output / "report")
     for path in (output / "report").iterdir():
         path.rename(output / path.name)
-    with tracker(run, storage, work) as tracked:
-        tracked.conclude(output, metrics)
+    with open_tracker(run, storage, work) as tracker:
+        tracker.finish(output, metrics)
     found = online.runs[run_id(run)]
     assert (found.about["jobType"], found.about["displayName"]) == ("report", f"report-{run.identity[:8]}")
     media = {
@@ -266,23 +273,23 @@ def test_the_report_is_logged_as_tables_plots_and_summary(
     assert found.artifacts[-1]["artifactTypeName"] == "report"
 
 
-def test_no_key_is_written_anywhere(
+def test_api_key_is_never_written(
     stage: Callable[..., StageRun], storage: LocalStorage, online: WandbServer, tmp_path: Path
 ) -> None:
     run = stage("adapt")
-    work, output = work_folder(tmp_path / "work")
-    with tracker(run, storage, work) as tracked:
-        tracked.begin(None)
-        log_rows(tracked.log, 1, 20)
-        tracked.keep(output)
-        tracked.conclude(output, {})
+    work, output = make_work_folder(tmp_path / "work")
+    with open_tracker(run, storage, work) as tracker:
+        tracker.start(None)
+        log_rows(tracker.log, 1, 20)
+        tracker.save_state(output)
+        tracker.finish(output, {})
     for path in work.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize("changes", [{"tracking": {}}, {}])
-def test_without_tracking_nothing_is_there(
+def test_without_tracking_no_files_are_written(
     changes: dict[str, Any],
     stage: Callable[..., StageRun],
     storage: LocalStorage,
@@ -291,21 +298,21 @@ def test_without_tracking_nothing_is_there(
 ) -> None:
     if not changes:
         monkeypatch.setenv("WANDB_MODE", "disabled")
-    work, output = work_folder(tmp_path / "work")
-    with tracker(stage("adapt", **changes), storage, work) as tracked:
-        assert type(tracked) is Tracker
-        tracked.begin(None)
-        tracked.log({}, 1)
-        tracked.keep(output)
-        tracked.conclude(output, {})
+    work, output = make_work_folder(tmp_path / "work")
+    with open_tracker(stage("adapt", **changes), storage, work) as tracker:
+        assert type(tracker) is Tracker
+        tracker.start(None)
+        tracker.log({}, 1)
+        tracker.save_state(output)
+        tracker.finish(output, {})
     assert sorted(path.name for path in work.rglob("*")) == ["model", "model.safetensors", "output"]
 
 
-def test_tracking_is_no_part_of_the_identity(stage: Callable[..., StageRun]) -> None:
+def test_tracking_is_not_part_of_the_identity(stage: Callable[..., StageRun]) -> None:
     assert stage("adapt").identity == stage("adapt", tracking={}).identity
 
 
-def test_stages_of_one_identity_have_runs_of_their_own(stage: Callable[..., StageRun]) -> None:
+def test_stages_of_equal_identity_have_separate_runs(stage: Callable[..., StageRun]) -> None:
     twins = {"a": {"kind": "classify"}, "b": {"kind": "classify"}}
     a, b = (stage(name, stages=twins, hypotheses=[]) for name in ("a", "b"))
     assert a.identity == b.identity

@@ -1,5 +1,3 @@
-"""Run folders: what is kept of them, and the steps that the logs in them hold."""
-
 from __future__ import annotations
 
 import os
@@ -11,16 +9,16 @@ from typing import Any
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from ftjobs.tracking import folders
+from ftjobs.tracking import wandb_folders as folders
 
 BLOCK = 32 * 1024
 
 
-NOTHING = b":W&B\xe1\xbe\x00"  # what a log starts with, before its first record
+FILE_HEADER = b":W&B\xe1\xbe\x00"
 
 
 def log_of(steps: list[int], size: int = 40) -> bytes:
-    """A transaction log, as LevelDB writes one: records divided at the ends of blocks."""
+    """Build a transaction log in LevelDB's format: records are split at the ends of blocks."""
     header, run = Record(), Record()
     header.header.version_info.producer = "0.31.0"
     run.run.run_id = "abc"
@@ -30,7 +28,7 @@ def log_of(steps: list[int], size: int = 40) -> bytes:
         record.history.item.add(nested_key=["_step"], value_json=str(step))
         record.history.item.add(nested_key=["train/loss"], value_json="1" * size)
         records.append(record)
-    data = bytearray(NOTHING)
+    data = bytearray(FILE_HEADER)
     for record in records:
         content, first = record.SerializeToString(), True
         while content or first:
@@ -55,30 +53,30 @@ def make(place: Path, name: str, content: bytes) -> Path:
     return folder
 
 
-def test_steps_are_read_across_blocks_and_up_to_where_a_log_was_cut(tmp_path: Path) -> None:
+def test_steps_are_read_across_blocks_up_to_an_incomplete_record(tmp_path: Path) -> None:
     steps = list(range(0, 5000, 10))
     for size in (40, 301, 40_000):
         data = log_of(steps[:50] if size > BLOCK else steps, size)
         (tmp_path / "run-abc.wandb").write_bytes(data)
-        assert list(folders.steps_logged(tmp_path / "run-abc.wandb")) == (steps[:50] if size > BLOCK else steps)
+        assert list(folders.read_steps(tmp_path / "run-abc.wandb")) == (steps[:50] if size > BLOCK else steps)
         (tmp_path / "run-abc.wandb").write_bytes(data[:-5])
         assert folders.last_step(tmp_path) == (480 if size > BLOCK else 4980)
     assert folders.last_step(tmp_path / "nothing") == -1
 
 
-def test_what_is_kept_survives_packing_and_has_no_debug_log(tmp_path: Path) -> None:
+def test_packing_keeps_logs_and_media_without_debug_logs(tmp_path: Path) -> None:
     place = tmp_path / "wandb"
-    one = make(place, "offline-run-20260101_000000-abc", log_of([1]))
-    two = make(place, "run-20260101_000001-abc", log_of([2]))
+    first = make(place, "offline-run-20260101_000000-abc", log_of([1]))
+    second = make(place, "run-20260101_000001-abc", log_of([2]))
     make(place, "offline-run-20260101_000000-other", log_of([3]))
-    cut = [log_of([])[:-1], NOTHING, b""]  # one of these would keep `wandb sync` from uploading any
+    cut = [log_of([])[:-1], FILE_HEADER, b""]  # any of these makes `wandb sync` fail for all folders
     killed = [make(place, f"offline-run-20260101_00000{2 + i}-abc", log) for i, log in enumerate(cut)]
-    (place / "latest-run").symlink_to(two)
-    found = folders.of_run("abc", place, tmp_path / "absent")
-    assert found == [one, two, *killed]
+    (place / "latest-run").symlink_to(second)
+    found = folders.find_run_folders("abc", place, tmp_path / "absent")
+    assert found == [first, second, *killed]
     folders.pack(found, "[1]", tmp_path / "packed.zip")
     assert folders.unpack(tmp_path / "packed.zip", tmp_path / "there") == "[1]"
-    folders.copy(found, tmp_path / "copied")
+    folders.copy_run_folders(found, tmp_path / "copied")
     for root in (tmp_path / "there/wandb", tmp_path / "copied"):
         assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()) == [
             "offline-run-20260101_000000-abc/files/media/plot.png",
@@ -86,19 +84,25 @@ def test_what_is_kept_survives_packing_and_has_no_debug_log(tmp_path: Path) -> N
             "run-20260101_000001-abc/files/media/plot.png",
             "run-20260101_000001-abc/run-abc.wandb",
         ]
-        assert [folders.last_step(folder) for folder in folders.of_run("abc", root, place)] == [1, 2, -1, -1, -1]
+        assert [folders.last_step(folder) for folder in folders.find_run_folders("abc", root, place)] == [
+            1,
+            2,
+            -1,
+            -1,
+            -1,
+        ]
 
 
-def test_a_run_folder_whose_name_was_taken_is_found_behind_the_one_that_took_it(tmp_path: Path) -> None:
+def test_run_folders_with_a_number_suffix_are_found_in_order(tmp_path: Path) -> None:
     names = ["offline-run-20260101_000000-abc", "offline-run-20260101_000000-abc-1", "run-20260101_000001-abc"]
     for name in reversed(names):
         make(tmp_path, name, log_of([1]))
     make(tmp_path, "run-20260101_000001-abc-def", log_of([1]))
-    assert [folder.name for folder in folders.of_run("abc", tmp_path)] == names
+    assert [folder.name for folder in folders.find_run_folders("abc", tmp_path)] == names
 
 
-def test_folders_that_vanish_while_they_are_packed_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """wandb-core works in these folders meanwhile."""
+def test_packing_tolerates_files_deleted_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """wandb-core uses these folders at the same time."""
     folder = make(tmp_path, "run-20260101_000000-abc", log_of([1]))
     real = os.scandir
 
@@ -115,11 +119,9 @@ def test_folders_that_vanish_while_they_are_packed_do_no_harm(tmp_path: Path, mo
     assert folders.last_step(tmp_path / "there/wandb" / folder.name) == 1
 
 
-def test_a_run_folder_made_in_the_second_of_another_waits_for_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_new_run_folder_waits_for_the_next_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stamp = time.strftime("%Y%m%d_%H%M%S")
-    folders.wait_for_a_new_name([tmp_path / f"offline-run-{stamp}-abc"])
+    folders.wait_for_new_name([tmp_path / f"offline-run-{stamp}-abc"])
     assert time.strftime("%Y%m%d_%H%M%S") > stamp
-    monkeypatch.setattr(folders, "_SECONDS_FOR_A_NAME", 0.1)
-    folders.wait_for_a_new_name([tmp_path / "run-99991231_235959-abc"])  # a clock that was wrong: given up
+    monkeypatch.setattr(folders, "_MAX_NAME_WAIT_SECONDS", 0.1)
+    folders.wait_for_new_name([tmp_path / "run-99991231_235959-abc"])  # a wrong clock: the wait is bounded
