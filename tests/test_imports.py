@@ -1,7 +1,8 @@
-"""Imports go one way, and what should be instant loads nothing slow."""
+"""Packages import only from lower layers, tests import no other tests, and instant commands load no slow libraries."""
 
 import ast
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from ftjobs.data import prepared
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ftjobs"
-#: Each may import the packages before it, and its own (DESIGN.md, section 3).
+#: A package may import the packages before it in this list, and itself (DESIGN.md, section 3).
 LAYERS = [
     *("errors", "system", "statistics", "tasks", "objectives", "jobfile", "storage", "plan", "artifacts"),
     *("data", "models", "tracking", "training", "reporting", "cards", "predicting", "doctor", "stages", "execution"),
@@ -23,7 +24,7 @@ LAYERS = [
 ]
 SLOW = ("torch", "transformers", "peft", "datasets", "boto3", "wandb", "matplotlib", "jinja2", "kubernetes")
 JOB = str(ROOT / "jobs" / "medical-questions.yaml")
-#: Runs a command in this process and says what it has imported.
+#: Runs a command in this process and prints the names of the imported packages.
 COMMAND = """
 import sys
 from ftjobs.cli import main
@@ -52,7 +53,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 
 
 def imported(tree: ast.Module, known: set[str]) -> Iterator[str]:
-    """Every module of ours that is imported anywhere in a file, also inside functions and for type checkers."""
+    """Yield the ftjobs modules that a file imports anywhere, also inside functions and for type checkers."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "ftjobs")
@@ -69,7 +70,7 @@ def test_every_module_has_its_layer():
 
 
 class _ExecutedImports(ast.NodeTransformer):
-    """Remove what runs later or never: function bodies and `if TYPE_CHECKING:` blocks."""
+    """Remove code that does not run at import: function bodies and `if TYPE_CHECKING:` blocks."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         return None
@@ -84,10 +85,10 @@ def test_imports_go_up_the_list_only():
     trees = dict(modules())
     wrong = []
     for name, tree in trees.items():
-        own, known = layer(name), set(trees)
-        checks = [(own, tree)]
-        if own == "objectives":
-            checks = [("training", tree), (own, _ExecutedImports().visit(ast.parse(ast.unparse(tree))))]
+        own_layer, known = layer(name), set(trees)
+        checks = [(own_layer, tree)]
+        if own_layer == "objectives":
+            checks = [("training", tree), (own_layer, _ExecutedImports().visit(ast.parse(ast.unparse(tree))))]
         wrong += [
             f"{name} imports {other}"
             for limit, checked in checks
@@ -97,18 +98,18 @@ def test_imports_go_up_the_list_only():
     assert wrong == []
 
 
-def test_statistics_are_functions_on_arrays():
-    found = dict(modules())
+def test_statistics_import_only_errors():
+    trees = dict(modules())
     used = {
         layer(other)
-        for name, tree in found.items()
+        for name, tree in trees.items()
         if layer(name) == "statistics"
-        for other in imported(tree, set(found))
+        for other in imported(tree, set(trees))
     }
     assert used <= {"statistics", "errors"}
 
 
-def test_the_walk_sees_imports_of_every_kind():
+def test_imported_yields_imports_of_every_kind():
     source = """
 import ftjobs.plan
 from ftjobs import artifacts, __version__
@@ -124,6 +125,42 @@ def later():
         *("ftjobs.plan", "ftjobs.artifacts", "ftjobs", "ftjobs.jobfile.read", "ftjobs.jobfile.fields"),
         *("ftjobs.storage", "ftjobs.execution.runner"),
     ]
+
+
+#: An import of a test module or of a conftest, also in the code of a subprocess.
+TEST_IMPORT = re.compile(
+    r"\b(?:from|import)\s+(?:tests(?:\.\w+)*)?\.(?:test_|conftest)\w*|\bfrom\s+(?:tests[\w.]*|\.+\w*)\s+import\s+(?:test_|conftest)\w*"
+)
+
+
+def test_tests_import_no_other_test_module():
+    """Shared code belongs in `tests/helpers/` and `tests/fakes/`."""
+    wrong = []
+    for path in sorted({*(ROOT / "tests").rglob("*.py")} - {Path(__file__)}):
+        for node in ast.walk(ast.parse(path.read_text(), str(path))):
+            is_import = isinstance(node, ast.Import | ast.ImportFrom)
+            is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if is_import or is_text:
+                code = ast.unparse(node) if is_import else node.value
+                wrong += [f"{path.relative_to(ROOT)}:{node.lineno}: {match[0]}" for match in TEST_IMPORT.finditer(code)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("code", "is_test_import"),
+    [
+        ("from tests.data.test_splits import pairs", True),
+        ("import tests.tracking.conftest", True),
+        ("from tests.data import test_splits", True),
+        ("from .test_splits import pairs", True),
+        ("import os\nfrom tests.conftest import storage\n", True),
+        ("from tests.helpers.tracking import STEPS", False),
+        ("from tests.fakes import hub", False),
+        ("from unittest import mock", False),
+    ],
+)
+def test_pattern_finds_imports_of_test_modules(code, is_test_import):
+    assert bool(TEST_IMPORT.search(code)) == is_test_import
 
 
 @pytest.mark.parametrize(
@@ -147,7 +184,7 @@ def later():
     ids=lambda arguments: " ".join(Path(argument).name for argument in arguments),
 )
 def test_instant_commands_import_nothing_slow(arguments, tmp_path):
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", COMMAND, *arguments],
         cwd=tmp_path,
         env=os.environ | {"FTJOBS_STORE": str(tmp_path)},
@@ -155,14 +192,14 @@ def test_instant_commands_import_nothing_slow(arguments, tmp_path):
         text=True,
         check=False,
     )
-    assert found.returncode == 0, found.stderr
-    loaded = found.stderr.partition("imported:")[2].split()
+    assert process.returncode == 0, process.stderr
+    loaded = process.stderr.partition("imported:")[2].split()
     assert "ftjobs" in loaded
     assert not set(SLOW) & set(loaded)
 
 
 def test_help_is_instant():
-    """CPU time, which other work on the machine hardly touches; the least of three runs."""
+    """The least CPU time of three runs, which hardly depends on other load."""
 
     def cpu_seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -180,14 +217,14 @@ def test_help_is_instant():
         ("ftjobs.stages.report", {"torch", "transformers", "datasets", "pandas"}),
     ],
 )
-def test_stages_bring_no_library_that_they_may_not_need(modules, needless):
+def test_stages_do_not_import_optional_libraries(modules, needless):
     script = f"import sys, {modules}; print(*sys.modules)"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert not needless & set(found.stdout.split())
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not needless & set(process.stdout.split())
 
 
-def test_reading_what_prepare_wrote_imports_no_pandas(tmp_path):
-    """Every stage begins with it, and pandas takes a quarter of a second."""
+def test_reading_prepared_data_imports_no_pandas(tmp_path):
+    """Every stage reads prepared data first, and importing pandas takes a quarter of a second."""
     rows = prepared.Rows(np.arange(2), ["a", "b"], None, np.array([0, 1]))
     prepared.write(prepared.PreparedData({"train": rows}, ["x", "y"]), {}, tmp_path / "data")
     code = f"""

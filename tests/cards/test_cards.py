@@ -22,6 +22,7 @@ from ftjobs import artifacts
 from ftjobs.cards import ModelInfo
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
+from tests.helpers.cards import fenced_block
 from tests.helpers.families import WORDS
 from tests.helpers.pipelines import job_fields, run_job
 
@@ -53,12 +54,6 @@ def pulled(pipeline: Any, title: str, tmp_path: Path) -> Path:
     _, storage, manifests = pipeline
     artifacts.pull(storage, manifests[title], tmp_path / "model")
     return tmp_path / "model"
-
-
-def fence(card: str, language: str) -> str:
-    match = re.search(rf"^(```+){language}\n(.*?)\n\1$", card, re.MULTILINE | re.DOTALL)
-    assert match, language
-    return match[2]
 
 
 def test_metadata_of_classifier_is_valid_for_the_hub(pipeline: Any, tmp_path: Path) -> None:
@@ -93,7 +88,7 @@ def test_usage_example_runs(pipeline: Any, tmp_path: Path, monkeypatch: pytest.M
     folder = pulled(pipeline, title, tmp_path)
     monkeypatch.chdir(folder)
     with redirect_stdout(io.StringIO()) as printed:
-        exec(compile(fence((folder / "README.md").read_text(), "python"), "README.md", "exec"), {})
+        exec(compile(fenced_block((folder / "README.md").read_text(), "python"), "README.md", "exec"), {})
     if title == "adapt seed 1":
         assert "token_str" in printed.getvalue()
     else:
@@ -106,7 +101,7 @@ def test_job_file_in_card_has_the_same_identities(pipeline: Any, tmp_path: Path)
     assert str(source) not in card
     shutil.copytree(source / "encoder", tmp_path / "encoder")
     shutil.copy(source / "rows.csv", tmp_path)
-    (tmp_path / "job.yaml").write_text(fence(card, "yaml"))
+    (tmp_path / "job.yaml").write_text(fenced_block(card, "yaml"))
     runs = plan(read(tmp_path / "job.yaml"))
     for title in ("prepare", "adapt seed 1", "adapted-head seed 1"):
         identity = select(runs, title.split()[0]).identity
@@ -167,6 +162,6 @@ def test_encoder_without_card_gets_one_with_running_example(tmp_path: Path, monk
     card = Path("README.md").read_text()
     assert "random weights" in card
     with redirect_stdout(io.StringIO()) as printed:
-        exec(compile(fence(card, "python"), "README.md", "exec"), {})
+        exec(compile(fenced_block(card, "python"), "README.md", "exec"), {})
     assert "torch.Size([1, " in printed.getvalue()
-    assert yaml.safe_load(fence(card, "yaml"))["encoder"]["scratch"]["hidden_size"] == 32
+    assert yaml.safe_load(fenced_block(card, "yaml"))["encoder"]["scratch"]["hidden_size"] == 32

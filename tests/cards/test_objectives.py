@@ -15,7 +15,7 @@ from ftjobs import artifacts
 from ftjobs.execution.status import estimate_work, summarize
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
-from tests.cards.test_cards import fence
+from tests.helpers.cards import fenced_block
 from tests.helpers.documents import documents_of
 from tests.helpers.pipelines import CLASSES, job_fields, run_job
 
@@ -61,7 +61,7 @@ def test_card_status_and_plan_of_an_objective(
     assert "lowest loss of the whole objective" in card
     monkeypatch.chdir(tmp_path / "model")
     with redirect_stdout(io.StringIO()) as printed:
-        exec(compile(fence(card, "python"), "README.md", "exec"), {})
+        exec(compile(fenced_block(card, "python"), "README.md", "exec"), {})
     assert ("token_str" if task else "tensor([[") in printed.getvalue()
     report = artifacts.read_text(storage, manifests["report"], "report.md")
     assert "of the objective, %" in report

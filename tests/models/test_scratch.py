@@ -10,15 +10,12 @@ import pytest
 import torch
 
 from ftjobs.errors import UserError
-from ftjobs.jobfile.fields import Scratch
 from ftjobs.models import scratch
-from tests.helpers.families import WORDS
+from tests.helpers.scratch import SETTINGS, TEXTS
 
-TEXTS = [f"{first} {second}s {third}, ÄRZTE?" for first in WORDS for second in WORDS[:9] for third in WORDS[3:9]]
-SETTINGS = Scratch(vocab_size=200, hidden_size=32, num_hidden_layers=1, max_position_embeddings=40)
 VOCABULARY = """
 import json
-from tests.models.test_scratch import SETTINGS, TEXTS
+from tests.helpers.scratch import SETTINGS, TEXTS
 from ftjobs.models import scratch
 print(json.dumps(scratch.tokenizer_from_texts(TEXTS, SETTINGS).get_vocab()))
 """
