@@ -213,7 +213,7 @@ def _report_manifest(runs: list[StageRun], storage: Storage) -> Manifest:
 
 def _report(storage: Storage, manifest: Manifest) -> Report:
     from ftjobs import artifacts
-    from ftjobs.reporting.text import markdown_report
+    from ftjobs.reporting.text.renderers import rendered_headline
     from ftjobs.tasks import DEFAULT_LABEL_TYPE, get_task
 
     data = json.loads(artifacts.read_text(storage, manifest, "report.json"))
@@ -222,7 +222,7 @@ def _report(storage: Storage, manifest: Manifest) -> Report:
     task = get_task(chosen.get("label_type", data["data"].get("label_type", DEFAULT_LABEL_TYPE)))
     metric = task.default_metric.key if task.default_metric.key in chosen else "loss"
     return Report(
-        headline=markdown_report.headline(markdown),
+        headline=rendered_headline(markdown),
         recommendation=Recommendation(
             chosen["stage"], chosen["seed"], metric, chosen[metric], storage.uri(chosen["artifact"])
         ),

@@ -1,4 +1,4 @@
-"""Base class of findings, and their JSON form in `report.json`."""
+"""Base classes of findings, and their JSON form in `report.json`."""
 
 from __future__ import annotations
 
@@ -74,3 +74,19 @@ class Estimate(Spread):
 def spread(values: Sequence[float]) -> Spread:
     """Return mean and standard deviation over seeds."""
     return Spread(mean=mean(values), sd=stdev(values) if len(values) > 1 else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caveat(Finding):
+    """A limitation of the results, detected in the published artifacts."""
+
+    name: str
+    """Stable name; `kind` in `report.json`."""
+    text: str
+    """One or more sentences, in the prose format of `phrases`."""
+    figures: Finding | dict[str, Any]
+    """The figures in the text."""
+
+    def json_fields(self) -> dict[str, Any]:
+        """Name the first key `kind`."""
+        return {"kind": self.name, "text": self.text, "figures": self.figures}

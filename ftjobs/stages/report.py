@@ -13,12 +13,10 @@ from ftjobs.plan import Report
 from ftjobs.reporting.figures import charts
 from ftjobs.reporting.finding import map_strings, to_json
 from ftjobs.reporting.findings.collect import collect_findings
-from ftjobs.reporting.inputs.evidence import read_evidence
-from ftjobs.reporting.inputs.predictions_table import write_predictions
-from ftjobs.reporting.text import html_report, markdown_report
+from ftjobs.reporting.inputs.evidence import read_evidence, write_predictions
 from ftjobs.reporting.text.phrases import without_control_characters
-from ftjobs.reporting.text.report_document import report_document
-from ftjobs.reporting.text.run_section import JOB_FILE
+from ftjobs.reporting.text.renderers import render_html, render_markdown
+from ftjobs.reporting.text.report_document import JOB_FILE, report_document
 
 
 def run(
@@ -51,8 +49,8 @@ def run(
         (output / "plots" / f"{name}.png").write_bytes(plot.png)
     texts = {
         "report.json": json.dumps(to_json(findings), indent=1, ensure_ascii=False) + "\n",
-        "report.md": markdown_report.render(document),
-        "report.html": html_report.render(document, {name: plot.inline_svg for name, plot in plots.items()}),
+        "report.md": render_markdown(document),
+        "report.html": render_html(document, {name: plot.inline_svg for name, plot in plots.items()}),
         JOB_FILE: f"# The resolved job file of this report, with all defaults.\n{job_file}",
     }
     for name, text in texts.items():

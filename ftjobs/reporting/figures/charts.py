@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,16 +15,19 @@ from ftjobs.reporting.figures.drawing import (
     PALETTE,
     PAPER,
     DrawnPlot,
+    FirstUse,
+    add_legend,
     draw_in_style,
+    label_rows,
     line_style,
     new_figure,
     save,
+    set_epoch_axis,
 )
 from ftjobs.reporting.findings.adaptations import AdaptationResult
-from ftjobs.reporting.findings.caveats.constant_predictions import ConstantBaseline
 from ftjobs.reporting.findings.collect import Findings
 from ftjobs.reporting.findings.strategies import StrategyResult
-from ftjobs.reporting.text.phrases import shortened
+from ftjobs.reporting.findings.training_caveats import ConstantBaseline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +51,7 @@ def _results(findings: Findings) -> Figure:
     """Draw every strategy's score with its interval, single seeds, the constant baseline, and published results."""
     results, scale = findings.results, findings.measure.scale
     figure, (axes,) = new_figure(1.1 + 0.34 * len(results))
-    label = _FirstUse()
+    label = FirstUse()
     for place, result in enumerate(results):
         marker, color, group = (
             ("s", PALETTE[1], "adapted encoder") if result.adapted else ("o", PALETTE[0], "original encoder")
@@ -65,23 +68,10 @@ def _results(findings: Findings) -> Figure:
             axes.plot(published, place, label=label("published"), zorder=5, linestyle="", **diamond)
     level, constant = _constant_baseline(findings)
     axes.axvline(scale * level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label=constant, zorder=1)
-    _row_labels(axes, [result.stage for result in results])
+    label_rows(axes, [result.stage for result in results])
     axes.set_xlabel(f"test {findings.measure.axis}")
-    _legend(figure, axes)
+    add_legend(figure, axes)
     return figure
-
-
-class _FirstUse:
-    """Legend labels: each is shown for its first use only."""
-
-    def __init__(self) -> None:
-        self._used: set[str] = set()
-
-    def __call__(self, label: str) -> str:
-        if label in self._used:
-            return "_"
-        self._used.add(label)
-        return label
 
 
 def _constant_baseline(findings: Findings) -> tuple[float, str]:
@@ -98,7 +88,7 @@ def _hypotheses(findings: Findings) -> Figure:
     entries = [*findings.hypotheses, *(entry for entry in findings.does_adapting_pay if not entry.stated)]
     on_two_lines = any(len(entry.hypothesis) > _MAX_LABEL for entry in entries)
     figure, (axes,) = new_figure(1.1 + (0.42 if on_two_lines else 0.34) * len(entries))
-    scale, label = findings.measure.scale, _FirstUse()
+    scale, label = findings.measure.scale, FirstUse()
     for place, entry in enumerate(entries):
         marker, color = _VERDICTS[entry.verdict]
         low, high = (scale * limit for limit in entry.interval)
@@ -108,9 +98,9 @@ def _hypotheses(findings: Findings) -> Figure:
         )
         axes.plot(scale * entry.margin, place, "|", color=INK, markersize=13, markeredgewidth=1.2, zorder=1)
     axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
-    _row_labels(axes, [_wrapped(entry.hypothesis) for entry in entries])
+    label_rows(axes, [_wrapped(entry.hypothesis) for entry in entries])
     axes.set_xlabel(findings.measure.difference_axis)
-    _legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
@@ -127,8 +117,8 @@ def _accuracy(findings: Findings) -> Figure:
             edge: dict[str, Any] = {"markeredgecolor": PAPER, "markeredgewidth": 0.8, "markersize": 6.5}
             axes.plot(epochs, heights, marker=style["marker"], color=style["color"], zorder=4, linestyle="", **edge)
     axes.set_ylabel(f"test {findings.measure.axis}")
-    _epoch_axis(axes)
-    _legend(figure, axes)
+    set_epoch_axis(axes)
+    add_legend(figure, axes)
     return figure
 
 
@@ -138,8 +128,8 @@ def _training_loss(findings: Findings) -> Figure:
         curves = [seed.training for seed in result.seeds.values()]
         _curve(axes, [curve.loss for curve in curves], style, label, [curve.epoch for curve in curves])
     axes.set_ylabel("training loss")
-    _epoch_axis(axes)
-    _legend(figure, axes)
+    set_epoch_axis(axes)
+    add_legend(figure, axes)
     return figure
 
 
@@ -165,8 +155,8 @@ def _adaptation(findings: Findings) -> Figure:
     right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
     right.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}")
     for axes in (left, right):
-        _epoch_axis(axes)
-    _legend(figure, left)
+        set_epoch_axis(axes)
+    add_legend(figure, left)
     return figure
 
 
@@ -228,31 +218,6 @@ def _wrapped(hypothesis: str) -> str:
     """Break a long hypothesis before its second strategy."""
     first, _, second = hypothesis.partition(" > ")
     return hypothesis if len(hypothesis) <= _MAX_LABEL else f"{first} >\n{second}"
-
-
-def _row_labels(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
-    axes.spines["left"].set_visible(False)
-
-
-def _epoch_axis(axes: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Place the legend below the plot, in as many columns as its labels allow."""
-    handles, labels = axes.get_legend_handles_labels()
-    if not handles:
-        return
-    longest = max(map(len, labels))
-    columns = max(1, min(len(labels), 110 // (longest + 8)))
-    names: Iterable[str] = [shortened(label, 60) for label in labels]
-    figure.legend(handles, names, loc="outside lower left", ncols=columns, handlelength=2.6, columnspacing=1.6)
 
 
 _CHARTS: dict[str, Callable[[Findings], Figure]] = {

@@ -1,4 +1,4 @@
-"""Style of the plots, and their conversion to SVG and PNG.
+"""Style, axes and legends of the plots, and their conversion to SVG and PNG.
 
 Matplotlib is imported when a plot is drawn, without pyplot.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from ftjobs.reporting.text.phrases import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,6 +106,44 @@ def line_style(position: int) -> dict[str, Any]:
         "linestyle": DASHES[position // colors],
         "marker": MARKERS[position % colors],
     }
+
+
+class FirstUse:
+    """Legend labels: each is shown for its first use only."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+
+    def __call__(self, label: str) -> str:
+        if label in self._used:
+            return "_"
+        self._used.add(label)
+        return label
+
+
+def label_rows(axes: Axes, names: list[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+
+
+def set_epoch_axis(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+
+
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """Place the legend below the plot, in as many columns as its labels allow."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    longest = max(map(len, labels))
+    columns = max(1, min(len(labels), 110 // (longest + 8)))
+    names: Iterable[str] = [shortened(label, 60) for label in labels]
+    figure.legend(handles, names, loc="outside lower left", ncols=columns, handlelength=2.6, columnspacing=1.6)
 
 
 def save(figure: Figure, name: str, title: str) -> DrawnPlot:

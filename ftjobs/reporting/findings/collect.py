@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ftjobs.artifacts import Manifest
 from ftjobs.data.overlap import Overlap
-from ftjobs.reporting.finding import OPTIONAL, Finding
+from ftjobs.reporting.finding import OPTIONAL, Caveat, Finding
 from ftjobs.reporting.findings import (
     adaptations,
+    data_caveats,
     error_analysis,
     hypotheses,
     intermediate_tasks,
+    leakage,
+    provenance,
     recommendation,
     strategies,
+    training_caveats,
 )
-from ftjobs.reporting.findings.caveats import Caveat, caveats
 from ftjobs.reporting.findings.disagreements import Disagreements, disagreements
-from ftjobs.reporting.inputs import provenance, reference_study
+from ftjobs.reporting.inputs import reference_study
 from ftjobs.reporting.inputs.evidence import Evidence
 from ftjobs.tasks import DEFAULT_LABEL_TYPE, Task, get_task
 from ftjobs.tasks.measures import Measure
 
 VERSION = 2
 """Version of `report.json`. Increased when a key changes its meaning or is removed."""
+
+#: Checks for caveats, the most severe first.
+_CAVEATS: tuple[Callable[[Evidence], Iterator[Caveat]], ...] = (
+    training_caveats.selection,
+    leakage.leakage,
+    leakage.intermediate_leakage,
+    training_caveats.one_seed,
+    training_caveats.collapsed_classes,
+    training_caveats.collapsed,
+    training_caveats.no_better_than_majority,
+    training_caveats.constant_answer,
+    data_caveats.small_test,
+    data_caveats.class_balance,
+    data_caveats.distribution,
+    data_caveats.truncated,
+    training_caveats.untrained_pooler,
+    leakage.adapted_on_held_out,
+    leakage.not_decontaminated,
+    training_caveats.several_processes,
+    training_caveats.different_devices,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +73,7 @@ class Findings(Finding):
     version: int = VERSION
     pipeline: str
     seeds: list[int]
-    does_adapting_pay: list[recommendation.AdaptationComparison]
+    does_adapting_pay: list[hypotheses.AdaptationComparison]
     to_ship: recommendation.Recommendation
     results: list[strategies.StrategyResult]
     reference_encoder_differs: str | None
@@ -89,7 +114,7 @@ def collect_findings(evidence: Evidence, published: dict[str, Manifest]) -> Find
     return Findings(
         pipeline=evidence.report.pipeline,
         seeds=evidence.seeds,
-        does_adapting_pay=recommendation.does_adapting_pay(evidence, tested),
+        does_adapting_pay=hypotheses.does_adapting_pay(evidence, tested),
         to_ship=recommendation.to_ship(evidence, published),
         results=results,
         reference_encoder_differs=reference_study.other_encoder(evidence) if is_reference_study else None,
@@ -112,3 +137,8 @@ def collect_findings(evidence: Evidence, published: dict[str, Manifest]) -> Find
         ),
         what_was_run=provenance.provenance(evidence, published),
     )
+
+
+def caveats(evidence: Evidence) -> list[Caveat]:
+    """Return every caveat that applies, the most severe first."""
+    return [caveat for check in _CAVEATS for caveat in check(evidence)]

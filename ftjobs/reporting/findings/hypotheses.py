@@ -1,18 +1,21 @@
-"""Verdicts on the job's hypotheses: paired comparisons of two strategies, corrected for multiple testing."""
+"""Verdicts on the job's hypotheses and on adaptation: paired comparisons, corrected for multiple testing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
 
 from ftjobs import statistics
 from ftjobs.jobfile.fields import Hypothesis
-from ftjobs.reporting.finding import BOOTSTRAP_SEED, Finding, Interval
+from ftjobs.reporting.finding import BOOTSTRAP_SEED, OPTIONAL, Finding, Interval
 from ftjobs.reporting.inputs.evidence import Evidence
+from ftjobs.reporting.inputs.runs import Stage, Strategy
 
 ALPHA = 0.05
+#: Fields in which an adapted strategy and its counterpart differ by construction.
+_IGNORED_FIELDS = {"encoder", "data"}
 
 Verdict = Literal["supported", "contradicted", "undecided"]
 
@@ -54,6 +57,19 @@ class HypothesisResult(Finding):
     needed: RequiredEvidence | None
     """Given for undecided hypotheses only."""
     seeds: dict[str, SeedComparison]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationComparison(HypothesisResult):
+    """An adapted strategy compared with its counterpart on the original encoder."""
+
+    stated: bool
+    """The comparison is a hypothesis of the job file, with the hypothesis's margin."""
+    also_differ_in: list[str]
+    """Further settings in which the two strategies differ."""
+    frozen: bool
+    intermediate: bool | None = field(default=None, metadata=OPTIONAL)
+    """True where an intermediate task is the only adaptation."""
 
 
 def hypothesis_results(evidence: Evidence) -> list[HypothesisResult]:
@@ -138,3 +154,56 @@ def _seed_comparison(first: np.ndarray, second: np.ndarray, graded: bool) -> See
         only_worse=only_worse,
         p_value=p_value,
     )
+
+
+def does_adapting_pay(evidence: Evidence, hypotheses: list[HypothesisResult]) -> list[AdaptationComparison]:
+    """Compare each adapted strategy with its counterpart on the original encoder.
+
+    Training on an intermediate task counts as adapting. The counterpart trains the same part of the model (head only,
+    or encoder too); among several, it is the one with the fewest other differences in settings, then the one with the
+    best selection score. If the job states the hypothesis `adapted > counterpart`, its result is returned. Otherwise
+    the comparison is made here, without a margin.
+    """
+    stated = {(result.better, result.worse): result for result in hypotheses}
+    pairs = [
+        (strategy, counterpart)
+        for strategy in evidence.strategies
+        if (counterpart := _counterpart(evidence, strategy)) is not None
+    ]
+    missing = [
+        Hypothesis(better=strategy.name, worse=counterpart.name)
+        for strategy, counterpart in pairs
+        if (strategy.name, counterpart.name) not in stated
+    ]
+    results = {(result.better, result.worse): result for result in compare_pairs(evidence, missing)} | stated
+    inherited = [field.name for field in fields(HypothesisResult)]
+    return [
+        AdaptationComparison(
+            **{name: getattr(results[strategy.name, counterpart.name], name) for name in inherited},
+            stated=(strategy.name, counterpart.name) in stated,
+            also_differ_in=_differing_settings(strategy, counterpart),
+            frozen=strategy.settings["freeze_encoder"],
+            intermediate=None if evidence.is_adapted(strategy.name, to_texts=True) else True,
+        )
+        for strategy, counterpart in pairs
+    ]
+
+
+def _counterpart(evidence: Evidence, strategy: Strategy) -> Strategy | None:
+    """Return the strategy without adaptation that is most like an adapted one."""
+    if not evidence.is_adapted(strategy.name):
+        return None
+    plain = [
+        other
+        for other in evidence.strategies
+        if not evidence.is_adapted(other.name)
+        and other.settings["freeze_encoder"] == strategy.settings["freeze_encoder"]
+    ]
+    return min(plain, key=lambda other: (len(_differing_settings(strategy, other)), other.rank), default=None)
+
+
+def _differing_settings(first: Stage, second: Stage) -> list[str]:
+    """Return the fields in which two stages differ, and `--num-processes` if they ran on different numbers of them."""
+    keys = (first.settings.keys() | second.settings.keys()) - _IGNORED_FIELDS
+    differing = sorted(key for key in keys if first.settings.get(key) != second.settings.get(key))
+    return differing + (["--num-processes"] if first.processes != second.processes else [])

@@ -1,35 +1,17 @@
-"""The two answers of a report: whether adapting pays, and which checkpoint to ship."""
+"""The recommended checkpoint: the best strategy by selection score, and the strategies equivalent to it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
 from ftjobs import statistics
 from ftjobs.artifacts import Manifest
-from ftjobs.jobfile.fields import Hypothesis
 from ftjobs.reporting.finding import BOOTSTRAP_SEED, OPTIONAL, Finding, Interval
 from ftjobs.reporting.findings.adaptations import comparable_bits
-from ftjobs.reporting.findings.hypotheses import HypothesisResult, compare_pairs
 from ftjobs.reporting.inputs.evidence import Evidence
-from ftjobs.reporting.inputs.runs import Run, Stage, Strategy
-
-#: Fields in which an adapted strategy and its counterpart differ by construction.
-_IGNORED_FIELDS = {"encoder", "data"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptationComparison(HypothesisResult):
-    """An adapted strategy compared with its counterpart on the original encoder."""
-
-    stated: bool
-    """The comparison is a hypothesis of the job file, with the hypothesis's margin."""
-    also_differ_in: list[str]
-    """Further settings in which the two strategies differ."""
-    frozen: bool
-    intermediate: bool | None = field(default=None, metadata=OPTIONAL)
-    """True where an intermediate task is the only adaptation."""
+from ftjobs.reporting.inputs.runs import Run, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,42 +93,6 @@ class IntermediateRecommendation(Recommendation):
             json_fields.pop("metric"): json_fields.pop("score"),
             **json_fields,
         }
-
-
-def does_adapting_pay(evidence: Evidence, hypotheses: list[HypothesisResult]) -> list[AdaptationComparison]:
-    """Compare each adapted strategy with its counterpart on the original encoder.
-
-    Training on an intermediate task counts as adapting. The counterpart trains the same part of the model (head only,
-    or encoder too); among several, it is the one with the fewest other differences in settings, then the one with the
-    best selection score. If the job states the hypothesis `adapted > counterpart`, its result is returned. Otherwise
-    the comparison is made here, without a margin.
-    """
-    stated = {(result.better, result.worse): result for result in hypotheses}
-    pairs = [
-        (strategy, counterpart)
-        for strategy in evidence.strategies
-        if (counterpart := _counterpart(evidence, strategy)) is not None
-    ]
-    missing = [
-        Hypothesis(better=strategy.name, worse=counterpart.name)
-        for strategy, counterpart in pairs
-        if (strategy.name, counterpart.name) not in stated
-    ]
-    results = {(result.better, result.worse): result for result in compare_pairs(evidence, missing)} | stated
-    return [
-        AdaptationComparison(
-            **_fields(results[strategy.name, counterpart.name]),
-            stated=(strategy.name, counterpart.name) in stated,
-            also_differ_in=_differing_settings(strategy, counterpart),
-            frozen=_frozen(strategy),
-            intermediate=None if evidence.is_adapted(strategy.name, to_texts=True) else True,
-        )
-        for strategy, counterpart in pairs
-    ]
-
-
-def _fields(result: HypothesisResult) -> dict[str, Any]:
-    return {field.name: getattr(result, field.name) for field in fields(result)}
 
 
 def to_ship(evidence: Evidence, published: dict[str, Manifest]) -> Recommendation:
@@ -248,27 +194,4 @@ def _effort(evidence: Evidence, strategy: Strategy) -> tuple[int, int]:
     """Order strategies by training effort: stages that they build on, then head only, part of the encoder, all of
     it."""
     in_part = bool(strategy.settings.get("lora")) or strategy.settings.get("unfreeze", "all") != "all"
-    return len(evidence.lineage(strategy.name)), 0 if _frozen(strategy) else 1 if in_part else 2
-
-
-def _frozen(stage: Stage) -> bool:
-    return bool(stage.settings["freeze_encoder"])
-
-
-def _counterpart(evidence: Evidence, strategy: Strategy) -> Strategy | None:
-    """Return the strategy without adaptation that is most like an adapted one."""
-    if not evidence.is_adapted(strategy.name):
-        return None
-    plain = [
-        other
-        for other in evidence.strategies
-        if not evidence.is_adapted(other.name) and _frozen(other) == _frozen(strategy)
-    ]
-    return min(plain, key=lambda other: (len(_differing_settings(strategy, other)), other.rank), default=None)
-
-
-def _differing_settings(first: Stage, second: Stage) -> list[str]:
-    """Return the fields in which two stages differ, and `--num-processes` if they ran on different numbers of them."""
-    keys = (first.settings.keys() | second.settings.keys()) - _IGNORED_FIELDS
-    differing = sorted(key for key in keys if first.settings.get(key) != second.settings.get(key))
-    return differing + (["--num-processes"] if first.processes != second.processes else [])
+    return len(evidence.lineage(strategy.name)), 0 if strategy.settings["freeze_encoder"] else 1 if in_part else 2

@@ -1,4 +1,4 @@
-"""Published outputs of all stages of a pipeline, loaded for a report."""
+"""Published outputs of all stages of a pipeline, loaded for a report, and `predictions.parquet` of the report."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ftjobs.data import prepared
 from ftjobs.data.corpora import curation
@@ -59,6 +61,13 @@ class Evidence:
         """Test rows that share a normalized text with the training split: bool (N,)."""
         train, test = (text_keys(self.data.splits[name].columns) for name in ("train", "test"))
         return shares_text(train, test)
+
+    def majority_class(self) -> tuple[float, str]:
+        """Return the share of the most frequent class in the test split, and its name."""
+        labels = self.data.splits["test"].labels
+        assert labels is not None, "called only if there are labels"
+        counts = np.bincount(labels, minlength=len(self.data.classes))
+        return float(counts.max() / len(labels)), self.data.classes[int(counts.argmax())]
 
     def lineage(self, name: str) -> list[str]:
         """Return the stages whose encoders a stage builds on, the direct one first."""
@@ -115,3 +124,77 @@ def _intermediate(name: str, settings: dict[str, Any], runs: list[Run], folder: 
     data = prepared.read(folder)
     predictions = np.stack([read_predictions(name, run, data) for run in runs])
     return Intermediate(name, settings, runs, data, prepared.read_summary(folder), predictions)
+
+
+def write_predictions(evidence: Evidence, path: Path) -> None:
+    """Write one row per test example, stage and seed, in one row group per stage and seed.
+
+    Columns: `id` (int64, as in the prepared data), `stage`, `seed`, `label`, `prediction` and `probabilities`
+    (float32, in the order of the classes in `report.json`). Labels and predictions are class names, numbers or lists
+    of names; numbers have no probabilities.
+    """
+    if not evidence.task.single_class:
+        _write_others(evidence, path)
+        return
+    names = pa.dictionary(pa.int32(), pa.string())
+    schema = pa.schema(
+        {
+            "id": pa.int64(),
+            "stage": names,
+            "seed": pa.int64(),
+            "label": names,
+            "prediction": names,
+            "probabilities": pa.list_(pa.float32()),
+        }
+    )
+    classes = pa.array(evidence.data.classes, pa.string())
+    encodings = {
+        "id": "DELTA_BINARY_PACKED",
+        "seed": "DELTA_BINARY_PACKED",
+        "probabilities.list.element": "BYTE_STREAM_SPLIT",
+    }
+    with pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=["stage", "label", "prediction"],
+        column_encoding=encodings,
+    ) as writer:
+        for strategy in evidence.strategies:
+            rows = len(strategy.labels)
+            stage = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([strategy.name]))
+            label = pa.DictionaryArray.from_arrays(pa.array(strategy.labels.astype(np.int32)), classes)
+            offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * len(classes))
+            for run, predicted, probabilities in zip(
+                strategy.runs, strategy.predictions, strategy.probabilities(), strict=True
+            ):
+                columns = [
+                    pa.array(evidence.data.splits["test"].ids),
+                    stage,
+                    pa.array(np.full(rows, run.seed, np.int64)),
+                    label,
+                    pa.DictionaryArray.from_arrays(pa.array(predicted), classes),
+                    pa.ListArray.from_arrays(offsets, pa.array(probabilities.reshape(-1))),
+                ]
+                writer.write_table(pa.table(columns, schema=schema), row_group_size=max(rows, 1))
+
+
+def _write_others(evidence: Evidence, path: Path) -> None:
+    """Write numbers or lists of names."""
+    names = pa.dictionary(pa.int32(), pa.string())
+    value = evidence.task.decoded_type()
+    schema = pa.schema({"id": pa.int64(), "stage": names, "seed": pa.int64(), "label": value, "prediction": value})
+    if evidence.task.has_probabilities:
+        schema = schema.append(pa.field("probabilities", pa.list_(pa.float32())))
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for strategy in evidence.strategies:
+            for run in strategy.runs:
+                table = pq.read_table(run.folder / "predictions.parquet")
+                rows = len(table)
+                stage = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([strategy.name]))
+                added = {"stage": stage, "seed": pa.array(np.full(rows, run.seed, np.int64))}
+                columns = [
+                    added[column.name] if column.name in added else table[column.name].cast(column.type)
+                    for column in schema
+                ]
+                writer.write_table(pa.table(columns, schema=schema), row_group_size=max(rows, 1))

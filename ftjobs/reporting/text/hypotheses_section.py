@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ftjobs.reporting.findings.caveats.leakage import LeakageFigures
 from ftjobs.reporting.findings.collect import Findings
 from ftjobs.reporting.findings.hypotheses import HypothesisResult
+from ftjobs.reporting.findings.leakage import LeakageFigures
 from ftjobs.reporting.text.blocks import Block, Items, Plot, Prose, Section, Table
 from ftjobs.reporting.text.opening import required_evidence
 from ftjobs.reporting.text.phrases import capitalized, code, p_value

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ftjobs.reporting.findings.adaptations import AdaptationResult
 from ftjobs.reporting.findings.collect import Findings
-from ftjobs.reporting.findings.hypotheses import RequiredEvidence
+from ftjobs.reporting.findings.hypotheses import AdaptationComparison, RequiredEvidence
 from ftjobs.reporting.findings.recommendation import (
-    AdaptationComparison,
     ClassifierRecommendation,
     EncoderRecommendation,
     IntermediateRecommendation,
@@ -153,13 +152,13 @@ def _selection(findings: Findings, chosen: ClassifierRecommendation) -> str:
     extreme = "lowest" if measure.minimize else "highest"
     reasons = []
     if len(findings.results) > 1:
-        mean = f"{extreme} mean over seeds" if several_seeds else extreme
-        reasons.append(f"{mean} of all strategies ({measure.with_unit(chosen.selection_mean)})")
+        mean = "mean over seeds" if several_seeds else "score"
+        reasons.append(f"it has the {extreme} {mean} of all strategies ({measure.with_unit(chosen.selection_mean)})")
     if several_seeds:
-        reasons.append(f"seed {chosen.seed} is its best ({measure.with_unit(chosen.selection_seed)})")
+        reasons.append(f"seed {chosen.seed} is its best seed ({measure.with_unit(chosen.selection_seed)})")
     if not reasons:
         return "It is the only strategy."
-    sentence = f"Chosen by {measure.name} on the {chosen.chosen_on} split: {', '.join(reasons)}."
+    sentence = f"Chosen by {measure.name} on the {chosen.chosen_on} split: {', and '.join(reasons)}."
     if chosen.chosen_on == "test":
         return f"{sentence} The job has no validation split, so **this test result is biased upwards.**"
     return f"{sentence} The test split was not used."

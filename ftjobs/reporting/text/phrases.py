@@ -6,7 +6,7 @@ asterisks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from unicodedata import category
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["MINUS", "interval", "percent", "point_interval", "points", "spread"]
 
 TIMES = "\N{MULTIPLICATION SIGN}"
+#: Items that `first_items` lists.
+_MAX_ITEMS = 6
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 #: Characters that change the direction of the surrounding text.
 _DIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -91,6 +93,13 @@ def round_up(number: int) -> int:
 def listed(items: Sequence[str]) -> str:
     """Join as `a`, `a and b`, `a, b and c`."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def first_items(items: Iterable[str], separator: str = ", ") -> str:
+    """Join the first items and count the others: `a, b, c, d, e, f and 3 more`."""
+    every = list(items)
+    more = f" and {len(every) - _MAX_ITEMS} more" if len(every) > _MAX_ITEMS else ""
+    return separator.join(every[:_MAX_ITEMS]) + more
 
 
 def capitalized(text: str) -> str:

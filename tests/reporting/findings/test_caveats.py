@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ftjobs.reporting.finding import to_json
-from ftjobs.reporting.findings.caveats import Caveat, caveats
+from ftjobs.reporting.finding import Caveat, to_json
+from ftjobs.reporting.findings.collect import caveats
 from tests.helpers.published import STAGES, Pipeline, always, guesses
 
 FOUR = dict.fromkeys(STAGES, guesses(0.8))

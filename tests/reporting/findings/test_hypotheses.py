@@ -1,15 +1,24 @@
-"""Hypotheses are decided by the predictions of the strategies."""
+"""Predictions of the strategies decide hypotheses, and whether adapting pays."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
-from ftjobs.reporting.findings.hypotheses import hypothesis_results
+from ftjobs.reporting.findings.hypotheses import does_adapting_pay, hypothesis_results
 from tests.helpers.published import STAGES, Pipeline, guesses
 
 FOUR = {name: guesses(0.6 + number / 20) for number, name in enumerate(STAGES)}
+BETTER = {
+    "head": guesses(0.6),
+    "behavioural": guesses(0.7),
+    "adapted-head": guesses(0.75),
+    "adapted-behavioural": guesses(0.9),
+}
+SAME = dict.fromkeys(BETTER, guesses(0.7))
 
 
 def test_differences_and_pairs_are_those_of_the_predictions(tmp_path: Path) -> None:
@@ -35,3 +44,57 @@ def test_only_undecided_hypotheses_give_required_evidence(tmp_path: Path) -> Non
     assert undecided.needed is not None
     assert undecided.needed.more_seeds is None or undecided.needed.more_seeds > 0
     assert undecided.needed.more_seeds or undecided.needed.more_examples
+
+
+@pytest.mark.parametrize(
+    ("classifiers", "verdict"),
+    [
+        (BETTER, "supported"),
+        (SAME, "undecided"),
+        ({**BETTER, "adapted-head": guesses(0.4), "adapted-behavioural": guesses(0.5)}, "contradicted"),
+    ],
+)
+def test_adapted_strategies_are_compared_with_their_counterparts(
+    tmp_path: Path, classifiers: dict[str, Any], verdict: str
+) -> None:
+    evidence = Pipeline(tmp_path, classifiers, test=1_000).evidence()
+    comparisons = does_adapting_pay(evidence, [])
+    assert [(entry.better, entry.worse, entry.verdict) for entry in comparisons] == [
+        ("adapted-head", "head", verdict),
+        ("adapted-behavioural", "behavioural", verdict),
+    ]
+    assert not any(entry.stated or entry.intermediate for entry in comparisons)
+
+
+def test_stated_hypothesis_replaces_the_comparison(tmp_path: Path) -> None:
+    stated = ["adapted-head > head by 0.5", "behavioural > head"]
+    findings = Pipeline(tmp_path, BETTER, test=1_000, hypotheses=stated).findings()
+    first, second = findings.does_adapting_pay
+    assert (first.stated, first.margin, first.verdict) == (True, 0.5, "contradicted")
+    assert (second.stated, second.margin, second.verdict) == (False, 0.0, "supported")
+
+
+def test_counterpart_has_fewest_other_differences(tmp_path: Path) -> None:
+    stages = {
+        "adapt": {"kind": "adapt"},
+        "long": {"kind": "classify", "epochs": 9, "learning_rate": 1e-4},
+        "plain": {"kind": "classify", "epochs": 9},
+        "frozen": {"kind": "classify", "freeze_encoder": True},
+        "adapted": {"kind": "classify", "encoder": "adapt", "epochs": 8},
+    }
+    evidence = Pipeline(tmp_path, dict.fromkeys(stages, guesses(0.7)), stages=stages).evidence()
+    (entry,) = does_adapting_pay(evidence, [])
+    assert (entry.better, entry.worse, entry.also_differ_in) == ("adapted", "plain", ["epochs"])
+
+
+def test_different_numbers_of_processes_count_as_difference(tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path, dict.fromkeys(STAGES, guesses(0.7)))
+    for seed in (1, 2, 3):
+        pipeline.update("adapted-head", seed, "timing.json", processes=8)
+    differences = {entry.better: entry.also_differ_in for entry in does_adapting_pay(pipeline.evidence(), [])}
+    assert differences == {"adapted-head": ["--num-processes"], "adapted-behavioural": []}
+
+
+def test_job_without_adapted_strategy_has_no_comparison(tmp_path: Path) -> None:
+    stages = {"head": STAGES["head"], "behavioural": STAGES["behavioural"]}
+    assert does_adapting_pay(Pipeline(tmp_path, BETTER, stages=stages).evidence(), []) == []

@@ -1,4 +1,4 @@
-"""Whether adapting pays, and which checkpoint to ship."""
+"""The recommended checkpoint has the best selection score."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 from ftjobs.reporting.findings.recommendation import (
     ClassifierRecommendation,
     EncoderRecommendation,
-    does_adapting_pay,
     to_ship,
 )
 from ftjobs.reporting.inputs.evidence import Evidence
-from tests.helpers.published import STAGES, Pipeline, guesses
+from tests.helpers.published import Pipeline, guesses
 
 BETTER = {
     "head": guesses(0.6),
@@ -37,60 +36,6 @@ def recommended(evidence: Evidence, pipeline: Pipeline) -> ClassifierRecommendat
     recommendation = to_ship(evidence, pipeline.published())
     assert isinstance(recommendation, ClassifierRecommendation)
     return recommendation
-
-
-@pytest.mark.parametrize(
-    ("classifiers", "verdict"),
-    [
-        (BETTER, "supported"),
-        (SAME, "undecided"),
-        ({**BETTER, "adapted-head": guesses(0.4), "adapted-behavioural": guesses(0.5)}, "contradicted"),
-    ],
-)
-def test_adapted_strategies_are_compared_with_their_counterparts(
-    tmp_path: Path, classifiers: dict[str, Any], verdict: str
-) -> None:
-    evidence = Pipeline(tmp_path, classifiers, test=1_000).evidence()
-    comparisons = does_adapting_pay(evidence, [])
-    assert [(entry.better, entry.worse, entry.verdict) for entry in comparisons] == [
-        ("adapted-head", "head", verdict),
-        ("adapted-behavioural", "behavioural", verdict),
-    ]
-    assert not any(entry.stated or entry.intermediate for entry in comparisons)
-
-
-def test_stated_hypothesis_replaces_the_comparison(tmp_path: Path) -> None:
-    stated = ["adapted-head > head by 0.5", "behavioural > head"]
-    findings = Pipeline(tmp_path, BETTER, test=1_000, hypotheses=stated).findings()
-    first, second = findings.does_adapting_pay
-    assert (first.stated, first.margin, first.verdict) == (True, 0.5, "contradicted")
-    assert (second.stated, second.margin, second.verdict) == (False, 0.0, "supported")
-
-
-def test_counterpart_has_fewest_other_differences(tmp_path: Path) -> None:
-    stages = {
-        "adapt": {"kind": "adapt"},
-        "long": {"kind": "classify", "epochs": 9, "learning_rate": 1e-4},
-        "plain": {"kind": "classify", "epochs": 9},
-        "frozen": {"kind": "classify", "freeze_encoder": True},
-        "adapted": {"kind": "classify", "encoder": "adapt", "epochs": 8},
-    }
-    evidence = Pipeline(tmp_path, dict.fromkeys(stages, guesses(0.7)), stages=stages).evidence()
-    (entry,) = does_adapting_pay(evidence, [])
-    assert (entry.better, entry.worse, entry.also_differ_in) == ("adapted", "plain", ["epochs"])
-
-
-def test_different_numbers_of_processes_count_as_difference(tmp_path: Path) -> None:
-    pipeline = Pipeline(tmp_path, dict.fromkeys(STAGES, guesses(0.7)))
-    for seed in (1, 2, 3):
-        pipeline.update("adapted-head", seed, "timing.json", processes=8)
-    differences = {entry.better: entry.also_differ_in for entry in does_adapting_pay(pipeline.evidence(), [])}
-    assert differences == {"adapted-head": ["--num-processes"], "adapted-behavioural": []}
-
-
-def test_job_without_adapted_strategy_has_no_comparison(tmp_path: Path) -> None:
-    stages = {"head": STAGES["head"], "behavioural": STAGES["behavioural"]}
-    assert does_adapting_pay(Pipeline(tmp_path, BETTER, stages=stages).evidence(), []) == []
 
 
 def test_job_without_strategies_ships_encoder_with_lowest_loss(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 from markdown_it import MarkdownIt
 
 from ftjobs.reporting.findings.disagreements import ExampleRow, StrategyVotes
-from ftjobs.reporting.text import html_report, markdown_report
 from ftjobs.reporting.text.blocks import (
     Block,
     Command,
@@ -22,6 +21,7 @@ from ftjobs.reporting.text.blocks import (
     Table,
 )
 from ftjobs.reporting.text.phrases import quoted
+from ftjobs.reporting.text.renderers import literal, render_html, render_markdown, rendered_headline
 
 HOSTILE = "<script>alert(1)</script> | **a** `b` [c](javascript:d) <!-- &lt; _e_ # ~~f~~ \\"
 ROW = ExampleRow(
@@ -72,7 +72,7 @@ class Tags(HTMLParser):
 
 def test_html_is_well_formed_and_escapes_the_data() -> None:
     plot = Plot("p", "A plot", "Its caption.")
-    page = html_report.render(document(*BLOCKS, plot), {"p": "<svg viewBox='0 0 1 1'></svg>"})
+    page = render_html(document(*BLOCKS, plot), {"p": "<svg viewBox='0 0 1 1'></svg>"})
     tags = Tags(page)
     assert tags.open == []
     assert "script" not in tags.names
@@ -83,7 +83,7 @@ def test_html_is_well_formed_and_escapes_the_data() -> None:
 
 
 def test_html_has_no_external_resources() -> None:
-    page = html_report.render(document(*BLOCKS), {})
+    page = render_html(document(*BLOCKS), {})
     assert not {"link", "iframe", "img", "object"} & set(Tags(page).names)
     assert "http://" not in page
     assert "https://" not in page
@@ -94,7 +94,7 @@ def rendered(text: str) -> str:
 
 
 def test_markdown_escapes_the_data() -> None:
-    page = rendered(markdown_report.render(document(*BLOCKS)))
+    page = rendered(render_markdown(document(*BLOCKS)))
     assert "<script" not in page
     assert "javascript" not in page.replace("(javascript:d)", "")
     assert "<a href" not in page.replace('<a href="job.yaml">', "")
@@ -105,12 +105,12 @@ def test_markdown_escapes_the_data() -> None:
 
 
 def test_headline_of_rendered_markdown_is_that_of_the_document() -> None:
-    assert markdown_report.headline(markdown_report.render(document())) == document().headline
+    assert rendered_headline(render_markdown(document())) == document().headline
 
 
 def test_table_cells_with_pipes_keep_their_columns() -> None:
     table = Table(["name", "figure"], [[quoted("a|b||c"), "`x`"], ["**supported**", "-1.0"]], numeric=1)
-    lines = markdown_report.render(document(table)).splitlines()
+    lines = render_markdown(document(table)).splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("| name"))
     rows = lines[start : start + 4]
     assert len({len(row) for row in rows}) == 1  # aligned in a terminal
@@ -120,4 +120,4 @@ def test_table_cells_with_pipes_keep_their_columns() -> None:
 
 @pytest.mark.parametrize("text", ["1. one", "- item", "+ item", "2) two", "= rule", "-"])
 def test_texts_of_the_data_start_no_block(text: str) -> None:
-    assert rendered(f"x\n\n{markdown_report.literal(text)}") == f"<p>x</p>\n<p>{text}</p>\n"
+    assert rendered(f"x\n\n{literal(text)}") == f"<p>x</p>\n<p>{text}</p>\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ftjobs.reporting.inputs.provenance import provenance
+from ftjobs.reporting.findings.provenance import provenance
 from tests.helpers.published import Pipeline, guesses
 
 STAGES = {"adapt": {"kind": "adapt"}, "one": {"kind": "classify", "encoder": "adapt"}}

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ftjobs import statistics
-from ftjobs.reporting.finding import BOOTSTRAP_SEED, OPTIONAL, Finding, Interval, to_json
-from ftjobs.reporting.findings.caveats.caveat import Caveat, first_items
+from ftjobs.reporting.finding import BOOTSTRAP_SEED, OPTIONAL, Caveat, Finding, Interval, to_json
 from ftjobs.reporting.findings.intermediate_tasks import SplitScores, intermediate_results
 from ftjobs.reporting.inputs.evidence import Evidence
 from ftjobs.reporting.inputs.runs import Strategy
-from ftjobs.reporting.text.phrases import code, count, percent
+from ftjobs.reporting.text.phrases import code, count, first_items, percent
 
 #: Fewest rows without leakage for which a score is informative.
 _MIN_NEW_ROWS = 30

@@ -1,4 +1,4 @@
-"""Render a report to Markdown."""
+"""Render a report document to Markdown, and to a single HTML file without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
+from typing import Any
 
 from ftjobs.reporting.findings.disagreements import StrategyVotes
 from ftjobs.reporting.text.blocks import Block, Command, Document, Examples, Items, Listing, Plot, Prose, Table
@@ -18,7 +19,7 @@ _SPECIAL = re.compile(r"([\\*\[\]<>|~`#&]|(?<![^\W_])_|_(?![^\W_]))")
 _START_OF_BLOCK = re.compile(r"^(\d*)([.)+=-])(?=\s|$)")
 
 
-def render(document: Document) -> str:
+def render_markdown(document: Document) -> str:
     """Return the report as Markdown."""
     lines = [f"# {document.title}", "", f"**{inline(document.headline)}**"]
     for paragraph in document.lead:
@@ -32,7 +33,7 @@ def render(document: Document) -> str:
     return "\n".join(lines) + "\n"
 
 
-def headline(markdown: str) -> str:
+def rendered_headline(markdown: str) -> str:
     """Return the headline of a rendered report, as prose."""
     line = next(line for line in markdown.splitlines() if line.startswith("**"))
     parts = _MARKS.split(line.removeprefix("**").removesuffix("**"))
@@ -128,3 +129,79 @@ def votes(strategy: StrategyVotes) -> str:
         return f"{predictions} ({percent(strategy.labels_right, 0)} % of labels right)"
     assert strategy.label_probability is not None, "classes have probabilities"
     return f"{predictions} ({percent(strategy.label_probability, 0)} %)"
+
+
+_VERDICTS = ("supported", "contradicted", "undecided")
+
+
+def render_html(document: Document, plots: dict[str, str]) -> str:
+    """Return the report as HTML.
+
+    Args:
+        document: the report; all its text is escaped
+        plots: `<svg>` elements by plot name, from `drawing`; not escaped
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("ftjobs.reporting.text"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["inline"] = _inline_html
+    environment.filters["cell"] = _cell_html
+    environment.filters["shortened"] = shortened
+    environment.filters["plain"] = _plain
+    environment.tests["block"] = lambda block, name: type(block).__name__ == name
+    environment.globals["votes"] = votes
+    environment.globals["outcome"] = _outcome
+    style = environment.get_template("report.css").render()
+    pictures = {name: Markup(svg) for name, svg in plots.items()}
+    page: str = environment.get_template("report.html.j2").render(
+        document=document, plots=pictures, style=Markup(style)
+    )
+    return page
+
+
+def _inline_html(text: str) -> Any:
+    """Convert prose to HTML: its marks become elements, everything else is escaped."""
+    from markupsafe import Markup, escape
+
+    html, is_strong = Markup(), False
+    for part in _MARKS.split(text):
+        if part == "**":
+            html += Markup("</strong>") if is_strong else Markup("<strong>")
+            is_strong = not is_strong
+        elif part[:1] == "`":
+            html += Markup("<code>{}</code>").format(part[1:-1])
+        else:
+            html += escape(part.replace(" %", "\N{NO-BREAK SPACE}%"))
+    return html + Markup("</strong>") if is_strong else html
+
+
+def _cell_html(text: str) -> Any:
+    """Convert a table cell to HTML; verdicts are colored."""
+    from markupsafe import Markup
+
+    verdict = text.strip("*")
+    if verdict in _VERDICTS:
+        return Markup('<span class="verdict {0}">{0}</span>').format(verdict)
+    return _inline_html(text)
+
+
+def _plain(text: str) -> str:
+    """Remove the marks from prose, for attributes and the title."""
+    return text.replace("`", "").replace("**", "")
+
+
+def _outcome(strategy: StrategyVotes) -> tuple[str, str, str]:
+    """Return CSS class, symbol and label for the number of seeds that are right."""
+    right, seeds = strategy.right, len(strategy.predictions)
+    if right is None:
+        return "mixed", "≈", "predicted"
+    if right == seeds:
+        return "right", "✓", "right"
+    return ("wrong", "✗", "wrong") if right == 0 else ("mixed", "±", f"right with {right} of {seeds} seeds")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from ftjobs import statistics
-from ftjobs.reporting.findings.caveats.caveat import Caveat, first_items, majority
+from ftjobs.reporting.finding import Caveat
 from ftjobs.reporting.inputs.evidence import Evidence
-from ftjobs.reporting.text.phrases import code, count, interval, listed, percent, quoted
+from ftjobs.reporting.text.phrases import code, count, first_items, interval, listed, percent, quoted
 
 #: Half width of a 95 % interval at and above which a test split counts as small: five points.
 _SMALL_TEST_HALF_WIDTH = 0.05
@@ -39,7 +39,7 @@ def class_balance(evidence: Evidence) -> Iterator[Caveat]:
     labels: dict[str, dict[str, int]] = evidence.summary["labels"]
     if not labels or not evidence.task.single_class:
         return
-    share, name = majority(evidence)
+    share, name = evidence.majority_class()
     classes = len(evidence.data.classes)
     distributions = [f"{split} {_distribution(counts)}" for split, counts in labels.items()]
     if share >= min(_UNBALANCED_RATIO / classes, 0.9):
