@@ -192,7 +192,7 @@ def _train(
 ) -> dict[str, Any]:
     """Run a stage that trains, in this process or through the launcher; returns its metrics."""
     if attempt.topology.is_single_process:
-        from ftjobs.training.context import TrainingContext
+        from ftjobs.training.callbacks import TrainingContext
 
         def log(metrics: dict[str, Any], step: int) -> None:
             attempt.heartbeat.record_metrics(metrics)

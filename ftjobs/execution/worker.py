@@ -63,7 +63,7 @@ def run_stage(task: WorkerTask, rank: int) -> None:
     settings = task.run.settings
     assert isinstance(settings, TrainingFields), "only stages that train run on several processes"
     stage = stages.load(task.run.kind)
-    from ftjobs.training.context import TrainingContext
+    from ftjobs.training.callbacks import TrainingContext
 
     if rank:
         with tempfile.TemporaryDirectory(dir=task.work) as unused:

@@ -24,11 +24,21 @@ from transformers import (
 
 from ftjobs.errors import UserError
 from ftjobs.models import checkpoints
-from ftjobs.models.smoke_test import smoke_test
+from ftjobs.system.progress import LOG
 from ftjobs.tasks import DEFAULT_LABEL_TYPE, all_tasks, get_task
 
 transformers.logging.set_verbosity_error()  # its load report warns of new heads, which are logged here
 transformers.logging.disable_progress_bar()
+
+#: Architectures whose heads share parameter names with classifiers but were trained for another purpose.
+_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
+#: Weights are loaded in fp32 regardless of the checkpoint's precision: bf16 weights would lose small updates.
+_LOAD_OPTIONS: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+#: Families that the tests of ftjobs run through every stage.
+TESTED_FAMILIES = frozenset(
+    ("albert", "bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
+)
+_SMOKE_TEST_TEXTS = ["one two three four five six", "one two"]
 
 
 def load_masked_lm(folder: Path) -> tuple[PreTrainedModel, list[str]]:
@@ -90,10 +100,6 @@ def load_classifier(
         model.load_state_dict({name: fresh.get_parameter(name) for name in head}, strict=False)
         new = sorted({*new, *head})
     return model, new
-
-
-#: Architectures whose heads share parameter names with classifiers but were trained for another purpose.
-_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")
 
 
 def label_type_of(config: PreTrainedConfig) -> str | None:
@@ -166,10 +172,6 @@ def new_modules(new: list[str]) -> str:
     return ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in sorted(new)))
 
 
-#: Weights are loaded in fp32 regardless of the checkpoint's precision: bf16 weights would lose small updates.
-_LOAD_OPTIONS: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
-
-
 def _load(auto_class: Any, folder: Path, config: PreTrainedConfig) -> tuple[PreTrainedModel, list[str]]:
     task = auto_class.__name__.removeprefix("AutoModelFor")
     if type(config) not in auto_class._model_mapping:
@@ -193,5 +195,40 @@ def _load(auto_class: Any, folder: Path, config: PreTrainedConfig) -> tuple[PreT
     for name in new_parameters:
         if name.endswith("bias"):  # 0 in every family; Data2Vec's masked-LM head leaves it uninitialized
             model.get_parameter(name).data.zero_()
-    smoke_test(model, folder)
+    _smoke_test(model, folder)
     return model, new_parameters
+
+
+@torch.no_grad()
+def _smoke_test(model: PreTrainedModel, folder: Path) -> None:
+    """Run an encoder of an untested family on two texts, and warn if padding changes the output of the shorter one.
+
+    Args:
+        model: a model with a head, loaded from `folder`.
+        folder: its checkpoint.
+
+    Raises:
+        UserError: the encoder does not run on padded texts.
+    """
+    family = model.config.model_type
+    if family in TESTED_FAMILIES:
+        return
+    tokenizer = checkpoints.load_tokenizer(folder)
+    padded = tokenizer(_SMOKE_TEST_TEXTS, padding=True, pad_to_multiple_of=8, return_tensors="pt")
+    alone = tokenizer(_SMOKE_TEST_TEXTS[-1:], return_tensors="pt")
+    model.eval()
+    try:
+        together, single = (model(**inputs)[0].select(0, -1) for inputs in (padded, alone))
+    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(
+            f"{folder}: encoders of type `{family}` do not run on a padded batch of short texts ({reason}); "
+            f"choose another encoder, such as one of {', '.join(sorted(TESTED_FAMILIES))}"
+        ) from error
+    if single.ndim == 2:  # one row per token
+        together = together[: len(single)]
+    if not torch.allclose(together, single, rtol=1e-3, atol=1e-3 * float(single.std())):
+        LOG.warning(
+            "encoders of type `%s` do not ignore padding: their output for a text depends on the other texts of its "
+            "batch", family,
+        )  # fmt: skip

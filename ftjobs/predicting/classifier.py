@@ -21,7 +21,7 @@ from ftjobs.errors import UserError
 from ftjobs.models import checkpoints, heads
 from ftjobs.system.device import training_device
 from ftjobs.tasks import DEFAULT_LABEL_TYPE, Task, get_task
-from ftjobs.training import evaluation
+from ftjobs.training.objective import predict_logits
 from ftjobs.training.speedups import last_layer
 
 _ARTIFACT = re.compile(rf"(.*/)?{KEY}(/manifest\.json|/attempts(/[^/]+)?)?/?")
@@ -94,7 +94,7 @@ class Classifier:
         tokens = tokenize(self.tokenizer, texts, pairs, self.max_length)
         unknown = np.zeros(len(texts), dtype=np.int64)
         examples = LabeledExamples(tokens, unknown, self.tokenizer.pad_token_id)
-        return evaluation.logits(self.model, examples), tokens.truncated
+        return predict_logits(self.model, examples), tokens.truncated
 
 
 def _label_columns(info: ModelInfo | None) -> list[str] | None:

@@ -16,13 +16,14 @@ from ftjobs.data.prepared import ChainedTexts, PreparedData
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt, Corpus
 from ftjobs.models import checkpoints, heads
-from ftjobs.models.tokenizer_extension.extension import extend
+from ftjobs.models.tokenizer_extension import extend
 from ftjobs.objectives import get_objective
 from ftjobs.objectives.compute.base import PretrainingObjective, TextExamples
+from ftjobs.system import device
 from ftjobs.system.device import training_device
 from ftjobs.system.progress import LOG
-from ftjobs.training import lora, memory
-from ftjobs.training.context import TrainingContext
+from ftjobs.training import lora
+from ftjobs.training.callbacks import TrainingContext
 from ftjobs.training.loop import train
 from ftjobs.training.output import TrainOutput, initial_metrics
 
@@ -41,7 +42,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, conte
     Raises:
         UserError: the encoder or the texts do not support the objective.
     """
-    memory.reset_peak_memory()
+    device.reset_peak_memory()
     data = prepared.read(inputs["prepare"] / "data")
     folder = inputs["encoder"] / "model"
     tokenizer = checkpoints.load_tokenizer(folder)

@@ -20,14 +20,15 @@ from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.data.prepared import PreparedData
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import checkpoints, heads
+from ftjobs.system import device
 from ftjobs.system.device import training_device
 from ftjobs.system.progress import LOG
 from ftjobs.tasks import Criterion
-from ftjobs.training import evaluation, features, layerwise, lora, memory
-from ftjobs.training.context import TrainingContext
+from ftjobs.training import features, layerwise, lora
+from ftjobs.training.callbacks import TrainingContext
 from ftjobs.training.features import FeatureExamples
 from ftjobs.training.loop import train
-from ftjobs.training.objective import TrainingObjective
+from ftjobs.training.objective import TrainingObjective, predict_logits
 from ftjobs.training.speedups import last_layer, sparse_embeddings
 
 
@@ -43,7 +44,7 @@ def run(
     Raises:
         UserError: the encoder does not support classification.
     """
-    memory.reset_peak_memory()
+    device.reset_peak_memory()
     data = prepared.read(inputs.get("data", inputs["prepare"]) / "data")
     folder = inputs["encoder"] / "model"
     tokenizer = checkpoints.load_tokenizer(folder)
@@ -66,7 +67,7 @@ def run(
         features.feature_encoder(model) if use_features else sparse_embeddings.train_used_rows_only(model, used_tokens),
     ):
         trained = train(model, examples["train"], settings, objective, seed=seed, context=context, layerwise=layers)
-    test_logits = evaluation.logits(model, texts["test"])  # of the published model, after merging and restoring
+    test_logits = predict_logits(model, texts["test"])  # of the published model, after merging and restoring
     heads.save(model.cpu(), tokenizer, output / "model", {})
     _write_predictions(data, test_logits, output / "predictions.parquet")
     metrics = {
@@ -106,7 +107,7 @@ class Evaluator:
     def evaluate(self, examples: Mapping[str, LabeledExamples | FeatureExamples]) -> dict[str, Any]:
         """Return the metrics of the model in its current state, by held-out split."""
         held_out = [name for name in ("validation", "test") if name in examples]
-        return {name: self.metrics(name, evaluation.logits(self.model, examples[name])) for name in held_out}
+        return {name: self.metrics(name, predict_logits(self.model, examples[name])) for name in held_out}
 
     def score(self, metrics: dict[str, Any]) -> float:
         """Return the score of `evaluate` metrics: higher is better."""

@@ -1,15 +1,20 @@
-"""The compute device of this process, chosen once before accelerate is used, and its processor cores."""
+"""The compute device of this process, chosen once before accelerate is used, its processor cores and peak memory."""
 
 from __future__ import annotations
 
 import os
+import resource
+import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate.state import PartialState
 
 #: Resource limits of the container (cgroup v2).
 CGROUP = Path("/sys/fs/cgroup")
+_PROCESS = Path("/proc/self")
 
 
 def on_cpu() -> bool:
@@ -31,3 +36,27 @@ def usable_cores() -> float:
         return min(cores, int(quota) / int(period))
     except (OSError, ValueError):  # no container, cgroup v1, or `max`
         return cores
+
+
+def reset_peak_memory() -> None:
+    """Restart the measurement of peak memory: one process may run several stages in turn."""
+    if training_device().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # not Linux, or no permission: the peak is that of the whole process
+        (_PROCESS / "clear_refs").write_text("5")  # proc(5): resets VmHWM to the current resident memory
+
+
+def peak_memory() -> tuple[int, Literal["gpu", "process"]]:
+    """Return the peak memory in bytes since `reset_peak_memory`, and its kind.
+
+    `gpu`: memory of tensors on this process's GPU, without the allocator's reserve. `process`: resident memory of the
+    process including libraries, on machines without a GPU.
+    """
+    if training_device().type == "cuda":
+        return int(torch.cuda.max_memory_allocated()), "gpu"
+    with suppress(OSError):
+        for line in (_PROCESS / "status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1]), "process"
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return resident if sys.platform == "darwin" else 1024 * resident, "process"  # macOS reports bytes, Linux KiB

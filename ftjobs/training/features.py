@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from ftjobs.data import memory_mapped
 from ftjobs.data.examples.batching import Batch, LabeledExamples, batches_by_length
 from ftjobs.system.progress import LOG, track
-from ftjobs.training.context import Checkpointer
+from ftjobs.training.callbacks import Checkpointer
 from ftjobs.training.optimization import autocast
 
 #: Estimated cost of downloading features from storage: latency in seconds, and bytes per second.

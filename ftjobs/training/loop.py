@@ -13,11 +13,10 @@ from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.system import signals
 from ftjobs.system.progress import LOG, track
-from ftjobs.training.callbacks import EpochEnd, MetricsLogger, StepEnd
-from ftjobs.training.context import TrainingContext
-from ftjobs.training.distributed import build_accelerator
+from ftjobs.training.callbacks import EpochEnd, MetricsLogger, StepEnd, TrainingContext
 from ftjobs.training.layerwise import LayerwiseTraining
 from ftjobs.training.objective import Examples, TrainingObjective
+from ftjobs.training.optimization import build_accelerator
 from ftjobs.training.output import TrainOutput
 from ftjobs.training.speedups.cpu import bf16_attention, fast_dropout_masks, retain_freed_memory
 from ftjobs.training.speedups.sparse_embeddings import in_place_embedding_gradients

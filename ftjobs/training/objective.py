@@ -1,15 +1,18 @@
-"""The interface between the training loop and a training objective."""
+"""The interface between the training loop and a training objective, and forward passes for evaluation."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from ftjobs.data.examples.batching import Batch
+from ftjobs.data.examples.batching import Batch, LabeledExamples, batches_by_length
+from ftjobs.training.features import FeatureExamples, tokens_per_batch
 
 #: Loss denominator of a batch: one number, or a tuple with one per loss.
 Items = float | tuple[float, ...]
@@ -57,3 +60,26 @@ class TrainingObjective(ABC):
     def set_training_mode(self, model: nn.Module) -> None:
         """Put the model into training mode; called before every epoch."""
         model.train()
+
+
+@torch.no_grad()
+def predict_logits(model: PreTrainedModel, examples: LabeledExamples | FeatureExamples) -> np.ndarray:
+    """Return a classifier's logits of every example, in the examples' order: float32 (N, C)."""
+    model.eval()
+    device = next(model.parameters()).device
+    outputs = np.zeros((len(examples), model.config.num_labels), dtype=np.float32)
+    for indices in batches_by_length(examples.lengths, tokens_per_batch(device)):
+        batch = examples.batch(indices, 0).to(device)
+        outputs[indices] = model(**batch.inputs).logits.float().cpu().numpy()
+    return outputs
+
+
+def evaluation_batches(model: nn.Module, examples: Examples) -> Iterator[Batch]:
+    """Put a model into eval mode and yield all examples as batches on its device.
+
+    Examples are those of epoch 0 (masks, pairs, ...), so that metrics of different epochs and models are comparable.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    for indices in batches_by_length(examples.lengths, tokens_per_batch(device)):
+        yield examples.batch(indices, 0).to(device)

@@ -1,4 +1,4 @@
-"""Optimizer, learning-rate schedule and numeric precision, with the defaults of `transformers.Trainer`."""
+"""Optimizer, learning-rate schedule, numeric precision and accelerator, with the defaults of `transformers.Trainer`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import math
 from collections.abc import Callable
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import TrainingFields
+from ftjobs.system.device import on_cpu, training_device
 from ftjobs.training.speedups.sparse_embeddings import check_optimizer
 
 
@@ -76,6 +80,22 @@ def build_lr_scheduler(optimizer: Optimizer, settings: TrainingFields, steps: in
         return max(0.0, 0.5 * (1.0 + math.cos(math.pi * ((step - warmup) / decaying))))
 
     return LambdaLR(optimizer, factor)
+
+
+def build_accelerator(mixed_precision: str, unused_parameters: bool) -> Accelerator:
+    """Return an accelerator for one training run.
+
+    Args:
+        mixed_precision: as in the job file.
+        unused_parameters: whether some parameters are trained in later epochs only. Processes would wait for their
+            gradients otherwise.
+    """
+    AcceleratorState._reset_state()  # one process may run stages of different precision in turn
+    return Accelerator(
+        cpu=on_cpu(),
+        mixed_precision=resolve_precision(mixed_precision, training_device()),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] if unused_parameters else None,
+    )
 
 
 def resolve_precision(mixed_precision: str, device: torch.device) -> str:

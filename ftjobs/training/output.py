@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftjobs.jobfile.fields import TrainingFields
-from ftjobs.training import memory
+from ftjobs.system import device
 
 #: Steps between logged losses: reading a loss makes a GPU synchronize.
 LOGGING_STEPS = 10
@@ -47,7 +47,7 @@ class TrainOutput:
 
     def timing(self, examples: int) -> dict[str, Any]:
         """Return training time, device and peak memory. Not reproducible, hence separate from the metrics."""
-        peak, where = memory.peak_memory()
+        peak, where = device.peak_memory()
         return {
             "train_seconds": self.seconds,
             "examples_per_second": examples * len(self.epochs) / self.seconds if self.seconds else 0.0,

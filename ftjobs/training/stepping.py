@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -12,19 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import distributed, nn
 
 from ftjobs.data.examples.batching import Batch, accumulation_windows, epoch_order, steps_per_epoch
 from ftjobs.errors import TryLater
 from ftjobs.jobfile.fields import TrainingFields
 from ftjobs.system import signals
 from ftjobs.system.progress import LOG
-from ftjobs.training.distributed import ProcessGroup
 from ftjobs.training.layerwise import LayerwiseTraining
 from ftjobs.training.objective import Examples, Items, TrainingObjective
 from ftjobs.training.optimization import build_lr_scheduler, build_optimizer
 from ftjobs.training.output import LOGGING_STEPS
 from ftjobs.training.state import Snapshot, TrainerState, capture, restore
+
+#: Timeout of messages between processes: the others wait while the main process evaluates.
+_MESSAGE_TIMEOUT = timedelta(hours=6)
 
 
 class Stepper:
@@ -182,6 +185,38 @@ class Stepper:
     def unwrap(self) -> None:
         """Restore the model's original `forward`."""
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+
+
+class ProcessGroup:
+    """Messages between the processes of a run, over the CPU so no GPU synchronizes. A single process sends none."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.world_size, self.rank = accelerator.num_processes, accelerator.process_index
+        self._group = distributed.new_group(backend="gloo", timeout=_MESSAGE_TIMEOUT) if self.world_size > 1 else None
+
+    def reduce_step(self, items: list[float], stop: bool) -> tuple[list[float], bool]:
+        """Sum the loss denominators of a step over all processes, and combine their stop requests.
+
+        Args:
+            items: loss denominators of this process, one per loss.
+            stop: whether this process has been asked to stop.
+
+        Returns:
+            The summed denominators, and whether any process has been asked to stop: then all of them stop.
+        """
+        if self._group is None:
+            return items, stop
+        message = torch.tensor([*items, stop], dtype=torch.float64)
+        distributed.all_reduce(message, group=self._group)
+        return message[:-1].tolist(), bool(message[-1])
+
+    def broadcast_from_main(self, value: Any) -> Any:
+        """Return the value that the main process passed; values of other processes are ignored."""
+        if self._group is None:
+            return value
+        holder = [value]
+        distributed.broadcast_object_list(holder, src=0, group=self._group)
+        return holder[0]
 
 
 def _sum_items(items: list[Items], idle: bool) -> list[float]:

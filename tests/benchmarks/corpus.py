@@ -130,8 +130,7 @@ def adapt(prepared: Path, output: Path, steps: int, epochs: int = 1) -> dict[str
     from ftjobs.data.examples import masked_examples
     from ftjobs.jobfile.fields import Adapt
     from ftjobs.stages import adapt as stage
-    from ftjobs.training.callbacks import Callback, StepEnd
-    from ftjobs.training.context import TrainingContext
+    from ftjobs.training.callbacks import Callback, StepEnd, TrainingContext
 
     class Steps(Callback):
         started = 0.0

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from ftjobs.jobfile.fields import Adapt, Classify
 from ftjobs.objectives.compute.mlm import MaskedLMObjective
 from ftjobs.stages import adapt, classify
-from ftjobs.training import evaluation, features, memory
-from ftjobs.training.callbacks import Callback, StepEnd
-from ftjobs.training.context import TrainingContext
+from ftjobs.system import device
+from ftjobs.training import features
+from ftjobs.training.callbacks import Callback, StepEnd, TrainingContext
 from tests.benchmarks.measurement import Measured, Spec, report, spec_from_command_line
 
 
@@ -82,7 +82,7 @@ def run(spec: Spec) -> Measured:
     stage = adapt if spec.kind == "adapt" else classify
     settings = Adapt(**spec.settings) if spec.kind == "adapt" else Classify(**spec.settings)
     stage.train = stamps.around(stage.train)
-    evaluation.logits = watch.around(lambda *_: "evaluation", evaluation.logits)
+    classify.predict_logits = watch.around(lambda *_: "evaluation", classify.predict_logits)
     MaskedLMObjective.measure = watch.around(lambda *_: "evaluation", MaskedLMObjective.measure)  # type: ignore[method-assign]
     features.compute = watch.around(lambda model, examples, title, *_: title, features.compute)
     output = Path(spec.output)
@@ -102,7 +102,7 @@ def run(spec: Spec) -> Measured:
         evaluation=statistics.median(evaluations),
         passes=passes,
         passes_once=passes_once,
-        memory=memory.peak_memory()[0],
+        memory=device.peak_memory()[0],
         accuracy=metrics.get("accuracy"),
         notes={"precision": timing["mixed_precision"]},
     )

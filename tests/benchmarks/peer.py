@@ -30,7 +30,7 @@ from transformers import (
 
 from ftjobs.data import prepared
 from ftjobs.data.prepared import Rows
-from ftjobs.training import memory
+from ftjobs.system import device
 from tests.benchmarks.measurement import Measured, Spec, report, spec_from_command_line
 
 LONGEST = 128
@@ -100,7 +100,7 @@ def accuracy(found: Any) -> dict[str, float]:
 
 def run(spec: Spec) -> Measured:
     """Train as the script does and say what it took."""
-    memory.reset_peak_memory()
+    device.reset_peak_memory()
     set_seed(spec.seed)
     mlm, pad = spec.kind == "adapt", spec.side == "plain"
     folder = Path(spec.encoder) / "model"
@@ -140,7 +140,7 @@ def run(spec: Spec) -> Measured:
         evaluation=statistics.median(entry["eval_runtime"] for entry in log if "eval_runtime" in entry),
         passes=1,
         passes_once=0,
-        memory=memory.peak_memory()[0],
+        memory=device.peak_memory()[0],
         accuracy=None if mlm else max(entry["eval_accuracy"] for entry in log if "eval_accuracy" in entry),
         notes={"precision": "bf16" if trainer.args.bf16 else "fp32", "workers": spec.workers},
     )

@@ -66,8 +66,7 @@ def one(name: str, every: float, steps: int) -> None:
     from ftjobs.jobfile.fields import Classify, Job
     from ftjobs.plan import plan, select
     from ftjobs.storage import open_storage
-    from ftjobs.training.callbacks import Callback, StepEnd
-    from ftjobs.training.context import TrainingContext
+    from ftjobs.training.callbacks import Callback, StepEnd, TrainingContext
     from ftjobs.training.loop import train
     from tests.helpers.training import ToyObjective, random_tokens
 

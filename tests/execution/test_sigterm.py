@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -53,8 +54,8 @@ PHASES: dict[str, Work | Wait] = {
     "reading the data": Work("prepare", "ftjobs.data.readers.sources", "read"),
     "fetching inputs": Wait("adapt", "GET", "/attempts/"),
     "loading the model": Work("adapt", "ftjobs.models.heads", "load_masked_lm"),
-    "evaluating before training": Work("adapt", "ftjobs.training.evaluation", "masked_lm"),
-    "evaluating an epoch": Work("adapt", "ftjobs.training.evaluation", "masked_lm", call=3),
+    "evaluating before training": Work("adapt", "ftjobs.objectives.compute.mlm", "MaskedLMObjective.measure"),
+    "evaluating an epoch": Work("adapt", "ftjobs.objectives.compute.mlm", "MaskedLMObjective.measure", call=3),
     "saving state": Wait("adapt", "PUT", "/state/"),
     "writing the model": Work("adapt", "ftjobs.models.heads", "save"),
     "uploading": Wait("adapt", "PUT", "/attempts/"),
@@ -64,10 +65,16 @@ PHASES: dict[str, Work | Wait] = {
 WITH_STATE = {"evaluating an epoch", "saving state", "writing the model", "uploading", "committing"}
 
 
+def resolve(work: Work) -> tuple[Any, str]:
+    """Return the module or class that a function is looked up in, and its name there."""
+    *classes, name = work.function.split(".")
+    return functools.reduce(getattr, classes, importlib.import_module(work.module)), name
+
+
 def at_work(work: Work, met: str, *arguments: str) -> None:
     """Run `ftjobs ARGUMENTS` with endless work in one function; creates the file `met` when it is called."""
-    module = importlib.import_module(work.module)
-    original, calls = getattr(module, work.function), 0
+    owner, name = resolve(work)
+    original, calls = getattr(owner, name), 0
 
     def endless(*given: Any, **named: Any) -> Any:
         nonlocal calls
@@ -78,7 +85,7 @@ def at_work(work: Work, met: str, *arguments: str) -> None:
                 original(*given, **named)
         return original(*given, **named)
 
-    setattr(module, work.function, endless)
+    setattr(owner, name, endless)
     run_command(*arguments)
 
 
@@ -87,14 +94,14 @@ CONVERTED: dict[str, Work] = {
     "importing": Work("prepare", "ftjobs.stages", "load"),
     "reading the data": Work("prepare", "ftjobs.data.readers.sources", "read"),
     "loading the model": Work("adapt", "ftjobs.models.heads", "load_masked_lm"),
-    "evaluating an epoch": Work("adapt", "ftjobs.training.evaluation", "masked_lm", call=3),
+    "evaluating an epoch": Work("adapt", "ftjobs.objectives.compute.mlm", "MaskedLMObjective.measure", call=3),
 }
 
 
 def fail_on_sigterm(work: Work, met: str, *arguments: str) -> None:
     """Run `ftjobs ARGUMENTS` with SIGTERM in a call of one function, which raises ImportError in place of `Stopped`."""
-    module = importlib.import_module(work.module)
-    original, calls = getattr(module, work.function), 0
+    owner, name = resolve(work)
+    original, calls = getattr(owner, name), 0
 
     def interrupted(*given: Any, **named: Any) -> Any:
         nonlocal calls
@@ -107,7 +114,7 @@ def fail_on_sigterm(work: Work, met: str, *arguments: str) -> None:
                 raise ImportError("initialization failed") from stop
         return original(*given, **named)
 
-    setattr(module, work.function, interrupted)
+    setattr(owner, name, interrupted)
     run_command(*arguments)
 
 

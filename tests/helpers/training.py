@@ -16,8 +16,7 @@ from ftjobs.jobfile.fields import Classify, Lora
 from ftjobs.models import heads
 from ftjobs.tasks.classification import Classification, WeightedCrossEntropy
 from ftjobs.training import layerwise, lora
-from ftjobs.training.callbacks import Callback, StepEnd
-from ftjobs.training.context import TrainingContext
+from ftjobs.training.callbacks import Callback, StepEnd, TrainingContext
 from ftjobs.training.loop import train
 from ftjobs.training.objective import Items, TrainingObjective
 from ftjobs.training.output import TrainOutput

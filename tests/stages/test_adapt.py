@@ -21,7 +21,7 @@ from ftjobs.objectives.compute.replaced_tokens import load_models
 from ftjobs.objectives.replaced_tokens import GENERATOR
 from ftjobs.plan import plan
 from ftjobs.stages import adapt, classify, prepare
-from ftjobs.training.context import TrainingContext
+from ftjobs.training.callbacks import TrainingContext
 from tests.helpers.checkpointers import FolderCheckpointer, Killed
 from tests.helpers.documents import documents_of
 from tests.helpers.pipelines import CLASSES, job_fields, run_job, write_rows

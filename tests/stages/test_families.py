@@ -22,7 +22,8 @@ from ftjobs.models import checkpoints, heads
 from ftjobs.objectives.compute.mlm import MaskedLMObjective
 from ftjobs.plan import plan
 from ftjobs.storage import open_storage
-from ftjobs.training import evaluation, features
+from ftjobs.training import features
+from ftjobs.training.objective import predict_logits
 from ftjobs.training.speedups import last_layer
 from tests.helpers.classifiers import check_predictions
 from tests.helpers.families import FAMILIES, LONGEST, WITH_TOKEN_TYPES, WORDS, tiny_tokenizer
@@ -142,13 +143,13 @@ def check_frozen_encoder(folders: dict[str, Path], family: str) -> None:
     assert family not in WITH_TOKEN_TYPES or batch["token_type_ids"].any(1).all()
     model, new = heads.load_classifier(folder, ["cold", "fever", "rash"])
     assert new == []
-    slow = evaluation.logits(model, examples)
+    slow = predict_logits(model, examples)
     assert features.supports_feature_cache(model, examples)
     computed = features.compute(model, examples, "features")
     with features.feature_encoder(model):
-        np.testing.assert_allclose(evaluation.logits(model, computed), slow, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(predict_logits(model, computed), slow, rtol=1e-4, atol=1e-5)
     last_layer.keep_first_token(model)
-    np.testing.assert_allclose(evaluation.logits(model, examples), slow, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(predict_logits(model, examples), slow, rtol=1e-4, atol=1e-5)
 
 
 def some_tokens(folder: Path, paired: bool) -> tuple[Tokens, Any]:

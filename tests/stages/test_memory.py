@@ -26,7 +26,7 @@ from ftjobs.jobfile.fields import Adapt, Classify, Data, Encoder
 from ftjobs.plan import Prepare
 from ftjobs.stages import adapt, classify, prepare
 from ftjobs.training.callbacks import Callback
-from ftjobs.training.context import TrainingContext
+from ftjobs.training.callbacks import TrainingContext
 from tests.benchmarks.corpus import peak_memory
 
 columns._BATCH_BYTES = prepared._ROW_GROUP_BYTES = tokenization._BATCH_CHARACTERS = 2**17

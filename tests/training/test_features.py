@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ftjobs.models import heads
-from ftjobs.training import evaluation, features
+from ftjobs.training import features
+from ftjobs.training.objective import predict_logits
 from tests.helpers.families import FAMILIES
 from tests.helpers.training import labeled_examples
 
@@ -22,11 +23,11 @@ def test_features_give_the_same_logits_as_texts(make_encoder: Callable[..., Path
     heads.freeze_encoder(model, new)
     examples = labeled_examples(family, 30, model.config.vocab_size)
     assert features.supports_feature_cache(model, examples)
-    expected = evaluation.logits(model, examples)
+    expected = predict_logits(model, examples)
     encoder = model.base_model
     computed = features.compute(model, examples, "features")
     with features.feature_encoder(model):
-        np.testing.assert_allclose(evaluation.logits(model, computed), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(predict_logits(model, computed), expected, rtol=1e-4, atol=1e-5)
     assert model.base_model is encoder
 
 

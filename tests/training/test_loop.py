@@ -1,9 +1,11 @@
-"""Training loop: steps independent of passes and processes, resumable order, best epoch, early stopping."""
+"""Training loop: steps independent of passes and processes, resumable order, best epoch, early stopping, memory."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,11 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertForMaskedLM
 
 from ftjobs.data.examples.batching import LabeledExamples, accumulation_windows, epoch_order, steps_per_epoch
+from ftjobs.data.examples.masked_examples import MaskedExamples
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.jobfile.fields import TrainingFields
+from ftjobs.jobfile.fields import Adapt, TrainingFields
 from ftjobs.models import heads
+from ftjobs.objectives.compute.mlm import MaskedLMObjective
+from ftjobs.training.callbacks import Callback, EpochEnd, TrainingContext
 from ftjobs.training.loop import train
 from ftjobs.training.optimization import build_lr_scheduler, resolve_precision
 from tests.helpers.training import (
@@ -199,3 +205,26 @@ def test_learning_rate_formulas(name: str, expected: list[float]) -> None:
         optimizer.step()
         lr_scheduler.step()
     assert learning_rates == pytest.approx(expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_memory_does_not_grow_over_epochs() -> None:
+    """The weights are 0.7 MB, and every epoch is the best so far; logits of an evaluation are 2 MB."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = BertForMaskedLM(BertConfig(vocab_size=5_000, **sizes))
+    examples = MaskedExamples(random_tokens(64, 5_000), 1, 0.15, 4, 5_000, 0)
+    fields = Adapt(kind="adapt", epochs=40, per_device_batch_size=8, mixed_precision="no")
+    objective = MaskedLMObjective(fields, model, [])
+    megabytes: list[float] = []
+    better = itertools.count()
+
+    class RecordMemory(Callback):
+        def on_epoch_end(self, event: EpochEnd) -> None:
+            match = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
+            assert match is not None
+            megabytes.append(int(match[1]) / 1024)
+
+    toy = ToyObjective(objective.loss, evaluate=lambda: objective.measure(examples), score=lambda _: next(better))
+    train(model, examples, fields, toy, seed=1, context=TrainingContext(callbacks=(RecordMemory(),)))
+    assert max(megabytes[20:]) - max(megabytes[10:20]) < 2, megabytes  # in 20 epochs of 8 steps

@@ -16,9 +16,9 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt, Lora
 from ftjobs.models import checkpoints, heads
 from ftjobs.objectives.compute.mlm import MaskedLMObjective
-from ftjobs.training import evaluation
 from ftjobs.training.loop import train
 from ftjobs.training.lora import adapters, target_modules
+from ftjobs.training.objective import predict_logits
 from tests.helpers.families import FAMILIES
 from tests.helpers.training import SEED, StepRecorder, ToyObjective, labeled_examples, random_tokens, settings
 
@@ -51,19 +51,19 @@ def test_merged_model_equals_adapted_one_and_has_original_modules(
     folder = make_encoder(family)
     model, _, head = classifier(folder)
     examples = labeled_examples(family, 20, model.config.vocab_size)
-    before, plain = {n: v.clone() for n, v in model.state_dict().items()}, evaluation.logits(model, examples)
+    before, plain = {n: v.clone() for n, v in model.state_dict().items()}, predict_logits(model, examples)
     targets = target_modules(model, FIELDS)
     if family != "albert":  # whose layers share their weights
         assert len(targets) == 2 * PER_LAYER.get(family, 4)
     with adapters(model, FIELDS, head) as counts:
-        np.testing.assert_array_equal(evaluation.logits(model, examples), plain)  # B starts at zero
+        np.testing.assert_array_equal(predict_logits(model, examples), plain)  # B starts at zero
         trainable = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
         assert {name for name in trainable if "lora_" not in name} == set(head)
         assert counts == {"trained": sum(trainable.values()), "all": sum(v.numel() for v in before.values())}
         low_rank = randomize_adapters(model)
-        adapted = evaluation.logits(model, examples)
+        adapted = predict_logits(model, examples)
     assert np.abs(adapted - plain).max() > 1e-3
-    np.testing.assert_allclose(evaluation.logits(model, examples), adapted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(predict_logits(model, examples), adapted, rtol=1e-4, atol=1e-5)
     merged = model.state_dict()
     assert {name: value.shape for name, value in merged.items()} == {n: v.shape for n, v in before.items()}
     for name, value in merged.items():
@@ -76,7 +76,7 @@ def test_merged_model_equals_adapted_one_and_has_original_modules(
     heads.save(model, checkpoints.load_tokenizer(folder), tmp_path / "model", {})
     again, new = heads.load_classifier(tmp_path / "model", ["a", "b"])
     assert new == []
-    np.testing.assert_array_equal(evaluation.logits(again, examples), evaluation.logits(model, examples))
+    np.testing.assert_array_equal(predict_logits(again, examples), predict_logits(model, examples))
 
 
 def test_training_matches_peft(make_encoder: Callable[..., Path]) -> None:

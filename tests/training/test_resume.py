@@ -30,11 +30,11 @@ from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from ftjobs.system import signals
 from ftjobs.training import features, layerwise, lora, stepping
-from ftjobs.training.context import TrainingContext
-from ftjobs.training.distributed import ProcessGroup
+from ftjobs.training.callbacks import TrainingContext
 from ftjobs.training.loop import train
 from ftjobs.training.output import metrics_jsonl
 from ftjobs.training.state import Snapshot, TrainerState
+from ftjobs.training.stepping import ProcessGroup
 from tests.fakes.s3_server import BUCKET
 from tests.helpers.checkpointers import FolderCheckpointer, Killed, LateCheckpointer
 from tests.helpers.pipelines import files_of, job_fields, write_rows

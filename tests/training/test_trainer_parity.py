@@ -17,8 +17,8 @@ from ftjobs.data.examples.masked_examples import MaskedExamples
 from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.models import heads
 from ftjobs.objectives.compute.mlm import MaskedLMObjective
-from ftjobs.training import evaluation
 from ftjobs.training.loop import train
+from ftjobs.training.objective import predict_logits
 from tests.helpers.training import NO_DROPOUT, SEED, StepRecorder, ToyObjective, random_tokens
 
 SETTINGS = {
@@ -96,9 +96,7 @@ def test_classify_matches_trainer(make_encoder: Callable[..., Path], tmp_path: P
     recorder = StepRecorder()
     train(ours, examples, settings, ToyObjective(), seed=SEED, context=recorder.context)
     assert_same_steps(recorder.steps, trainer.steps)
-    np.testing.assert_allclose(
-        evaluation.logits(ours, examples), evaluation.logits(theirs, examples), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(predict_logits(ours, examples), predict_logits(theirs, examples), rtol=1e-4, atol=1e-5)
 
 
 def load_classifier(folder: Path, frozen: bool) -> Any:

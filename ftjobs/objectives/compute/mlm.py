@@ -20,7 +20,7 @@ from ftjobs.data.examples.masked_examples import MaskedExamples, PackedExamples,
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import heads
 from ftjobs.objectives.compute.base import MaskedTokenMetrics, PretrainingObjective
-from ftjobs.training import evaluation
+from ftjobs.training.objective import evaluation_batches
 from ftjobs.training.speedups import last_layer
 
 _POSITION_MULTIPLE = 16
@@ -113,7 +113,7 @@ class MaskedLMObjective(PretrainingObjective):
     def measure(self, examples: MaskedExamples | PackedExamples) -> dict[str, float]:
         """Return `loss`, `perplexity` and `accuracy` of masked tokens, with the masks of epoch 0."""
         masked = MaskedTokenMetrics()
-        for batch in evaluation.batches(self.model, examples):
+        for batch in evaluation_batches(self.model, examples):
             if len(batch.labels):
                 masked.add(self.logits(self.model, batch), batch)
         return masked.metrics()

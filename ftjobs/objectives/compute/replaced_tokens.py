@@ -24,7 +24,7 @@ from ftjobs.models import checkpoints, heads
 from ftjobs.objectives.compute.base import MaskedTokenMetrics, PretrainingObjective
 from ftjobs.objectives.compute.mlm import MaskedLogits, masked_cross_entropy
 from ftjobs.objectives.replaced_tokens import GENERATOR
-from ftjobs.training import evaluation
+from ftjobs.training.objective import evaluation_batches
 
 #: Weight of the discriminator's loss relative to the generator's (section 3.2 and appendix A).
 WEIGHT = 50.0
@@ -176,7 +176,7 @@ class ReplacedTokenObjective(PretrainingObjective):
         F1 of replaced tokens, as `replaced_...`; with the masks and draws of epoch 0."""
         masked, loss, tokens = MaskedTokenMetrics(), 0.0, 0
         true_positives = false_negatives = false_positives = 0
-        for batch in evaluation.batches(self.model, examples):
+        for batch in evaluation_batches(self.model, examples):
             output: ReplacedTokenOutput = self.model(batch)
             masked.add(output.generator_logits, batch)
             replaced, predicted = output.replaced, output.discriminator_logits > 0

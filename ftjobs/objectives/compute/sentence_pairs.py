@@ -22,7 +22,7 @@ from ftjobs.models import checkpoints, heads
 from ftjobs.objectives.compute.base import MaskedTokenMetrics, PretrainingObjective
 from ftjobs.objectives.compute.mlm import masked_cross_entropy, pad_positions
 from ftjobs.system.progress import LOG
-from ftjobs.training import evaluation
+from ftjobs.training.objective import evaluation_batches
 from ftjobs.training.speedups import last_layer
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class SegmentPairObjective(PretrainingObjective):
         """Return metrics of masked tokens, and mean cross-entropy and accuracy of pairs as `nsp_...` or `sop_...`; with
         the pairs and masks of epoch 0."""
         masked, loss, correct = MaskedTokenMetrics(), 0.0, 0
-        for batch in evaluation.batches(self.model, examples):
+        for batch in evaluation_batches(self.model, examples):
             token_logits, pair_logits = self.logits(self.model, batch)
             assert batch.pair_labels is not None, "pairs have labels"
             masked.add(token_logits, batch)

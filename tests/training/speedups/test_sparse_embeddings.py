@@ -13,8 +13,9 @@ import torch
 from ftjobs.errors import FtjobsError
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import heads
-from ftjobs.training import evaluation, layerwise, optimization
+from ftjobs.training import layerwise, optimization
 from ftjobs.training.loop import train
+from ftjobs.training.objective import predict_logits
 from ftjobs.training.speedups.sparse_embeddings import (
     UsedRows,
     check_optimizer,
@@ -62,7 +63,7 @@ def test_training_used_rows_gives_the_weights_and_logits_of_training_all(
         seen: list[np.ndarray] = []
 
         def evaluate() -> dict[str, float]:
-            seen.append(evaluation.logits(model, held_out))
+            seen.append(predict_logits(model, held_out))
             return {}
 
         train(model, examples, settings, ToyObjective(evaluate=evaluate), seed=1, layerwise=layers)
@@ -74,7 +75,7 @@ def test_training_used_rows_gives_the_weights_and_logits_of_training_all(
         assert isinstance(used_rows, UsedRows)
         assert len(used_rows.rows) < vocabulary
         used_only = trained(models[1])
-        inside = evaluation.logits(models[1], held_out)
+        inside = predict_logits(models[1], held_out)
     np.testing.assert_allclose(used_only, all_rows, rtol=1e-3, atol=1e-5)
     expected, actual = models[0].state_dict(), models[1].state_dict()
     assert actual.keys() == expected.keys()
@@ -86,7 +87,7 @@ def test_training_used_rows_gives_the_weights_and_logits_of_training_all(
     decayed = np.prod([1 - rate * 0.5 * (1 - step / 15) for step in range(first, 15)])
     torch.testing.assert_close(unused, before[vocabulary // 2 :] * decayed, rtol=1e-5, atol=0.0)
     np.testing.assert_array_equal(
-        evaluation.logits(models[1], held_out), inside
+        predict_logits(models[1], held_out), inside
     )  # the published model is the measured one
 
 

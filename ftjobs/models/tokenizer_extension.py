@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ftjobs.data.examples.fertility import DomainWord, TextLengths, count_words, measure_lengths, rank_words
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Vocabulary
-from ftjobs.models.tokenizer_extension.whole_words import WholeWords
+from ftjobs.models.whole_words import WholeWords
 from ftjobs.system.progress import LOG
 
 #: Number of other words, the most frequent, whose tokenization is checked to be unchanged.
@@ -146,9 +146,8 @@ def _select_words(whole_words: WholeWords, counts: Counter[str], settings: Vocab
 def _normalize_word(whole_words: WholeWords, word: str) -> str:
     """Return a word of the settings as the tokenizer normalizes it."""
     normalized = whole_words.normalize(word).strip()
-    if list(count_words([word], whole_words.normalize, only_after_space=False)) != [
-        normalized
-    ] or not whole_words.is_single_word(normalized):
+    counted = list(count_words([word], whole_words.normalize, only_after_space=False))
+    if counted != [normalized] or not whole_words.is_single_word(normalized):
         raise UserError(
             f"vocabulary.add: {word!r} is not a single word for this encoder's tokenizer, which splits it or requires "
             "letters and digits; remove it"

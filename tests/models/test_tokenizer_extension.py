@@ -19,8 +19,8 @@ from ftjobs.data.examples.tokenization import word_start_finder
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Vocabulary
 from ftjobs.models import checkpoints, heads
-from ftjobs.models.tokenizer_extension.extension import Extension, extend
-from ftjobs.models.tokenizer_extension.whole_words import WholeWords
+from ftjobs.models.tokenizer_extension import Extension, extend
+from ftjobs.models.whole_words import WholeWords
 from tests.helpers.families import FAMILIES, TOKENIZERS, WORDS
 
 NEW = ["paracetamol", "ibuprofen"]

@@ -21,7 +21,8 @@ from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints, heads
 from ftjobs.objectives.compute.mlm import MaskedLMObjective
-from ftjobs.training import evaluation, features
+from ftjobs.training import features
+from ftjobs.training.objective import predict_logits
 from tests.helpers.families import LONGEST, SIZES, WORDS, tiny_tokenizer
 
 BEHIND_PADDING = {"max_position_embeddings": LONGEST + 2, "type_vocab_size": 1}
@@ -77,10 +78,10 @@ def test_untested_family_matches_transformers(
     heads.freeze_encoder(classifier, new)
     rows = LabeledExamples(tokenize(loaded, TEXTS, TEXTS[::-1], 32), np.arange(10) % 2, loaded.pad_token_id)
     if features.supports_feature_cache(classifier, rows):
-        logits = evaluation.logits(classifier, rows)
+        logits = predict_logits(classifier, rows)
         computed = features.compute(classifier, rows, "features")
         with features.feature_encoder(classifier):
-            np.testing.assert_allclose(evaluation.logits(classifier, computed), logits, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(predict_logits(classifier, computed), logits, rtol=1e-4, atol=1e-5)
     else:
         assert kind == "Luke"  # reads its entities too
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from ftjobs.data.examples.masked_examples import MaskedExamples, PackedExamples, build_masked_examples
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.objectives.compute.mlm import MaskedLMObjective
-from ftjobs.training import evaluation
+from ftjobs.training import objective as training_objective
 from tests.helpers.families import WORDS
 
 
@@ -30,7 +30,7 @@ def test_packed_examples_are_evaluated_in_bounded_batches(make_encoder, monkeypa
     model.register_forward_pre_hook(lambda _, __, inputs: sizes.append(inputs["input_ids"].shape), with_kwargs=True)
     objective = MaskedLMObjective(Adapt(), model, [])
     metrics = objective.measure(packed)
-    monkeypatch.setattr(evaluation, "tokens_per_batch", lambda device: 100)
+    monkeypatch.setattr(training_objective, "tokens_per_batch", lambda device: 100)
     in_threes = objective.measure(packed)
     assert sizes[0] == (len(packed), 32)
     assert all(shape[0] <= 3 for shape in sizes[1:])

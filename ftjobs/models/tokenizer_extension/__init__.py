@@ -1,1 +1,0 @@
-"""Add words of the domain to a tokenizer and its encoder."""
