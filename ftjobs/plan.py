@@ -192,12 +192,11 @@ def _training_runs(job: Job, prepare: StageRun, provided: dict[str, StageRun]) -
             content["corpus"] = settings.corpus.model_dump(include=Corpus.example_fields(), exclude_defaults=True)
         if content.get("metric_for_best") == job.task(name).default_metric.key:
             del content["metric_for_best"]
-        own: dict[str, StageRun] = {}
-        if name in providers:
-            own[providers[name].kind] = provided[providers[name].name]
+        provider = providers.get(name)
+        own_inputs = {provider.kind: provided[provider.name]} if provider else {}
         for seed in job.seeds:
             encoder = prepare if settings.encoder is None else runs[settings.encoder, seed]
-            inputs = {"prepare": prepare, "encoder": encoder, **own}
+            inputs = {"prepare": prepare, "encoder": encoder, **own_inputs}
             runs[name, seed] = _stage_run(job, name, settings.kind, seed, settings, inputs, content)
     return list(runs.values())
 
@@ -233,13 +232,7 @@ def _in_order_of_encoders(job: Job) -> list[str]:
 
 
 def _stage_run(
-    job: Job,
-    stage: str,
-    kind: str,
-    seed: int,
-    settings: Settings,
-    inputs: dict[str, StageRun],
-    content: dict[str, Any],
+    job: Job, stage: str, kind: str, seed: int, settings: Settings, inputs: dict[str, StageRun], content: dict[str, Any]
 ) -> StageRun:
     """Compute the identity of a stage from `content`, the settings that determine its result."""
     identified = {

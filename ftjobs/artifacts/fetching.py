@@ -21,7 +21,7 @@ from ftjobs.artifacts.verification import (
 )
 from ftjobs.errors import CorruptArtifact, FtjobsError, UserError
 from ftjobs.storage import ProgressCallback, Storage, parallel_map
-from ftjobs.storage.base import ignore_progress
+from ftjobs.storage.interface import ignore_progress
 from ftjobs.system.progress import LOG, track
 
 _MAX_DOWNLOAD_TRIES = 3

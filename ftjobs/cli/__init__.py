@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from ftjobs.cli import artifact_commands, cluster, job_commands, model_commands, setup_commands  # noqa: F401
-from ftjobs.cli.app import app
-from ftjobs.cli.output import write_termination_message
+from ftjobs.cli import (  # noqa: F401 (they register their commands)
+    artifact_commands,
+    cluster_commands,
+    job_commands,
+    model_commands,
+    setup_commands,
+)
+from ftjobs.cli.app import app, write_termination_message
 from ftjobs.errors import ExitCode, FtjobsError
 from ftjobs.system import signals
 

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjobs.cli.app import AsJson, OptionalJob, Seed, Set, Store, command, find_artifact, open_scope
-from ftjobs.cli.output import make_table, print_table
+from ftjobs.cli.app import (
+    AsJson,
+    OptionalJob,
+    Seed,
+    Set,
+    Store,
+    command,
+    find_artifact,
+    make_table,
+    open_scope,
+    print_table,
+)
 from ftjobs.errors import CorruptArtifact
 
 if TYPE_CHECKING:

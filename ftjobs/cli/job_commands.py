@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ftjobs.cli.app import AsJson, Job, Seed, SeedIndex, Set, StageName, Store, command, open_job
-from ftjobs.cli.output import make_table, print_table, write_termination_message
+from ftjobs.cli.app import (
+    AsJson,
+    Job,
+    Seed,
+    SeedIndex,
+    Set,
+    StageName,
+    Store,
+    command,
+    make_table,
+    open_job,
+    print_table,
+    write_termination_message,
+)
 from ftjobs.errors import ExitCode, UserError
 
 if TYPE_CHECKING:

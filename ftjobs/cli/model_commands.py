@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ftjobs.cli.app import AsJson, command
-from ftjobs.cli.output import make_table, print_table
+from ftjobs.cli.app import AsJson, command, make_table, print_table
 
 #: Metric -> its label in the table, where it differs.
 _METRIC_LABELS = {

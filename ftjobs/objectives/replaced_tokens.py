@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ftjobs.objectives.base import Objective
+from ftjobs.objectives import Objective
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ftjobs.jobfile.fields import Adapt
-    from ftjobs.objectives.compute.base import PretrainingObjective
+    from ftjobs.objectives.compute.pretraining import PretrainingObjective
 
 #: Folder of the generator within the folder of an ELECTRA encoder.
 GENERATOR = "generator"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ftjobs.objectives.base import Objective
+from ftjobs.objectives import Objective
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ftjobs.jobfile.fields import Adapt
-    from ftjobs.objectives.compute.base import PretrainingObjective
+    from ftjobs.objectives.compute.pretraining import PretrainingObjective
 
 
 class SegmentPairs(Objective):

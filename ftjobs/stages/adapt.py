@@ -18,7 +18,7 @@ from ftjobs.jobfile.fields import Adapt, Corpus
 from ftjobs.models import checkpoints, heads
 from ftjobs.models.tokenizer_extension import extend
 from ftjobs.objectives import get_objective
-from ftjobs.objectives.compute.base import PretrainingObjective, TextExamples
+from ftjobs.objectives.compute.pretraining import PretrainingObjective, TextExamples
 from ftjobs.system import device
 from ftjobs.system.device import training_device
 from ftjobs.system.progress import LOG

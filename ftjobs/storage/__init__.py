@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ftjobs.errors import UserError
-from ftjobs.storage.base import IncompleteUpload, ProgressCallback, Storage, StoredObject, parallel_map
+from ftjobs.storage.interface import IncompleteUpload, ProgressCallback, Storage, StoredObject, parallel_map
 from ftjobs.storage.local import LocalStorage
 
 __all__ = [

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ftjobs.errors import FtjobsError, UserError
-from ftjobs.storage.base import WRITE_CHECK_KEY, IncompleteUpload, ProgressCallback, StoredObject, ignore_progress
+from ftjobs.storage.interface import WRITE_CHECK_KEY, IncompleteUpload, ProgressCallback, StoredObject, ignore_progress
 
 _TEMPORARY_PREFIX = ".writing-"
 _CHUNK_BYTES = 1 << 20

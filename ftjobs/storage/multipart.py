@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 from botocore.exceptions import IncompleteReadError
 from botocore.parsers import ResponseParserError
 
-from ftjobs.storage.base import ProgressCallback
+from ftjobs.storage.interface import ProgressCallback
 from ftjobs.storage.s3_client import S3Client
 from ftjobs.storage.s3_errors import RequestRejected
 

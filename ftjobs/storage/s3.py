@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftjobs.errors import UserError
-from ftjobs.storage.base import WRITE_CHECK_KEY, IncompleteUpload, ProgressCallback, StoredObject, ignore_progress
+from ftjobs.storage.interface import WRITE_CHECK_KEY, IncompleteUpload, ProgressCallback, StoredObject, ignore_progress
 from ftjobs.storage.multipart import MAX_PARALLEL_PARTS, PART_BYTES, compute_etag, download, upload
 from ftjobs.storage.s3_client import S3Client
 from ftjobs.storage.s3_errors import RequestRejected

@@ -19,7 +19,7 @@ from ftjobs.data.examples.batching import Batch
 from ftjobs.data.examples.masked_examples import MaskedExamples, PackedExamples, Unit, build_masked_examples
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import heads
-from ftjobs.objectives.compute.base import MaskedTokenMetrics, PretrainingObjective
+from ftjobs.objectives.compute.pretraining import MaskedTokenMetrics, PretrainingObjective
 from ftjobs.training.objective import evaluation_batches
 from ftjobs.training.speedups import last_layer
 

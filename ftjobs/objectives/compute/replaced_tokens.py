@@ -21,8 +21,8 @@ from ftjobs.data.examples.tokenization import Tokens
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt, Replace
 from ftjobs.models import checkpoints, heads
-from ftjobs.objectives.compute.base import MaskedTokenMetrics, PretrainingObjective
 from ftjobs.objectives.compute.mlm import MaskedLogits, masked_cross_entropy
+from ftjobs.objectives.compute.pretraining import MaskedTokenMetrics, PretrainingObjective
 from ftjobs.objectives.replaced_tokens import GENERATOR
 from ftjobs.training.objective import evaluation_batches
 

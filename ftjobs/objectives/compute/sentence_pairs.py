@@ -19,8 +19,8 @@ from ftjobs.data.examples.segment_pairs import PairExamples, Relation
 from ftjobs.errors import UserError
 from ftjobs.jobfile.fields import Adapt
 from ftjobs.models import checkpoints, heads
-from ftjobs.objectives.compute.base import MaskedTokenMetrics, PretrainingObjective
 from ftjobs.objectives.compute.mlm import masked_cross_entropy, pad_positions
+from ftjobs.objectives.compute.pretraining import MaskedTokenMetrics, PretrainingObjective
 from ftjobs.system.progress import LOG
 from ftjobs.training.objective import evaluation_batches
 from ftjobs.training.speedups import last_layer

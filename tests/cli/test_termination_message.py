@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftjobs import artifacts, cli
-from ftjobs.cli.output import MAX_TERMINATION_MESSAGE_BYTES, write_termination_message
+from ftjobs.cli.app import MAX_TERMINATION_MESSAGE_BYTES, write_termination_message
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan
 from ftjobs.storage import LocalStorage
