@@ -193,7 +193,7 @@ def _training_runs(job: Job, prepare: StageRun, provided: dict[str, StageRun]) -
         if content.get("metric_for_best") == job.task(name).default_metric.key:
             del content["metric_for_best"]
         provider = providers.get(name)
-        own_inputs = {provider.kind: provided[provider.name]} if provider else {}
+        own_inputs: dict[str, StageRun] = {provider.kind: provided[provider.name]} if provider else {}
         for seed in job.seeds:
             encoder = prepare if settings.encoder is None else runs[settings.encoder, seed]
             inputs = {"prepare": prepare, "encoder": encoder, **own_inputs}
