@@ -1,6 +1,6 @@
-"""A stand-in for the server of Weights & Biases: takes what wandb-core sends, and keeps it to be looked at.
+"""A fake Weights & Biases server that records everything wandb-core sends.
 
-It knows what a run needs: opening and resuming (GraphQL), rows of metrics (the file stream), files and artifacts.
+It implements opening and resuming of runs (GraphQL), rows of metrics (the file stream), files and artifacts.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ KEY = "k" * 40  # as long as a real one
 
 @dataclass
 class Run:
-    """What the server knows of one run."""
+    """Everything the server received for one run."""
 
     about: dict[str, Any] = field(default_factory=dict)
-    """groupName, jobType, displayName, config …: the last value that was given for each."""
+    """The last value received of groupName, jobType, displayName, config and others."""
     opened: int = 0
-    """How often a run of this id was opened or opened again."""
+    """Number of times the run was opened or resumed."""
     lines: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
-    """Per file of the stream, its lines by number."""
+    """File of the stream -> its lines by number."""
     files: dict[str, bytes] = field(default_factory=dict)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     manifests: list[dict[str, Any]] = field(default_factory=list)
@@ -37,23 +37,23 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The rows of metrics, in the order of their lines."""
+        """Rows of metrics in the order of their lines."""
         return [json.loads(line) for _, line in sorted(self.lines["wandb-history.jsonl"].items())]
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration, without what wandb adds."""
+        """The configuration without the entries that wandb adds."""
         return {name: entry["value"] for name, entry in json.loads(self.about["config"]).items() if name != "_wandb"}
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The last summary that was sent."""
+        """The last summary received."""
         lines = self.lines["wandb-summary.json"]
         return dict(json.loads(lines[max(lines)])) if lines else {}
 
 
 class WandbServer(ThreadingHTTPServer):
-    """Listens on a port of its own; `runs` by id."""
+    """The server, on an unused port; `runs` maps ids to runs."""
 
     daemon_threads = True
 
@@ -62,18 +62,18 @@ class WandbServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.runs: dict[str, Run] = defaultdict(Run)
         self.silent = threading.Event()
-        """While set, requests are taken and never answered."""
+        """While set, requests are accepted and never answered."""
         self.lock = threading.Lock()
 
     def handle_error(self, *_: Any) -> None:
-        """A process that ends cuts its connections, which is no news."""
+        """Ignore connections that a process cuts on exit."""
 
     def environment(self) -> dict[str, str]:
-        """What a process needs to log here."""
+        """Return the environment of a process that logs to this server."""
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false"}
 
     def graphql(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a query or mutation."""
+        """Return the response to a query or mutation."""
         match operation:
             case "Viewer":
                 return {
@@ -97,9 +97,9 @@ class WandbServer(ThreadingHTTPServer):
                 ]
                 return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
             case "CreateArtifact":
-                given = variables["input"]
-                self.runs[given["runName"]].artifacts.append(given)
-                artifact = {"id": f"{given['runName']}:{given['artifactCollectionName']}", "state": "PENDING"}
+                fields = variables["input"]
+                self.runs[fields["runName"]].artifacts.append(fields)
+                artifact = {"id": f"{fields['runName']}:{fields['artifactCollectionName']}", "state": "PENDING"}
                 return {
                     "createArtifact": {
                         "artifact": {**artifact, "artifactSequence": {"id": "s", "latestArtifact": None}}
@@ -156,14 +156,14 @@ class WandbServer(ThreadingHTTPServer):
         bucket = {"id": variables["name"], "name": variables["name"], **about, "sweepName": None, "project": project}
         return {"bucket": {**bucket, "historyLineCount": lines}, "inserted": not lines}
 
-    def stream(self, name: str, sent: dict[str, Any]) -> None:
-        """Take lines of the file stream."""
+    def stream(self, name: str, message: dict[str, Any]) -> None:
+        """Store lines of the file stream."""
         run = self.runs[name]
-        for file, piece in (sent.get("files") or {}).items():
+        for file, piece in (message.get("files") or {}).items():
             for number, line in enumerate(piece["content"], start=piece["offset"]):
                 run.lines[file][number] = line
-        if sent.get("complete"):
-            run.exit_code = sent.get("exitcode")
+        if message.get("complete"):
+            run.exit_code = message.get("exitcode")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -208,12 +208,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing on stderr."""
+        """Suppress the access log."""
 
 
 @pytest.fixture
 def wandb_server() -> Iterator[WandbServer]:
-    """A running stand-in."""
+    """A running fake server."""
     server = WandbServer()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
