@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Image = Annotated[str, typer.Option("--image", metavar="NAME:TAG", help="The container image, with a tag or digest.")]
 S3Store = Annotated[
-    str, typer.Option("--store", envvar="FTJOBS_STORE", metavar="s3://…", help="Where artifacts are published.")
+    str, typer.Option("--store", envvar="FTJOBS_STORE", metavar="s3://…", help="Store of the artifacts.")
 ]
 Gpus = Annotated[int, typer.Option("--gpus", min=0, metavar="N", help="GPUs per pod of a training stage.")]
 Nodes = Annotated[

@@ -138,7 +138,7 @@ def _counts(pipeline: str, statuses: list[StageStatus]) -> Text:
 
 
 def _stage_table(statuses: list[StageStatus], console: Console) -> Table:
-    """One line per stage: the state of every seed, and the result of published ones."""
+    """Build the table with one line per stage: the state of every seed, and the result of published ones."""
     from rich.table import Table
     from rich.text import Text
 
@@ -158,7 +158,7 @@ def _stage_table(statuses: list[StageStatus], console: Console) -> Table:
 
 
 def _result(seeds: list[StageStatus]) -> str:
-    """Result of a single published seed; mean and standard deviation over several."""
+    """Return the result of a single published seed; mean and standard deviation over several."""
     published = [status for status in seeds if status.state == "published"]
     for name, form, scale, values in (
         ("accuracy", ".2f", 100.0, [status.accuracy for status in published]),
@@ -171,7 +171,7 @@ def _result(seeds: list[StageStatus]) -> str:
 
 
 def _progress_table(statuses: list[StageStatus], console: Console) -> Table:
-    """One line per running stage: steps, speed, elapsed and remaining time, latest metrics."""
+    """Build the table with one line per running stage: steps, speed, elapsed and remaining time, latest metrics."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text

@@ -99,7 +99,7 @@ class StorageCheckpointer:
                 if folder is not None:
                     return folder
             if sorted(self._complete_states(), reverse=True) == names:
-                break  # all are damaged; a changed list means that another attempt has saved a newer state meanwhile
+                break  # all are damaged; a changed list means that another attempt saved a newer one
         return None
 
     def should_save(self, step: int, total: int) -> bool:
@@ -118,7 +118,7 @@ class StorageCheckpointer:
         Waits for the previous save first. A save that fails is logged and training continues.
 
         Raises:
-            Superseded: another attempt has published the artifact meanwhile.
+            Superseded: another attempt has published the artifact in the meantime.
         """
         self._finish_upload()
         if not wait and artifacts.find_manifest(self.storage, self.run) is not None:
@@ -137,7 +137,7 @@ class StorageCheckpointer:
                 if self.storage.get(key, path) == key.rpartition("/")[2]:
                     return path
             except KeyError:
-                continue  # another attempt has published and removed it meanwhile
+                continue  # another attempt has published and removed it
             LOG.warning("%s: %s does not match the sha256 in its name; computing it again", self.title, key)
         return None
 
@@ -203,6 +203,6 @@ class StorageCheckpointer:
             self.storage.put(path, f"{self.prefix}/{name}/{digest(path)}")
 
     def _complete_states(self) -> list[str]:
-        """Names of the folders that hold a marker."""
+        """Return the names of the folders that hold a marker."""
         paths = [key.removeprefix(f"{self.prefix}/").split("/") for key, *_ in self.storage.list(self.prefix)]
         return [parts[0] for parts in paths if parts[1:] == [_MARKER] and re.fullmatch(r"\d+-[0-9a-f]+", parts[0])]

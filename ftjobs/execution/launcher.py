@@ -58,7 +58,7 @@ def run_workers(task: WorkerTask, topology: Topology, monitor: Callable[[], None
         monitor: called twice a second; an exception that it raises stops the workers.
 
     Raises:
-        Superseded: another attempt has published the artifact meanwhile.
+        Superseded: another attempt has published the artifact in the meantime.
         PeerLost: the workers of another node have ended or never started.
         UserError, FtjobsError: a worker failed.
         Stopped: SIGTERM; the workers have ended and training state is saved.

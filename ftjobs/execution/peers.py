@@ -99,7 +99,10 @@ class _Peer:
         self._elapsed, self._changed_at = elapsed, time.monotonic()
 
     def _read(self) -> float | None:
-        """Seconds that the peer's attempt has run. A store that does not answer counts as an unchanged heartbeat."""
+        """Return the seconds that the peer's attempt has run.
+
+        A store that does not answer counts as an unchanged heartbeat.
+        """
         try:
             return elapsed_seconds(self._storage, self._run, self._rank)
         except FtjobsError:

@@ -66,7 +66,7 @@ def _in_order_of_priority(runs: list[StageRun]) -> list[StageRun]:
 
 
 def _dependents(run: StageRun, runs: list[StageRun]) -> set[str]:
-    """Keys of the stages that read the output of a stage, directly or through other stages."""
+    """Return the keys of the stages that read the output of a stage, directly or through other stages."""
     readers = [reader for reader in runs if run.key in {read.key for read in reader.inputs.values()}]
     return {reader.key for reader in readers}.union(*(_dependents(reader, runs) for reader in readers))
 
@@ -157,7 +157,7 @@ def _start_processes(pending: int, parallel: int, store: str, kinds: list[str]) 
 
 
 def _run_process(index: int, count: int, store: str, kinds: list[str], tasks: Connection, stderr: Connection) -> None:
-    """Entry point of a process: import the code of the kinds, then run stages until the connection is closed."""
+    """Run a process of the pool: import the code of the kinds, then run stages until the connection is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main process stops this one
     os.dup2(stderr.fileno(), 2)
     signals.install()

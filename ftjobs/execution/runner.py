@@ -79,7 +79,7 @@ def run_stage(
             attempt.tracker.finish(output, metrics)
             manifest = artifacts.publish(storage, run, output, metrics, environment(run))
         except Superseded:
-            LOG.info("%s: published by another attempt meanwhile", run.title)
+            LOG.info("%s: published by another attempt in the meantime", run.title)
             manifest = artifacts.require_manifest(storage, run)
         if attempt.checkpointer:
             attempt.checkpointer.clear()

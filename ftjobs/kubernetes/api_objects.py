@@ -80,7 +80,7 @@ class ApiObjects:
             return
 
     def jobs(self, selector: str) -> list[Manifest]:
-        """The Jobs that match a label selector."""
+        """Return the Jobs that match a label selector."""
         batch = client.BatchV1Api(self._client)
         jobs: list[Manifest] = self._send(
             "list jobs", batch.list_namespaced_job, self.namespace, label_selector=selector

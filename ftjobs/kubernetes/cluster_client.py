@@ -29,7 +29,7 @@ TIMEOUTS = (10.0, 30.0)
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 #: Errors of a request to a server that is down, overloaded, or that sent an incomplete response.
 ERRORS = (client.ApiException, urllib3.exceptions.HTTPError, json.JSONDecodeError, config.ConfigException, OSError)
-#: Errors of unreadable credentials; the official client hardly validates a kubeconfig.
+#: Errors of unreadable credentials; the official client barely validates a kubeconfig.
 _UNREADABLE = (config.ConfigException, yaml.YAMLError, OSError, KeyError, TypeError, ValueError, AttributeError)
 _REMEDIES = {
     401: "the server rejects the credentials; log in again, or check that the pod's ServiceAccount exists",
@@ -50,7 +50,7 @@ class ClusterClient:
             UserError: no kubeconfig and no service account, or an invalid one.
         """
         self._context = context
-        #: Whether this process runs in a pod of the cluster.
+        #: True if this process runs in a pod of the cluster.
         self.in_cluster = context is None and not os.environ.get("KUBECONFIG") and _has_service_account()
         try:
             self.namespace = namespace or self._default_namespace()
@@ -128,7 +128,7 @@ class ClusterClient:
 
 
 def explain(error: Exception) -> str:
-    """One line with the status and message of the server, or the type and text of another error."""
+    """Return one line: status and message of the server, or type and text of another error."""
     if not isinstance(error, client.ApiException):
         return f"{type(error).__name__}: {_one_line(error)}"
     try:
@@ -143,7 +143,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _wait_before_retry(error: Exception, elapsed: float) -> float:
-    """Seconds to wait: the server's Retry-After, else in proportion to the seconds since the first attempt."""
+    """Return the seconds to wait: the server's Retry-After, else in proportion to the time since the first attempt."""
     headers = getattr(error, "headers", None) or {}
     retry_after = str(headers.get("Retry-After", ""))
     if retry_after.isdecimal():
@@ -152,7 +152,7 @@ def _wait_before_retry(error: Exception, elapsed: float) -> float:
 
 
 def _is_transient(error: Exception) -> bool:
-    """Whether a retry may succeed."""
+    """Return whether a retry may succeed."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return False
     status = getattr(error, "status", None)

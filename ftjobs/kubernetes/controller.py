@@ -125,7 +125,7 @@ class Controller:
         return Observation(jobs.jobs, self._published, lost, self._stored_errors(failed), self.queue)
 
     def _stored_errors(self, runs: list[StageRun]) -> dict[str, str]:
-        """Errors that failed runs have left in the store, by artifact key."""
+        """Read the errors of failed runs from the store, by artifact key."""
         errors = {}
         for run in runs:
             try:
@@ -150,7 +150,7 @@ class Controller:
         self._logged[stage] = current
 
     def _final_error(self, result: _Pass) -> FtjobsError:
-        """The error of a pipeline in which no stage can run any more."""
+        """Return the error of a pipeline in which no stage can run any more."""
         namespace = self.jobs.cluster.namespace
         if not self._has_seen_jobs:
             others = "; its Jobs belong to another job file, or another --set or --nodes" if result.jobs.jobs else ""
@@ -162,7 +162,7 @@ class Controller:
 
 
 def _failed_stages(result: _Pass, namespace: str) -> list[str]:
-    """One line per failed stage, and one with the remedy."""
+    """Return one line per failed stage, and one with the remedy."""
     failed = [decision for decision in result.decisions if decision.state is State.FAILED]
     blocked = [decision.stage.title for decision in result.decisions if decision.state is State.BLOCKED]
     existing = [decision.stage.name for decision in failed if decision.stage.name in result.jobs.jobs]

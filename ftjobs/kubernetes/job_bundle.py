@@ -61,13 +61,13 @@ class JobBundle:
             )
 
     def full_job_file(self) -> str:
-        """The job file with all stages."""
+        """Return the job file with all stages."""
         return yaml_text.dump(self._data)
 
     def stage_job_file(self, stage: StageJob) -> str:
-        """The job file reduced to one stage: the stage, the stages whose encoders it builds on, and the stages that
-        give their name to the data it reads. An unchanged stage keeps its file when other stages change. Stages without
-        seeds get the full file."""
+        """Return the job file reduced to one stage: the stage, the stages whose encoders it builds on, and the stages
+        that the data it reads is named after. An unchanged stage keeps its file when other stages change. Stages
+        without seeds get the full file."""
         if not stage.runs[0].has_seed:
             return self.full_job_file()
         names: set[str] = set()
@@ -110,7 +110,7 @@ class JobBundle:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folder above the first path component with a glob character."""
+    """Return the folder above the first path component with a glob character."""
     while glob.has_magic(str(pattern)):
         pattern = pattern.parent
     return pattern
@@ -130,7 +130,7 @@ def _pack(paths: dict[str, Path]) -> bytes:
 
 
 def short_hash(*parts: str | bytes) -> str:
-    """8 hex digits that identify content."""
+    """Return 8 hex digits that identify content."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(hashlib.sha256(part.encode() if isinstance(part, str) else part).digest())

@@ -91,7 +91,7 @@ def _job_spec(pipeline: Pipeline, stage: StageJob) -> Manifest:
 
 
 def _direct_needs(pipeline: Pipeline, needs: tuple[str, ...]) -> list[str]:
-    """The Jobs to wait for, without those that another of them already waits for."""
+    """Return the Jobs to wait for, without those that another of them already waits for."""
     by_name = {stage.short_name: stage for stage in pipeline.stages}
     implied: set[str] = set()
     for need in needs:

@@ -72,11 +72,11 @@ class Pipeline:
         return f"{self.name}-job-{self.digest}"
 
     def sources(self, job_map: str) -> Sources:
-        """Names of a pod's ConfigMaps, with the job file in `job_map`."""
+        """Return the names of a pod's ConfigMaps, with the job file in `job_map`."""
         return Sources(job=job_map, files=self.files_map, settings=f"{self.name}-settings")
 
     def config_maps(self) -> list[Manifest]:
-        """ConfigMaps for both engines: environment variables, data files, and the full job file."""
+        """Return the ConfigMaps of both engines: environment variables, data files, and the full job file."""
         variables: dict[str, str | bytes] = {
             "FTJOBS_STORE": self.options.store,
             **dict(sorted(self.options.environment.items())),
@@ -90,7 +90,7 @@ class Pipeline:
 
 
 def object_labels(pipeline: str | None, component: str, stage: str | None = None) -> dict[str, str]:
-    """Labels of an object; `pipeline` is None for objects that all pipelines of a namespace share."""
+    """Return the labels of an object; `pipeline` is None for objects that all pipelines of a namespace share."""
     labels = {"app.kubernetes.io/name": "ftjobs", "app.kubernetes.io/component": component}
     if pipeline is not None:
         labels |= {"app.kubernetes.io/instance": pipeline, PIPELINE: pipeline}
@@ -100,18 +100,18 @@ def object_labels(pipeline: str | None, component: str, stage: str | None = None
 
 
 def stage_labels(stage: StageJob) -> dict[str, str]:
-    """Labels of a stage's Job and its pods."""
+    """Return the labels of a stage's Job and its pods."""
     seed = {SEED: str(stage.runs[0].seed)} if stage.is_single_seed else {}
     return object_labels(stage.pipeline, stage.kind, stage.stage) | seed
 
 
 def stage_annotations(stage: StageJob) -> dict[str, str]:
-    """Annotations of a stage's Job: its identity, and the Jobs it depends on."""
+    """Return the annotations of a stage's Job: its identity, and the Jobs it depends on."""
     return {IDENTITY: stage.identity, NEEDS: ",".join(stage.needs)}
 
 
 def config_map(name: str, labels: dict[str, str], data: dict[str, str | bytes], immutable: bool = False) -> Manifest:
-    """A ConfigMap; values of type bytes become `binaryData`."""
+    """Return a ConfigMap; values of type bytes become `binaryData`."""
     manifest: Manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": labels}}
     if immutable:
         manifest["immutable"] = True
@@ -121,7 +121,7 @@ def config_map(name: str, labels: dict[str, str], data: dict[str, str | bytes], 
 
 
 def service_accounts(*names: str) -> list[Manifest]:
-    """ServiceAccounts that mount no token; pod specs that need one override this."""
+    """Return ServiceAccounts that mount no token; pod specs that need one override this."""
     return [
         {
             "apiVersion": "v1",
@@ -134,7 +134,7 @@ def service_accounts(*names: str) -> list[Manifest]:
 
 
 def in_namespace(manifest: Manifest, namespace: str | None) -> Manifest:
-    """The manifest with `metadata.namespace`, unless `namespace` is None."""
+    """Return the manifest with `metadata.namespace`, unless `namespace` is None."""
     if namespace is None:
         return manifest
     metadata = manifest["metadata"]
@@ -142,7 +142,7 @@ def in_namespace(manifest: Manifest, namespace: str | None) -> Manifest:
 
 
 def stage_job_spec(pipeline: Pipeline, stage: StageJob, job_map: str, rank_0_host: str) -> Manifest:
-    """Spec of a stage's Job: one completion index per seed, or per node of a single seed.
+    """Return the spec of a stage's Job: one completion index per seed, or per node of a single seed.
 
     Args:
         pipeline: pipeline of the stage.
@@ -176,7 +176,7 @@ def stage_job_spec(pipeline: Pipeline, stage: StageJob, job_map: str, rank_0_hos
 
 
 def failure_policy(permanent: Sequence[int] = (2,)) -> Manifest:
-    """How exit codes of a pod count; the first matching rule applies, and other failures count as retries.
+    """Return the pod failure policy: the first matching rule applies, and other failures count as retries.
 
     Args:
         permanent: exit codes that fail the Job without a retry.

@@ -44,7 +44,7 @@ class Sources:
 
 
 def stage_pod(options: Options, arguments: list[str], trains: bool, sources: Sources) -> Manifest:
-    """Spec of a stage's pod; only training stages get GPUs."""
+    """Return the spec of a stage's pod; only training stages get GPUs."""
     gpus = options.gpus if trains else 0
     container = _container(options, arguments, _resources(options, trains), sources, STAGE_SECRETS)
     container["volumeMounts"].append({"name": "shared-memory", "mountPath": "/dev/shm"})
@@ -64,7 +64,7 @@ def stage_pod(options: Options, arguments: list[str], trains: bool, sources: Sou
 
 
 def controller_pod(options: Options, arguments: list[str], sources: Sources) -> Manifest:
-    """Spec of the controller's pod, the only one with access to the API server."""
+    """Return the spec of the controller's pod, the only one with access to the API server."""
     resources = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
     container = _container(options, arguments, resources, sources, (STORE_SECRET,))
     container["env"].append(_NO_GPU)
@@ -77,7 +77,7 @@ def controller_pod(options: Options, arguments: list[str], sources: Sources) -> 
 
 
 def join_pod(options: Options) -> Manifest:
-    """Spec of a no-op pod; its completion shows that all dependencies of its JobSet entry are complete."""
+    """Return the spec of a no-op pod; its completion shows that all dependencies of its JobSet entry are complete."""
     container = {
         "name": CONTAINER,
         "image": options.image,
@@ -132,7 +132,8 @@ def _container(
 
 
 def _unpack_container(options: Options) -> Manifest:
-    """Init container that unpacks the job's data files. Unpacked, they would exceed the size limit of an apply."""
+    """Return the init container that unpacks the job's data files; unpacked, they would exceed the size limit of
+    `kubectl apply`."""
     command = ["python3", "-m", "tarfile", "--extract", f"{_ARCHIVE_FOLDER}/{ARCHIVE_FILE}", FILES_FOLDER]
     return {
         "name": "unpack",
@@ -157,7 +158,7 @@ def _volumes(sources: Sources) -> list[Manifest]:
 
 
 def _resources(options: Options, trains: bool) -> Manifest:
-    """Small requests and no CPU limit: stages use idle CPUs, and many of them fit on one node."""
+    """Return small requests and no CPU limit: stages use idle CPUs, and many of them fit on one node."""
     if not trains:
         return {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"memory": "8Gi"}}
     return {

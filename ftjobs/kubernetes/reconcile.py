@@ -24,7 +24,7 @@ class JobState:
     name: str
     suspended: bool
     was_resumed: bool = False
-    """Whether it was ever resumed, known from a changed spec; other fields of a Job's spec hardly ever change."""
+    """True if it was ever resumed, inferred from a changed spec: other fields of a Job's spec rarely change."""
     complete: bool = False
     failure: str | None = None
     """Why it failed, starting with Kubernetes' reason; None if it did not."""
@@ -37,7 +37,7 @@ class JobState:
     requested_queue: str | None = None
     """Kueue queue to hand it to on release, from its annotation."""
     suspend_reason: str | None = field(default=None, compare=False)
-    """Why it is suspended, from the annotation that the controller writes."""
+    """Reason why it is suspended, from the annotation that the controller writes."""
 
     @classmethod
     def from_json(cls, job: Mapping[str, Any]) -> JobState | None:
@@ -110,7 +110,7 @@ class Decision:
 
     @property
     def releases(self) -> bool:
-        """Whether the patch resumes the Job or hands it to Kueue."""
+        """True if the patch resumes the Job or hands it to Kueue."""
         return self.patch is not None and ("spec" in self.patch or "labels" in self.patch["metadata"])
 
 
@@ -138,7 +138,7 @@ def reconcile(stages: list[StageJob], observed: Observation) -> list[Decision]:
 
 
 def _stage_state(stage: StageJob, job: JobState | None, observed: Observation) -> tuple[State, str]:
-    """State of a stage and the reason, without regard to failures of its inputs."""
+    """Return the state of a stage and the reason, without regard to failures of its inputs."""
     missing = [index for index, run in enumerate(stage.runs) if run.key not in observed.published]
     if not missing:
         return State.PUBLISHED, "already published; nothing to run"
@@ -163,13 +163,13 @@ def _stage_state(stage: StageJob, job: JobState | None, observed: Observation) -
 
 
 def _unpublished_inputs(stage: StageJob, observed: Observation) -> list[str]:
-    """Stages with an unpublished artifact that any seed reads."""
+    """Return the stages with an unpublished artifact that any seed reads."""
     sources = [source for run in stage.runs for source in run.inputs.values()]
     return list(dict.fromkeys(source.stage for source in sources if source.key not in observed.published))
 
 
 def _errors_by_run(runs: list[StageRun], errors: Mapping[str, str]) -> list[str]:
-    """Errors of failed runs, each once, with the titles of its runs."""
+    """Return the errors of failed runs, each once, with the titles of its runs."""
     titles: dict[str, list[str]] = {}
     for run in runs:
         if run.key in errors:
@@ -178,7 +178,7 @@ def _errors_by_run(runs: list[StageRun], errors: Mapping[str, str]) -> list[str]
 
 
 def _patch(job: JobState | None, state: State, reason: str, queue: str | None) -> dict[str, Any] | None:
-    """The change that brings a Job into line with its stage's state; idempotent."""
+    """Return the patch that brings a Job in line with the state of its stage; idempotent."""
     if job is None or job.complete or job.failure:
         return None
     patch: dict[str, Any] = {"metadata": {}}

@@ -42,7 +42,7 @@ def render(job: Job, options: Options, engine: str = "jobs") -> list[Manifest]:
 
 
 def as_yaml(manifests: list[Manifest], job: Job) -> str:
-    """The manifests as a stream of YAML documents."""
+    """Return the manifests as a stream of YAML documents."""
     comment = f"# Pipeline {job.name}, as `ftjobs render` prints it. Change the job file and render it again.\n"
     return comment + "---\n".join(yaml_text.dump(manifest) for manifest in manifests)
 
@@ -67,8 +67,8 @@ ENGINES: dict[str, Callable[[Pipeline], list[Manifest]]] = {"jobs": jobs_engine,
 
 
 def _stage_job(pipeline: Pipeline, stage: StageJob) -> Manifest:
-    """A Job that is created suspended, and resumed by the controller once its inputs are published; `prepare` has no
-    inputs.
+    """Return a Job that is created suspended and resumed by the controller once its inputs are published; `prepare`
+    has no inputs.
 
     `kubectl apply` sets every field of a manifest, so applying the same manifests again suspends running Jobs. This is
     harmless: their pods save training state and exit with 143, which is not counted as a failure, and the controller
@@ -114,7 +114,7 @@ def _controller_job(pipeline: Pipeline) -> Manifest:
 
 
 def _controller_rights() -> list[Manifest]:
-    """Role and RoleBinding of the controller: read and patch the Jobs of its namespace."""
+    """Return Role and RoleBinding of the controller: read and patch the Jobs of its namespace."""
     metadata = {"name": CONTROLLER_ACCOUNT, "labels": object_labels(None, CONTROLLER)}
     rule = {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "watch", "patch"]}
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": [rule]}
@@ -130,7 +130,7 @@ def _controller_rights() -> list[Manifest]:
 
 
 def _peer_service() -> Manifest:
-    """A headless Service that gives pods the DNS name `<Job>-<index>.<Service>`, also before they are ready."""
+    """Return a headless Service: pods get the DNS name `<Job>-<index>.<Service>`, also before they are ready."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -45,7 +45,7 @@ class StageJob:
 
     @property
     def is_single_seed(self) -> bool:
-        """Whether the other seeds of the stage have separate Jobs."""
+        """True if the other seeds of the stage have separate Jobs."""
         return self.nodes > 1
 
     @property

@@ -66,7 +66,7 @@ def submit(manifests: list[Manifest], objects: ApiObjects, dry_run: bool = False
 
 
 def end_condition(workload: Manifest) -> str | None:
-    """`Complete` or `Failed` for a Job or JobSet that has ended, else None."""
+    """Return `Complete` or `Failed` for a Job or JobSet that has ended, else None."""
     for condition in workload.get("status", {}).get("conditions") or []:
         if condition["status"] == "True" and condition["type"] in ("Complete", "Completed", "Failed"):
             return "Failed" if condition["type"] == "Failed" else "Complete"
@@ -111,7 +111,7 @@ def wait(manifests: list[Manifest], objects: ApiObjects) -> None:
 
 
 def _container_options(workload: Manifest) -> tuple[object, ...] | None:
-    """The parts of a Job that options of `submit` determine; None for a JobSet, whose name is a hash of its spec."""
+    """Return image, arguments and GPUs of a Job; None for a JobSet, whose name is a hash of its spec."""
     if workload["kind"] != "Job":
         return None
     (container,) = workload["spec"]["template"]["spec"]["containers"]
@@ -126,7 +126,7 @@ def _apply(manifest: Manifest, existing: Manifest | None, objects: ApiObjects, d
 
 
 def _content(manifest: Manifest) -> Manifest:
-    """An object without the metadata that the API server maintains."""
+    """Return an object without the metadata that the API server maintains."""
     maintained = ("managedFields", "resourceVersion", "generation")
     metadata = {key: value for key, value in manifest["metadata"].items() if key not in maintained}
     return manifest | {"metadata": metadata}
@@ -168,7 +168,10 @@ def _title(job: Manifest) -> str:
 
 
 def _failure(workload: Manifest, title: str, namespace: str) -> str:
-    """Title, reason and message of a failure, and the command that prints the log. Items of a list have no `kind`."""
+    """Return title, reason and message of a failure, and the command that prints the log.
+
+    The title is an argument because items of a list have no `kind`.
+    """
     reason = next(
         f"{condition.get('reason', '')}: {condition.get('message', '')}"
         for condition in workload["status"]["conditions"]

@@ -19,8 +19,7 @@ from ftjobs.models import checkpoints, heads
 from ftjobs.models.tokenizer_extension import extend
 from ftjobs.objectives import get_objective
 from ftjobs.objectives.compute.pretraining import PretrainingObjective, TextExamples
-from ftjobs.system import device
-from ftjobs.system.device import training_device
+from ftjobs.system.device import reset_peak_memory, training_device
 from ftjobs.system.progress import LOG
 from ftjobs.training import lora
 from ftjobs.training.callbacks import TrainingContext
@@ -42,7 +41,7 @@ def run(settings: Adapt, seed: int, inputs: dict[str, Path], output: Path, conte
     Raises:
         UserError: the encoder or the texts do not support the objective.
     """
-    device.reset_peak_memory()
+    reset_peak_memory()
     data = prepared.read(inputs["prepare"] / "data")
     folder = inputs["encoder"] / "model"
     tokenizer = checkpoints.load_tokenizer(folder)

@@ -20,8 +20,7 @@ from ftjobs.data.examples.tokenization import tokenize
 from ftjobs.data.prepared import PreparedData
 from ftjobs.jobfile.fields import Classify
 from ftjobs.models import checkpoints, heads
-from ftjobs.system import device
-from ftjobs.system.device import training_device
+from ftjobs.system.device import reset_peak_memory, training_device
 from ftjobs.system.progress import LOG
 from ftjobs.tasks import Criterion
 from ftjobs.training import features, layerwise, lora
@@ -44,7 +43,7 @@ def run(
     Raises:
         UserError: the encoder does not support classification.
     """
-    device.reset_peak_memory()
+    reset_peak_memory()
     data = prepared.read(inputs.get("data", inputs["prepare"]) / "data")
     folder = inputs["encoder"] / "model"
     tokenizer = checkpoints.load_tokenizer(folder)

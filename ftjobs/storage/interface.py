@@ -18,8 +18,8 @@ Result = TypeVar("Result")
 ProgressCallback = Callable[[int], None]
 
 WRITE_CHECK_KEY = ".ftjobs-check"
-"""Key of the object that `check_writable` writes. It is constant, so that the next check removes the leftover of a
-process that was killed during an earlier one."""
+"""Key of the object that `check_writable` writes. It is constant, so that the next check removes the object that a
+process killed during an earlier check left behind."""
 
 _MAX_PARALLEL_FILES = 8
 
@@ -94,10 +94,10 @@ class Storage(Protocol):
         """Abort an incomplete upload and free its space; does nothing if it has been completed or aborted since."""
 
     def check_writable(self) -> None:
-        """Write and delete a small object, so that missing permissions surface before any work is done.
+        """Write and delete a small object, to detect missing permissions before a stage starts.
 
-        The permission to delete matters too: without it training states pile up, and the files of an attempt that
-        another attempt overtook stay.
+        Without the permission to delete, training states would accumulate, and files of attempts that another attempt
+        was faster to publish would remain.
         """
 
     def stop_retrying(self) -> None:

@@ -52,7 +52,10 @@ class MaskedLogits:
     """
 
     def __init__(self, model: Any) -> None:
-        """Args: model: a transformers masked-LM model, not wrapped."""
+        """
+        Args:
+            model: a transformers masked-LM model, not wrapped.
+        """
         self._positions: torch.Tensor | None = None
         if not last_layer.keep_positions(model, self._select):
             model.base_model.register_forward_hook(self._reduce_output)

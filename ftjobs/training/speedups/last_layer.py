@@ -31,7 +31,7 @@ def keep_positions(model: PreTrainedModel, select: Callable[[torch.Tensor], torc
         select: maps hidden states (B, T, H) to the selected positions, which become the encoder's last hidden state.
 
     Returns:
-        Whether the encoder's family is supported. If not, the model is unchanged.
+        True if the encoder's family is supported. If not, the model is unchanged.
     """
     if model.config.model_type not in _FAMILIES or _mixes_positions(model):
         return False
