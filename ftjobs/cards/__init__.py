@@ -4,6 +4,6 @@ Both files depend only on the settings, inputs and metrics of a run: the same jo
 """
 
 from ftjobs.cards.card import for_hub, write
-from ftjobs.cards.model_info import ModelInfo
+from ftjobs.cards.metadata import MODEL_INFO, ModelInfo
 
-__all__ = ["ModelInfo", "for_hub", "write"]
+__all__ = ["MODEL_INFO", "ModelInfo", "for_hub", "write"]

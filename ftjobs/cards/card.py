@@ -10,12 +10,9 @@ from huggingface_hub import ModelCard
 
 from ftjobs.cards import recipe
 from ftjobs.cards.context import CardContext
-from ftjobs.cards.limitations import limitations
 from ftjobs.cards.markdown import code, fenced, listed, table
-from ftjobs.cards.metadata import card_data
-from ftjobs.cards.model_info import ModelInfo
-from ftjobs.cards.results import results
-from ftjobs.cards.training_data import MAX_NAMES, corpus_name, training_data
+from ftjobs.cards.metadata import ModelInfo, card_data
+from ftjobs.cards.sections import MAX_NAMES, corpus_name, limitations, results, training_data
 from ftjobs.jobfile.fields import Adapt, Classify, TrainingFields
 from ftjobs.models.checkpoints import CARD
 from ftjobs.objectives import get_objective

@@ -21,7 +21,7 @@ from ftjobs.models.checkpoints import CARD
 from ftjobs.objectives import Objective, get_objective
 from ftjobs.plan import CorpusStage, DataStage, Prepare, StageRun
 from ftjobs.tasks import Task, get_task
-from ftjobs.tasks.base import Evaluation
+from ftjobs.tasks.wording import Evaluation
 
 _MAX_LICENSE = 200
 

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from ftjobs.jobfile import local_files
-from ftjobs.jobfile.data_mappings import map_source
 from ftjobs.jobfile.fields import Adapt, Classify, Corpus, Data, Encoder
+from ftjobs.jobfile.local_files import map_source
 from ftjobs.plan import Prepare, StageRun
 
 JOB = "job.yaml"

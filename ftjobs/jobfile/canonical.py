@@ -9,9 +9,9 @@ from typing import Any
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile import local_files
-from ftjobs.jobfile.data_mappings import data_mappings, map_source
 from ftjobs.jobfile.fields import CorpusSource, Data, Encoder, Job
 from ftjobs.jobfile.implicit_stages import provided_by
+from ftjobs.jobfile.local_files import data_mappings, map_source
 from ftjobs.objectives import all_objectives
 
 

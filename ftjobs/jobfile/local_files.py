@@ -1,11 +1,13 @@
-"""Expand a `source` of a job file to local files, and determine their format."""
+"""Data sources of a job file: locate them in its plain data, expand them to local files, and determine formats."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ftjobs.errors import UserError
 
@@ -121,3 +123,36 @@ def _folder_files(folder: Path, field: str) -> list[Path]:
             f"their names must end in one of {', '.join(SUFFIXES)}, each also with .gz"
         )
     return sorted(files, key=Path.as_posix)
+
+
+def data_mappings(job: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Yield every mapping with a `source`, and its path: the job's `data`, and `data` and `corpus` of stages.
+
+    Stages are entries of `defaults` and `stages`. `job` may be invalid: values that are not mappings are skipped.
+    """
+    places: list[tuple[tuple[str, ...], dict[str, Any]]] = [((), job)]
+    for group in ("defaults", "stages"):
+        for name, fields in _as_mapping(job.get(group)).items():
+            places.append(((group, name), _as_mapping(fields)))
+    for path, fields in places:
+        for field in ("data", "corpus") if path else ("data",):
+            if isinstance(fields.get(field), dict):
+                yield (*path, field), fields[field]
+
+
+def map_source(source: Any, change: Callable[[Any, str], Any]) -> Any:
+    """Apply a function to every address of a `source`: a single one, a list, or a mapping by split.
+
+    Args:
+        source: value of a `source` field.
+        change: called with the address and its key: the split, the position in a list, or "".
+    """
+    if isinstance(source, dict):
+        return {split: change(address, split) for split, address in source.items()}
+    if isinstance(source, list):
+        return [change(address, str(position)) for position, address in enumerate(source)]
+    return change(source, "")
+
+
+def _as_mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from ftjobs.errors import UserError
 from ftjobs.jobfile import local_files, yaml_text
 from ftjobs.jobfile.checks import check
-from ftjobs.jobfile.data_mappings import data_mappings, map_source
 from ftjobs.jobfile.fields import Job
+from ftjobs.jobfile.local_files import data_mappings, map_source
 from ftjobs.jobfile.validation_errors import Places, explain_errors
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from ftjobs.errors import UserError
 from ftjobs.jobfile import local_files, yaml_text
-from ftjobs.jobfile.data_mappings import data_mappings, map_source
 from ftjobs.jobfile.fields import Job
 from ftjobs.jobfile.implicit_stages import provided_by
+from ftjobs.jobfile.local_files import data_mappings, map_source
 from ftjobs.kubernetes.stage_jobs import StageJob
 
 #: Name of the job file, the folder that pods mount it in, and the folder of the unpacked data files.

@@ -12,8 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftjobs import artifacts
 from ftjobs.artifacts.manifest import KEY
-from ftjobs.cards import ModelInfo
-from ftjobs.cards.model_info import NAME
+from ftjobs.cards import MODEL_INFO, ModelInfo
 from ftjobs.data.downloads import download
 from ftjobs.data.examples.batching import LabeledExamples
 from ftjobs.data.examples.tokenization import tokenize
@@ -68,7 +67,7 @@ class Classifier:
                 "stage of kind `classify` published"
             )
         last_layer.keep_first_token(model)
-        info = ModelInfo.read(folder) if (folder / NAME).is_file() else None
+        info = ModelInfo.read(folder) if (folder / MODEL_INFO).is_file() else None
         return cls(
             model=model.to(training_device()).eval(),
             tokenizer=tokenizer,

@@ -1,10 +1,62 @@
-"""Hierarchical bootstrap over seeds and test examples, the basis of intervals and comparisons."""
+"""Hierarchical bootstrap over seeds and test examples, and the variance components it needs."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from ftjobs.statistics.components import MeanSquares, mean_squares
+
+@dataclass(frozen=True)
+class Components:
+    """Variances in the crossed model value[s, i] = mean + seed[s] + example[i] + residual[s, i].
+
+    With one seed only their sum is observable; it is assigned to `example`.
+    """
+
+    seed: float
+    example: float
+    residual: float
+
+
+@dataclass(frozen=True)
+class MeanSquares:
+    """Mean squares of a two-way analysis of variance without replication."""
+
+    seed: float
+    """Between seeds: S - 1 degrees of freedom, expectation residual + N * seed."""
+    example: float
+    """Between examples: N - 1 degrees of freedom, expectation residual + S * example."""
+    residual: float
+    """Seed by example: (S - 1)(N - 1) degrees of freedom; 0 without any."""
+
+
+def mean_squares(values: np.ndarray) -> MeanSquares:
+    """Compute the mean squares of values (S, N) by seed, by example, and of the residual.
+
+    Searle, Casella, McCulloch (1992), Variance Components, section 4.4 (two-way crossed, balanced).
+    """
+    seeds, examples = values.shape
+    by_seed, by_example, mean = values.mean(axis=1), values.mean(axis=0), values.mean()
+    residuals = values - by_seed[:, None] - by_example + mean
+    freedom = (seeds - 1) * (examples - 1)
+    return MeanSquares(
+        seed=examples * float(((by_seed - mean) ** 2).sum()) / max(seeds - 1, 1),
+        example=seeds * float(((by_example - mean) ** 2).sum()) / max(examples - 1, 1),
+        residual=float((residuals**2).sum()) / freedom if freedom else 0.0,
+    )
+
+
+def components(values: np.ndarray) -> Components:
+    """Estimate variance components of values (S, N) by analysis of variance; negative estimates become 0."""
+    seeds, examples = values.shape
+    squares = mean_squares(values)
+    return Components(
+        seed=max(squares.seed - squares.residual, 0.0) / examples,
+        example=max(squares.example - squares.residual, 0.0) / seeds,
+        residual=squares.residual,
+    )
+
 
 #: Numbers in memory at a time, and distinct values up to which resamples are exact.
 _MAX_NUMBERS, _MAX_VALUES = 2**22, 5_000
@@ -49,10 +101,10 @@ def _resampled(support: np.ndarray, shares: np.ndarray, total: int, rng: np.rand
     if len(support) > _MAX_VALUES:
         mean = support @ shares
         return np.asarray(mean + np.sqrt((support - mean) ** 2 @ shares / total) * rng.standard_normal(draws))
-    at_once = max(1, min(draws, _MAX_NUMBERS // len(support)))
+    chunk = max(1, min(draws, _MAX_NUMBERS // len(support)))
     parts = [
-        rng.multinomial(total, shares, size=min(at_once, draws - start)) @ support / total
-        for start in range(0, draws, at_once)
+        rng.multinomial(total, shares, size=min(chunk, draws - start)) @ support / total
+        for start in range(0, draws, chunk)
     ]
     return np.concatenate(parts)
 
@@ -85,24 +137,24 @@ def pseudo_examples(values: np.ndarray, extra: tuple[float, ...]) -> np.ndarray:
     design effect of clusters; a cluster is the S values of an example).
     """
     mean = values.mean()
-    apart = ((values - mean) ** 2).mean()
-    together = ((values.mean(axis=0) - mean) ** 2).mean()
-    weight = together / apart if apart > 0 else 1.0
+    variance = ((values - mean) ** 2).mean()
+    between_examples = ((values.mean(axis=0) - mean) ** 2).mean()
+    weight = between_examples / variance if variance > 0 else 1.0
     return mean + max(weight, 1 / len(values)) * (np.asarray(extra) - mean)  # type: ignore[no-any-return]
 
 
-def critical_values(deviations: np.ndarray, outside: float) -> np.ndarray:
-    """Return the absolute values exceeded with probability `outside` by mixtures of centered normals: float (n,).
+def critical_values(deviations: np.ndarray, tail: float) -> np.ndarray:
+    """Return the absolute values exceeded with probability `tail` by mixtures of centered normals: float (n,).
 
     Args:
         deviations: float (n, m), m equally likely standard deviations of each of n mixtures
-        outside: two-sided tail probability
+        tail: two-sided tail probability
     """
     from scipy.special import ndtr
 
     low, high = np.zeros(len(deviations)), deviations.max(axis=1) * 10
     for _ in range(50):
         middle = (low + high) / 2
-        more = 2 * ndtr(-middle[:, None] / deviations).mean(axis=1) > outside
-        low, high = np.where(more, middle, low), np.where(more, high, middle)
+        above = 2 * ndtr(-middle[:, None] / deviations).mean(axis=1) > tail
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
     return high  # type: ignore[no-any-return]

@@ -37,10 +37,10 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
         )
     top = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
-    place = (np.searchsorted(np.linspace(0, 1, bins + 1), top, side="left") - 1).clip(0, bins - 1)
-    count = np.bincount(place, minlength=bins)
+    bin_of_row = (np.searchsorted(np.linspace(0, 1, bins + 1), top, side="left") - 1).clip(0, bins - 1)
+    count = np.bincount(bin_of_row, minlength=bins)
     filled = np.maximum(count, 1)
-    confidence = np.bincount(place, weights=top, minlength=bins) / filled
-    accuracy = np.bincount(place, weights=right, minlength=bins) / filled
+    confidence = np.bincount(bin_of_row, weights=top, minlength=bins) / filled
+    accuracy = np.bincount(bin_of_row, weights=right, minlength=bins) / filled
     ece = float((count * np.abs(accuracy - confidence)).sum() / len(labels))
     return Calibration(ece, confidence, accuracy, count)

@@ -66,8 +66,8 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     check_pairs(first, second)
     first, second = first.astype(bool), second.astype(bool)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    apart = only_first + only_second
-    return McNemar(only_first, only_second, float(binomtest(only_first, apart).pvalue) if apart else 1.0)
+    discordant = only_first + only_second
+    return McNemar(only_first, only_second, float(binomtest(only_first, discordant).pvalue) if discordant else 1.0)
 
 
 def signed_rank(first: np.ndarray, second: np.ndarray) -> SignedRank:
@@ -84,10 +84,10 @@ def signed_rank(first: np.ndarray, second: np.ndarray) -> SignedRank:
     from scipy.stats import wilcoxon
 
     check_pairs(first, second)
-    apart = first - second
-    apart = apart[apart != 0]
-    p_value = float(wilcoxon(apart).pvalue) if len(apart) else 1.0
-    return SignedRank(int((apart > 0).sum()), int((apart < 0).sum()), p_value)
+    nonzero = first - second
+    nonzero = nonzero[nonzero != 0]
+    p_value = float(wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
+    return SignedRank(int((nonzero > 0).sum()), int((nonzero < 0).sum()), p_value)
 
 
 def compare(

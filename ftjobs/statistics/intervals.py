@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ftjobs.statistics import bootstrap
-from ftjobs.statistics.components import mean_squares
+from ftjobs.statistics.bootstrap import mean_squares
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ftjobs.statistics import bootstrap
+from ftjobs.statistics.bootstrap import Components, components
 from ftjobs.statistics.comparison import PSEUDO_DIFFERENCES, differences
-from ftjobs.statistics.components import Components, components
 
 MAX_NUMBER = 10**9
 """Numbers of seeds or examples above this limit count as unattainable."""
@@ -89,18 +89,18 @@ def power_of(parts: Components, effect: float, seeds: float, examples: float, al
         critical = np.array([deviation * norm.isf(alpha / 2)])
     else:
         ratios = chi2.ppf((np.arange(32) + 0.5) / 32, seeds - 1) / (seeds - 1)  # mean square to its expectation
-        unknown = chi2.ppf((np.arange(256) + 0.5) / 256, seeds - 1) / (seeds - 1)
-        between = (seed + residual) * ratios[:, None] / unknown  # (32, 256): observed, and drawn given the observed
+        redrawn = chi2.ppf((np.arange(256) + 0.5) / 256, seeds - 1) / (seeds - 1)
+        between = (seed + residual) * ratios[:, None] / redrawn  # (32, 256): observed, and drawn given the observed
         critical = bootstrap.critical_values(np.sqrt(example + residual + np.maximum(between - residual, 0)), alpha)
     rejected = norm.sf((critical - effect) / deviation) + norm.cdf((-critical - effect) / deviation)
     return float(rejected.mean())
 
 
-def _least(enough: Callable[[float], bool], now: int) -> int | None:
-    """Return the least number from `now` that is enough, or None. `enough` is monotone."""
+def _least(enough: Callable[[float], bool], current: int) -> int | None:
+    """Return the least number from `current` that is enough, or None. `enough` is monotone."""
     if not enough(math.inf):
         return None
-    low, high = now - 1, now
+    low, high = current - 1, current
     while not enough(high):
         low, high = high, high * 2
         if high > MAX_NUMBER:

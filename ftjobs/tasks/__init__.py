@@ -6,7 +6,8 @@ import importlib
 import pkgutil
 from functools import cache
 
-from ftjobs.tasks.base import Criterion, Metric, Task
+from ftjobs.tasks.base import Criterion, Task
+from ftjobs.tasks.wording import Metric
 
 DEFAULT_LABEL_TYPE = "class"
 """The `label_type` of data that names none."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from ftjobs.tasks.wording import Metric, Wording
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,34 +17,6 @@ if TYPE_CHECKING:
 
     from ftjobs.statistics import Interval
     from ftjobs.tasks.cells import CellType
-    from ftjobs.tasks.measures import Measure
-
-
-class HubMetric(NamedTuple):
-    """A metric in the metadata of a model card."""
-
-    type: str
-    """Identifier on the Hugging Face hub."""
-    name: str
-    arguments: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric that `metric_for_best` may name."""
-
-    key: str
-    """Name in job files and `metrics.json`."""
-    name: str
-    """Name in prose."""
-    minimize: bool = False
-    """Lower is better."""
-    is_share: bool = True
-    """A share of 1, displayed in per cent."""
-    title: str | None = None
-    """Row title in model cards, if it differs from `name`."""
-    hub: HubMetric | None = None
-    """Entry in the metadata of model cards."""
 
 
 class Batch(Protocol):
@@ -96,20 +70,6 @@ class Criterion(ABC):
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Labels and test predictions of a published model, for its card."""
-
-    names: Sequence[str]
-    """Names of the outputs."""
-    labels: dict[str, dict[str, Any]]
-    """Label distribution of each split, from `Task.summarize`."""
-    predictions: np.ndarray
-    """Encoded predictions of the N test rows."""
-    interval: Interval
-    """95 % interval of the default metric."""
-
-
-@dataclass(frozen=True)
 class ConstantAnswer:
     """The best constant prediction known from training."""
 
@@ -121,7 +81,7 @@ class ConstantAnswer:
     """The labels that are predicted, where labels are names."""
 
 
-class Task(ABC):
+class Task(Wording, ABC):
     """Everything that depends on `label_type`.
 
     Labels and predictions are *encoded* as arrays, one row per example: class indices int64 (N,), numbers float64
@@ -136,8 +96,6 @@ class Task(ABC):
     """`problem_type` of the transformers configuration."""
     owns_problem_type: ClassVar[bool] = False
     """Checkpoints with this problem type and no `label_type` in their configuration belong to this task."""
-    metrics: ClassVar[tuple[Metric, ...]]
-    """Metrics in `metrics.json`. The first selects epochs unless the stage names another, and compares strategies."""
     settings: ClassVar[frozenset[str]] = frozenset()
     """Fields of a `classify` stage that apply to this task only (`class_weights`, `label_smoothing`)."""
     min_classes: ClassVar[int] = 0
@@ -154,17 +112,6 @@ class Task(ABC):
     """Encoded labels are label sets: reports show precision, recall and F1 of each label."""
     numeric: ClassVar[bool] = False
     """Encoded labels are numbers: reports show the rows with the largest errors."""
-    measure: ClassVar[Measure]
-    """Display of the default metric in reports and cards."""
-    loss_name: ClassVar[str] = "cross-entropy"
-    """The training loss in prose."""
-    interval_method: ClassVar[str] = "Wilson's interval of a proportion"
-    """Method of `interval` in model cards."""
-    hub_task: ClassVar[str] = "text-classification"
-    """Task on the Hugging Face hub, and name of the transformers pipeline."""
-    pipeline_arguments: ClassVar[dict[str, Any]] = {}
-    """Arguments of the pipeline that return every prediction of the task."""
-
     # Metrics
 
     @property
@@ -236,10 +183,6 @@ class Task(ABC):
     def summarize(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
         """Return the label distribution of a split, for `data.json`."""
 
-    def describe_summary(self, summary: dict[str, Any]) -> str:
-        """Return a label distribution in a few words, for a log."""
-        return ", ".join(f"{count} x {name}" for name, count in summary.items()) or "no labels"
-
     # Training
 
     @abstractmethod
@@ -304,60 +247,3 @@ class Task(ABC):
             names: from `label_names`
         """
         return None
-
-    # Wording
-
-    @abstractmethod
-    def describe_outputs(self, number: int) -> str:
-        """Return what a model predicts, with the number of outputs: `3 classes`."""
-
-    def short_outputs(self, number: int) -> str:
-        """Return the same for a cell of a table."""
-        return self.describe_outputs(number)
-
-    @abstractmethod
-    def metrics_note(self, names: Sequence[str]) -> str:
-        """Return the sentences of a report that define the metrics.
-
-        Args:
-            names: from `label_names`, quoted
-        """
-
-    @abstractmethod
-    def card_purpose(self, inputs: str, names: Sequence[str], list_names: Callable[[Sequence[str]], str]) -> str:
-        """Return the noun phrase that describes a model in its card.
-
-        Args:
-            inputs: the texts, such as "pairs of texts (`question`, `answer`)"
-            names: names of the outputs
-            list_names: formats names from the data as Markdown
-        """
-
-    def card_metrics(self, names: Sequence[str]) -> list[Metric]:
-        """Return the metrics of a model card.
-
-        Args:
-            names: names of the outputs, formatted as Markdown
-        """
-        return list(self.metrics)
-
-    def card_label_rows(
-        self, labels: dict[str, dict[str, Any]], names: Sequence[str], quote: Callable[[str], str]
-    ) -> list[list[str]]:
-        """Return the rows of the table of labels in a card: a title, then a cell for each split.
-
-        Args:
-            labels: label distribution of each split
-            names: names of the outputs
-            quote: formats a name from the data as Markdown
-        """
-        return [[quote(name), *(f"{counts[name]:,}" for counts in labels.values())] for name in names]
-
-    @abstractmethod
-    def card_limitations(self, evaluation: Evaluation, quote: Callable[[str], str]) -> Iterator[str]:
-        """Yield sentences on limitations that follow from labels and predictions.
-
-        Args:
-            evaluation: of the published model
-            quote: formats a name from the data as Markdown
-        """

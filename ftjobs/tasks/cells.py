@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -191,3 +192,9 @@ def arrow_type_name(data_type: pa.DataType) -> str:
     if pa.types.is_null(data_type):
         return "nothing"
     return f"{data_type} values"
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first ten names, for an error."""
+    shown = ", ".join(repr(name) for name in names[:10])
+    return shown if len(names) <= 10 else f"{shown}, ..."

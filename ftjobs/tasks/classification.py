@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ftjobs.errors import UserError
-from ftjobs.tasks.base import Criterion, Evaluation, HubMetric, LossSettings, Metric, Task
-from ftjobs.tasks.cells import CategoryCell, CellType
+from ftjobs.tasks.base import Criterion, LossSettings, Task
+from ftjobs.tasks.cells import CategoryCell, CellType, first_names
 from ftjobs.tasks.measures import Measure, percent
+from ftjobs.tasks.wording import Evaluation, HubMetric, Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -228,12 +229,6 @@ def class_weights(
     if unknown:
         raise UserError(f"class_weights: there is no class `{unknown[0]}`; the classes are: {', '.join(classes)}")
     return torch.tensor([setting.get(name, 1.0) for name in classes], dtype=torch.float32)
-
-
-def first_names(names: Sequence[str]) -> str:
-    """Return the first ten names, for an error."""
-    shown = ", ".join(repr(name) for name in names[:10])
-    return shown if len(names) <= 10 else f"{shown}, ..."
 
 
 def _class_name(value: object) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftjobs.errors import UserError
-from ftjobs.tasks.base import ConstantAnswer, Criterion, Evaluation, HubMetric, LossSettings, Metric, Task
-from ftjobs.tasks.cells import CellType, FlagCell, NamesCell
-from ftjobs.tasks.classification import first_names
+from ftjobs.tasks.base import ConstantAnswer, Criterion, LossSettings, Task
+from ftjobs.tasks.cells import CellType, FlagCell, NamesCell, first_names
 from ftjobs.tasks.measures import Measure
+from ftjobs.tasks.wording import Evaluation, HubMetric, Metric
 
 if TYPE_CHECKING:
     import numpy as np

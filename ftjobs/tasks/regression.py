@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftjobs.errors import UserError
-from ftjobs.tasks.base import ConstantAnswer, Criterion, Evaluation, HubMetric, LossSettings, Metric, Task
+from ftjobs.tasks.base import ConstantAnswer, Criterion, LossSettings, Task
 from ftjobs.tasks.cells import CellType, NumberCell
 from ftjobs.tasks.measures import ErrorMeasure
+from ftjobs.tasks.wording import Evaluation, HubMetric, Metric
 
 if TYPE_CHECKING:
     import numpy as np

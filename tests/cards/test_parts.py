@@ -12,10 +12,10 @@ from huggingface_hub import ModelCard
 
 from ftjobs.cards.card import render_card
 from ftjobs.cards.context import CardContext, license_of
-from ftjobs.cards.limitations import limitations
 from ftjobs.cards.markdown import code, fenced
 from ftjobs.cards.metadata import card_data
 from ftjobs.cards.recipe import job_text
+from ftjobs.cards.sections import limitations
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 

@@ -16,7 +16,7 @@ import pytest
 from ftjobs.data import prepared
 from ftjobs.data.corpora import curation
 from ftjobs.data.corpora.decontamination import EvaluationTexts
-from ftjobs.data.corpora.shingles import hash_words
+from ftjobs.data.corpora.near_duplicates import hash_words
 from ftjobs.data.examples.documents import split_sentences
 from ftjobs.errors import UserError
 from ftjobs.execution import runner

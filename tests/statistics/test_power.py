@@ -14,7 +14,7 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.power import NormalIndPower, TTestPower
 
 from ftjobs.statistics import Needed, compare, needed
-from ftjobs.statistics.components import Components, components, mean_squares
+from ftjobs.statistics.bootstrap import Components, components, mean_squares
 from ftjobs.statistics.power import power_of
 from tests.helpers.simulated import Truth
 

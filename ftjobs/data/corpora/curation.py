@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from ftjobs.data import prepared
 from ftjobs.data.corpora.decontamination import EvaluationTexts
-from ftjobs.data.corpora.near_duplicates import DuplicateFinder
-from ftjobs.data.corpora.shingles import hash_words
+from ftjobs.data.corpora.near_duplicates import DuplicateFinder, hash_words
 from ftjobs.data.memory_mapped import TableFile
 from ftjobs.data.overlap import text_keys
 from ftjobs.data.prepared import TextColumn

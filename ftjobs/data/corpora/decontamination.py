@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ftjobs.data.corpora.shingles import HashedWords, hash_words, shingle_keys
+from ftjobs.data.corpora.near_duplicates import HashedWords, hash_words, shingle_keys
 from ftjobs.data.overlap import normalize
 
 #: Number of leading words by which a longer text is looked up.

@@ -24,8 +24,7 @@ from ftjobs.data.readers.columns import (
     row_locator,
     rows_per_batch,
 )
-from ftjobs.data.readers.delimited import read_csv
-from ftjobs.data.readers.jsonl import read_jsonl
+from ftjobs.data.readers.text_formats import read_csv, read_jsonl
 from ftjobs.errors import FtjobsError, UserError
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from ftjobs.jobfile.fields.base import NonEmpty
+from ftjobs.jobfile.fields.base import NonEmpty, TrainingFields
 from ftjobs.jobfile.fields.text_sources import Data
-from ftjobs.jobfile.fields.training_stage import TrainingFields
 from ftjobs.tasks import all_tasks, metric_names
 
 if TYPE_CHECKING:

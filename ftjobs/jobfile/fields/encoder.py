@@ -1,4 +1,4 @@
-"""The encoder, and its extension by LoRA and by new vocabulary."""
+"""The encoder, and its extension by new vocabulary."""
 
 from __future__ import annotations
 
@@ -59,24 +59,6 @@ class Encoder(Fields):
         if (self.model is None) == (self.scratch is None):
             raise ValueError("requires exactly one of `model` (hub id or folder) and `scratch` (a new encoder)")
         return self
-
-
-class Lora(Fields):
-    """Low-rank adaptation: freeze the encoder's weights W and train a low-rank update, W + (alpha / rank) B A, where B
-    starts at zero (Hu et al. 2022, "LoRA: Low-rank adaptation of large language models", section 4)."""
-
-    rank: Annotated[int, Field(ge=1, le=4096)] = 8
-    """Rank of the update: rows of A and columns of B."""
-    alpha: Annotated[float, Field(gt=0, le=1e6)] = 16.0
-    """Scale of the update; it is multiplied by `alpha / rank`."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Dropout of the inputs of A in training."""
-    target_modules: Literal["attention", "all-linear"] | Annotated[list[NonEmpty], Field(min_length=1)] = "attention"
-    """Linear layers to adapt: `attention`, those of the attention blocks; `all-linear`, also those of the feed-forward
-    blocks; or a list of module name suffixes such as `[query, value]`."""
-
-    def __str__(self) -> str:
-        return f"LoRA of rank {self.rank}"
 
 
 class Vocabulary(Fields):

@@ -52,20 +52,20 @@ def _results(findings: Findings) -> Figure:
     results, scale = findings.results, findings.measure.scale
     figure, (axes,) = new_figure(1.1 + 0.34 * len(results))
     label = FirstUse()
-    for place, result in enumerate(results):
+    for row, result in enumerate(results):
         marker, color, group = (
             ("s", PALETTE[1], "adapted encoder") if result.adapted else ("o", PALETTE[0], "original encoder")
         )
         low, high = (scale * limit for limit in result.score.interval)
-        axes.plot([low, high], [place, place], color=color, linewidth=2.2, zorder=2)
+        axes.plot([low, high], [row, row], color=color, linewidth=2.2, zorder=2)
         if len(result.seeds) > 1:
             scores = [scale * seed.score for seed in result.seeds.values()]
-            axes.plot(scores, [place] * len(scores), "o", color=color, markersize=3.5, alpha=0.45, zorder=3)
-        axes.plot(scale * result.score.mean, place, marker, color=color, markersize=7.5, label=label(group), zorder=4)
+            axes.plot(scores, [row] * len(scores), "o", color=color, markersize=3.5, alpha=0.45, zorder=3)
+        axes.plot(scale * result.score.mean, row, marker, color=color, markersize=7.5, label=label(group), zorder=4)
         if result.published:
             diamond: dict[str, Any] = {"marker": "D", "markerfacecolor": PAPER, "markeredgecolor": INK, "markersize": 6}
             published = 100 * result.published.accuracy
-            axes.plot(published, place, label=label("published"), zorder=5, linestyle="", **diamond)
+            axes.plot(published, row, label=label("published"), zorder=5, linestyle="", **diamond)
     level, constant = _constant_baseline(findings)
     axes.axvline(scale * level, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label=constant, zorder=1)
     label_rows(axes, [result.stage for result in results])
@@ -89,14 +89,20 @@ def _hypotheses(findings: Findings) -> Figure:
     on_two_lines = any(len(entry.hypothesis) > _MAX_LABEL for entry in entries)
     figure, (axes,) = new_figure(1.1 + (0.42 if on_two_lines else 0.34) * len(entries))
     scale, label = findings.measure.scale, FirstUse()
-    for place, entry in enumerate(entries):
+    for row, entry in enumerate(entries):
         marker, color = _VERDICTS[entry.verdict]
         low, high = (scale * limit for limit in entry.interval)
-        axes.plot([low, high], [place, place], color=color, linewidth=2.2, zorder=2)
+        axes.plot([low, high], [row, row], color=color, linewidth=2.2, zorder=2)
         axes.plot(
-            scale * entry.difference, place, marker, color=color, markersize=7.5, label=label(entry.verdict), zorder=3
+            scale * entry.difference,
+            row,
+            marker,
+            color=color,
+            markersize=7.5,
+            label=label(entry.verdict),
+            zorder=3,
         )
-        axes.plot(scale * entry.margin, place, "|", color=INK, markersize=13, markeredgewidth=1.2, zorder=1)
+        axes.plot(scale * entry.margin, row, "|", color=INK, markersize=13, markeredgewidth=1.2, zorder=1)
     axes.axvline(0, color=FAINT, linewidth=1, zorder=0)
     label_rows(axes, [_wrapped(entry.hypothesis) for entry in entries])
     axes.set_xlabel(findings.measure.difference_axis)
@@ -139,8 +145,8 @@ def _adaptation(findings: Findings) -> Figure:
 
     figure, (left, right) = new_figure(3.2, 1, 2)
     results = findings.adaptation
-    for place, result in enumerate(results[:MAX_LINES]):
-        style = line_style(place)
+    for position, result in enumerate(results[:MAX_LINES]):
+        style = line_style(position)
         held_out = _held_out_curves(result, "objective_loss" if "objective_loss" in result.before else "loss")
         masked = _held_out_curves(result, "loss")
         training = [seed.epochs["train_loss"] for seed in result.seeds.values()]
@@ -204,14 +210,14 @@ def _styled(findings: Findings) -> Iterator[tuple[StrategyResult, str, dict[str,
     """Yield every strategy with its label and line style; the best are colored if there are too many for all."""
     results = findings.results
     if len(results) <= MAX_LINES:
-        yield from ((result, result.stage, line_style(place)) for place, result in enumerate(results))
+        yield from ((result, result.stage, line_style(position)) for position, result in enumerate(results))
         return
     sign = 1 if findings.measure.minimize else -1
-    for place, result in enumerate(sorted(results, key=lambda result: sign * result.score.mean)):
-        label = result.stage if place < MAX_LINES else "_"
-        if place == MAX_LINES:
+    for position, result in enumerate(sorted(results, key=lambda result: sign * result.score.mean)):
+        label = result.stage if position < MAX_LINES else "_"
+        if position == MAX_LINES:
             label = f"{len(results) - MAX_LINES} less accurate"
-        yield result, label, line_style(place)
+        yield result, label, line_style(position)
 
 
 def _wrapped(hypothesis: str) -> str:

@@ -32,7 +32,7 @@ def confusion(findings: Findings) -> Figure:
     size = min(len(classes), MAX_CLASSES)
     columns = 4 if size <= 3 else 3 if size <= 5 else 2
     figure, panels = _panels(len(results), columns, 1.05 if size <= 5 else 1.15)
-    for place, (axes, result) in enumerate(zip(panels, results, strict=True)):
+    for position, (axes, result) in enumerate(zip(panels, results, strict=True)):
         names, counts = _folded(classes, np.array(result.counts))
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         for row, column in np.ndindex(counts.shape):
@@ -42,7 +42,7 @@ def confusion(findings: Findings) -> Figure:
             axes.text(column, row, text, ha="center", va="center", fontsize=8 if size <= 5 else 6, color=INK)
         labels = [shortened(" ".join(name.split()), 14) for name in names]
         axes.set_xticks(range(len(names)), labels, fontsize=7.5, rotation=0 if size <= 3 else 90)
-        axes.set_yticks(range(len(names)), labels if place % columns == 0 else [""] * len(names), fontsize=7.5)
+        axes.set_yticks(range(len(names)), labels if position % columns == 0 else [""] * len(names), fontsize=7.5)
         axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5), aspect="equal")
         axes.grid(visible=False)
         _title(axes, result.stage)
@@ -56,7 +56,7 @@ def calibration(findings: Findings) -> Figure:
     drawn_stages = _most_accurate(findings)
     results = [result for result in findings.calibration if result.stage in drawn_stages]
     figure, panels = _panels(len(results), 4, 1.12)
-    for place, (axes, result) in enumerate(zip(panels, results, strict=True)):
+    for position, (axes, result) in enumerate(zip(panels, results, strict=True)):
         confidence, accuracy = 100 * np.array(result.confidence), 100 * np.array(result.accuracy)
         count = np.array(result.count)
         axes.plot([0, 100], [0, 100], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
@@ -65,7 +65,7 @@ def calibration(findings: Findings) -> Figure:
         axes.set(xlim=(0, 103), ylim=(0, 103), aspect="equal")
         axes.set_xticks((0, 50, 100))
         axes.set_yticks((0, 50, 100))
-        axes.tick_params(labelleft=place % 4 == 0, labelsize=7.5)
+        axes.tick_params(labelleft=position % 4 == 0, labelsize=7.5)
         axes.text(0.05, 0.95, f"ECE {100 * result.ece.mean:.1f} %", transform=axes.transAxes, va="top", fontsize=8)
         _title(axes, result.stage)
     figure.supxlabel("confidence, %", fontsize=9, color=INK)

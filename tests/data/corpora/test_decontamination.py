@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ftjobs.data.corpora.decontamination import EvaluationTexts
-from ftjobs.data.corpora.shingles import hash_words
+from ftjobs.data.corpora.near_duplicates import hash_words
 
 LONG = "can i take aspirin together with my usual blood pressure pills after dinner"
 
