@@ -305,11 +305,11 @@ class TestIdentity:
 class TestCorpus:
     """An adapt stage with its own corpus reads it from an implicit stage of kind `corpus`."""
 
-    own = "stages.adapt.corpus={source: me/corpus}"
+    corpus = "stages.adapt.corpus={source: me/corpus}"
 
     def test_stages_with_the_same_passages_share_a_corpus_stage(self):
         other = "stages.more={kind: adapt, corpus: {source: [me/corpus], unit: document}}"
-        planned = runs(self.own, other, "stages.third={kind: adapt, corpus: {source: me/other}}", "seeds=[1, 2]")
+        planned = runs(self.corpus, other, "stages.third={kind: adapt, corpus: {source: me/other}}", "seeds=[1, 2]")
         assert [run.stage for run in planned if not run.has_seed] == [
             *("prepare", "adapt-corpus", "third-corpus", "report")
         ]
@@ -322,7 +322,7 @@ class TestCorpus:
             assert all(read in planned[:position] for read in run.inputs.values())
 
     def test_changes_its_stage_and_the_readers_only(self):
-        before, after = identities(), identities(self.own)
+        before, after = identities(), identities(self.corpus)
         changed_names = {name for name in before if before[name] != after[name]}
         assert changed_names == {"adapt 42", "adapted-head 42", "adapted-behavioural 42", "report 0"}
         assert set(after) - set(before) == {"adapt-corpus 0"}
@@ -336,7 +336,7 @@ class TestCorpus:
         ],
     )
     def test_field_changes_the_stages_that_it_affects(self, field, changes_passages):
-        before, after = identities(self.own), identities(self.own[:-1] + f", {field}}}")
+        before, after = identities(self.corpus), identities(self.corpus[:-1] + f", {field}}}")
         assert (before["adapt-corpus 0"] != after["adapt-corpus 0"]) is changes_passages
         assert before["adapt 42"] != after["adapt 42"]
         assert before["prepare 0"] == after["prepare 0"]
@@ -350,12 +350,12 @@ class TestCorpus:
         Path("a.txt").write_text("one")
         Path("elsewhere").mkdir()
         shutil.copy("a.txt", "elsewhere")
-        own = "stages.adapt.corpus={source: a.txt}"
-        before = identities(own)
-        assert before == identities(own.replace("a.txt", f"{here}/elsewhere/a.txt"))
-        assert runs(own)[-1].settings.job["stages"]["adapt"]["corpus"]["source"] == "a.txt"
+        corpus = "stages.adapt.corpus={source: a.txt}"
+        before = identities(corpus)
+        assert before == identities(corpus.replace("a.txt", f"{here}/elsewhere/a.txt"))
+        assert runs(corpus)[-1].settings.job["stages"]["adapt"]["corpus"]["source"] == "a.txt"
         Path("a.txt").write_text("two")
-        assert before["adapt-corpus 0"] != identities(own)["adapt-corpus 0"]
+        assert before["adapt-corpus 0"] != identities(corpus)["adapt-corpus 0"]
 
     def test_paths_are_relative_to_the_job_file(self, here):
         Path("jobs/texts").mkdir(parents=True)
@@ -376,13 +376,13 @@ class TestCorpus:
 class TestOwnData:
     """A classify stage with its own data (an intermediate task) reads it from an implicit stage of kind `data`."""
 
-    own = (
+    intermediate = (
         "stages.nli={kind: classify, epochs: 1, data: {source: me/nli, text: a, label: b, split: {test_fraction: 0.1}}}"
     )
-    shared = own.replace("stages.nli", "stages.other")
+    shared = intermediate.replace("stages.nli", "stages.other")
 
     def test_stages_with_the_same_data_share_a_data_stage(self):
-        planned = runs(self.own, self.shared, "stages.head.encoder=nli", "seeds=[1, 2]")
+        planned = runs(self.intermediate, self.shared, "stages.head.encoder=nli", "seeds=[1, 2]")
         assert [run.stage for run in planned if run.seed in (0, 1)] == [
             *("prepare", "nli-data", "adapt", "nli", "head", "behavioural", "adapted-head", "adapted-behavioural"),
             *("other", "report"),
@@ -396,12 +396,12 @@ class TestOwnData:
         assert by_name["report"].settings.own_data == {"nli": "nli-data", "other": "nli-data"}
 
     def test_changes_no_other_stage(self):
-        before, after = identities(), identities(self.own)
+        before, after = identities(), identities(self.intermediate)
         assert {name for name in before if before[name] != after[name]} == {"report 0"}
 
     @pytest.mark.parametrize("change", ["text=c", "source=me/other", "split.test_fraction=0.2", "revision=v2"])
     def test_changes_its_readers_only(self, change):
-        overrides = [self.own, "stages.head.encoder=nli"]
+        overrides = [self.intermediate, "stages.head.encoder=nli"]
         assert changed(*overrides, f"stages.nli.data.{change}", since=identities(*overrides)) == {
             *("nli-data", "nli", "head", "report")
         }
@@ -431,7 +431,7 @@ class TestOwnData:
 
     def test_missing_file_is_an_error_with_field_path(self, here):
         with pytest.raises(UserError, match=r"^stages.nli.data.source: .*'a.csv'"):
-            runs(self.own, "stages.nli.data.source=a.csv")
+            runs(self.intermediate, "stages.nli.data.source=a.csv")
 
 
 class TestLabelTypes:

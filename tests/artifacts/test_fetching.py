@@ -34,7 +34,7 @@ def test_files_of_an_artifact_are_transferred_in_parallel(head, tmp_path, monkey
             patched.setattr(
                 RemoteStorage,
                 verb,
-                lambda *given, moved=moved: (four.wait(timeout=20), moved(*given))[1],
+                lambda *arguments, moved=moved: (four.wait(timeout=20), moved(*arguments))[1],
                 raising=False,
             )
             if verb == "put":

@@ -173,13 +173,13 @@ class Experiment:
                 seconds = self._per_step(stage, side) * steps
                 share = self.size.test / self.full.test
                 evaluation = statistics.mean(run.evaluation for run in runs) / share
-                whole = statistics.mean(run.whole(settings.epochs, steps, share) for run in runs)
-                totals[side] += whole
+                job_seconds = statistics.mean(run.job_seconds(settings.epochs, steps, share) for run in runs)
+                totals[side] += job_seconds
                 lines.append(
                     f"| {stage} | {side} | {1e3 * seconds / steps:.1f} | {examples * settings.epochs / seconds:.0f} "
                     f"| {tokens * settings.epochs / seconds:.0f} | {operations / seconds / peak:.0%} "
                     f"| {statistics.mean(run.memory for run in runs) / 1e6:.0f} | {seconds / steps / ours:.2f} "
-                    f"| {statistics.mean(run.start for run in runs):.1f} s | {evaluation:.1f} s | {whole:.0f} s |"
+                    f"| {statistics.mean(run.start for run in runs):.1f} s | {evaluation:.1f} s | {job_seconds:.0f} s |"
                 )
         for side in self.sides:
             ratio = totals[side] / totals["ours"]

@@ -67,7 +67,7 @@ class Measured:
         both grow linearly with the data, so a sample gives the rate of the whole."""
         return (statistics.median(self.epochs) + self.once / epochs) / self.steps
 
-    def whole(self, epochs: int, steps: int, share: float) -> float:
+    def job_seconds(self, epochs: int, steps: int, share: float) -> float:
         """Return seconds from process start to the last evaluation of a job of `epochs` epochs and `steps` steps.
 
         `share` is the fraction of the held-out texts that the measurement evaluated."""

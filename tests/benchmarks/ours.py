@@ -62,9 +62,9 @@ class Stamps(Callback):
 
             def stamp() -> Any:
                 Stamps.epochs.append(time.perf_counter() - Stamps.began)
-                found = evaluate()
+                metrics = evaluate()
                 Stamps.began = time.perf_counter()
-                return found
+                return metrics
 
             objective.evaluate = stamp
             Stamps.first, Stamps.began = time.time(), time.perf_counter()

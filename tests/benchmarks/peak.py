@@ -32,15 +32,15 @@ def matmul_peak() -> tuple[float, str]:
     return best, kind.replace("no", "fp32")
 
 
-def tokens_and_operations(whole: Path, stage: Any) -> tuple[int, float]:
-    """Tokens in an epoch of a stage, and the floating-point operations of all its epochs that no implementation avoids.
+def tokens_and_operations(prepare_output: Path, stage: Any) -> tuple[int, float]:
+    """Return the tokens in an epoch of a stage, and the floating-point operations of all its epochs that no implementation avoids.
 
     Two operations per weight and token forwards, four backwards; attention besides. A frozen encoder runs once. The
     vocabulary is reached from masked tokens only.
     """
-    rows = prepared.read(whole / "data").splits["train"]
-    tokenizer = checkpoints.load_tokenizer(whole / "model")
-    config = checkpoints.load_config(whole / "model")
+    rows = prepared.read(prepare_output / "data").splits["train"]
+    tokenizer = checkpoints.load_tokenizer(prepare_output / "model")
+    config = checkpoints.load_config(prepare_output / "model")
     mlm = stage.kind == "adapt"
     texts = (rows.all_texts, None) if mlm else (rows.texts, rows.pairs)
     lengths = tokenize(tokenizer, *texts, 512).lengths

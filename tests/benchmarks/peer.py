@@ -93,9 +93,9 @@ def arguments(spec: Spec) -> TrainingArguments:
     )
 
 
-def accuracy(found: Any) -> dict[str, float]:
+def accuracy(outputs: Any) -> dict[str, float]:
     """As the script computes it."""
-    return {"accuracy": float((np.argmax(found.predictions, axis=1) == found.label_ids).mean())}
+    return {"accuracy": float((np.argmax(outputs.predictions, axis=1) == outputs.label_ids).mean())}
 
 
 def run(spec: Spec) -> Measured:

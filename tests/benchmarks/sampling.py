@@ -20,22 +20,22 @@ class Size:
     test: int
 
 
-def sample(whole: Path, folder: Path, rows: int) -> tuple[Size, Size]:
+def sample(source: Path, folder: Path, rows: int) -> tuple[Size, Size]:
     """Write a copy of the output of `prepare` with `rows` training rows and the same share of test rows, at least 64.
 
-    Rows are selected at evenly spaced ranks of length, so that the quantiles of length are those of the whole, and keep
+    Rows are selected at evenly spaced ranks of length, so that the quantiles of length are those of the source, and keep
     their order. All epochs run over the sample, so that work done once per stage has its real weight.
 
     Returns:
-        The size of the whole and of the sample.
+        The size of the source and of the sample.
     """
-    data = prepared.read(whole / "data")
+    data = prepared.read(source / "data")
     full = Size(len(data.splits["train"]), len(data.splits["test"]))
     rows = min(rows, full.train)
     size = Size(rows, max(round(full.test * rows / full.train), min(full.test, 64)))
     splits = {"train": _evenly(data.splits["train"], size.train), "test": _evenly(data.splits["test"], size.test)}
-    prepared.write(PreparedData(splits, data.classes), prepared.read_summary(whole / "data"), folder / "data")
-    os.symlink(whole / "model", folder / "model")
+    prepared.write(PreparedData(splits, data.classes), prepared.read_summary(source / "data"), folder / "data")
+    os.symlink(source / "model", folder / "model")
     return full, size
 
 

@@ -102,7 +102,9 @@ def main(rounds: int, aws: str | None) -> None:
         # Ratios per round, because other load on the machine, above all on its disk, changes within minutes.
         ours, ratios = seconds.pop("ftjobs"), {}
         for tool, theirs in seconds.items():
-            ratios[tool] = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+            ratios[tool] = statistics.median(
+                our_seconds / other for our_seconds, other in zip(ours, theirs, strict=True)
+            )
         memory = max(memory for _, memory in results[verb, "ftjobs"])
         print(
             f"{verb}: {shown} (medians of {rounds}); "

@@ -29,21 +29,21 @@ def main(rounds: int, seconds: float) -> None:
         server = running_server(Path(temporary) / "server")
         settings = os.environ | environment(next(server).url)
 
-        def one(name: str, every: float, steps: int) -> dict[str, float]:
-            arguments = [sys.executable, "-m", __spec__.name, "one", name, str(every), str(steps)]
-            found = subprocess.run(arguments, env=settings, stdout=subprocess.PIPE, text=True, check=True)
-            result: dict[str, float] = json.loads(found.stdout)
+        def measure(name: str, every: float, steps: int) -> dict[str, float]:
+            arguments = [sys.executable, "-m", __spec__.name, "train_once", name, str(every), str(steps)]
+            process = subprocess.run(arguments, env=settings, stdout=subprocess.PIPE, text=True, check=True)
+            result: dict[str, float] = json.loads(process.stdout)
             print(f"{name:12} {result['seconds']:6.1f} s, {result['saves']:.0f} saves", file=sys.stderr)
             return result
 
-        trial = one("trial", 1e6, 20)
+        trial = measure("trial", 1e6, 20)
         steps = int(seconds / trial["seconds"] * 20)
         ratios, costs = [], []
         for number in range(rounds):
             cases = {"without": 1e6, "with": seconds / 4}
             order = list(cases) if number % 2 else list(reversed(cases))
-            found = {case: one(f"{case}-{number}", cases[case], steps) for case in order}
-            with_saves, without = found["with"], found["without"]
+            by_case = {case: measure(f"{case}-{number}", cases[case], steps) for case in order}
+            with_saves, without = by_case["with"], by_case["without"]
             ratios.append(with_saves["seconds"] / without["seconds"])
             costs.append((with_saves["seconds"] - without["seconds"]) / with_saves["saves"])
         server.close()
@@ -55,7 +55,7 @@ def main(rounds: int, seconds: float) -> None:
     )
 
 
-def one(name: str, every: float, steps: int) -> None:
+def train_once(name: str, every: float, steps: int) -> None:
     """Train once; print the seconds from the first step after warm-up, and the number of saves."""
     import numpy as np
     import torch
@@ -112,7 +112,7 @@ def one(name: str, every: float, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["one"]:
-        one(sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
+    if sys.argv[1:2] == ["train_once"]:
+        train_once(sys.argv[2], float(sys.argv[3]), int(sys.argv[4]))
     else:
         main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, float(sys.argv[2]) if len(sys.argv) > 2 else 120.0)

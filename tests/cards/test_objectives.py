@@ -45,9 +45,9 @@ def test_card_status_and_plan_of_an_objective(
     storage, manifests = run_job(tmp_path, fields, tmp_path / "store")
     manifest = manifests["adapt seed 1"]
     value = manifest.metrics["best"][figure]
-    said = summarize(manifest)
-    assert said.startswith("perplexity ")
-    assert said.endswith(f"{figure.replace('_', ' ')} {manifest.metrics['before'][figure]:.4f} -> {value:.4f}")
+    summary = summarize(manifest)
+    assert summary.startswith("perplexity ")
+    assert summary.endswith(f"{figure.replace('_', ' ')} {manifest.metrics['before'][figure]:.4f} -> {value:.4f}")
     run = select(plan(read(tmp_path / "job.yaml")), "adapt")
     assert estimate_work(run, manifests["prepare"]) == ("1 epoch on 96 texts" if task else "12 steps on 96 texts")
 

@@ -188,9 +188,9 @@ def test_job_text_keeps_identities_for_sources_in_folders(tmp_path: Path) -> Non
         chain = [runs[0], select(runs, "adapt"), select(runs, "head")]
         text = job_text(chain)
         assert str(tmp_path) not in text
-        beside = tmp_path if source == "deep" else tmp_path / "deep"
-        (beside / "again.yaml").write_text(text)
-        again = plan(read(beside / "again.yaml"))
+        new_folder = tmp_path if source == "deep" else tmp_path / "deep"
+        (new_folder / "again.yaml").write_text(text)
+        again = plan(read(new_folder / "again.yaml"))
         assert [select(again, run.stage).identity for run in chain] == [run.identity for run in chain]
 
 

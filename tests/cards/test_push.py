@@ -152,8 +152,8 @@ def test_refused_push_is_a_one_line_error_without_token(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN") if token is None else monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setenv("HF_HOME", "elsewhere")  # a token that lies in a file is not taken
-    found, out, err = push(*HEAD[:-1], repo)
-    assert (found, out) == (code, "")
+    exit_code, out, err = push(*HEAD[:-1], repo)
+    assert (exit_code, out) == (code, "")
     assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
     assert "hf_" not in err

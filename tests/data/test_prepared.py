@@ -18,8 +18,8 @@ PAIRS = [text.upper() for text in TEXTS]
 
 
 def tables(rows: int) -> list[pa.Table]:
-    whole = pa.table({"id": np.arange(100), "text": TEXTS, "text_pair": PAIRS, "label": np.arange(100) % 3})
-    return [whole.slice(start, rows) for start in range(0, 100, rows)]
+    table = pa.table({"id": np.arange(100), "text": TEXTS, "text_pair": PAIRS, "label": np.arange(100) % 3})
+    return [table.slice(start, rows) for start in range(0, 100, rows)]
 
 
 def test_rows_are_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

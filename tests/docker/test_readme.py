@@ -17,9 +17,9 @@ def test_build_arguments_are_those_of_the_dockerfile() -> None:
 
 
 def test_writable_folders_are_those_of_the_dockerfile() -> None:
-    made = re.search(r"mkdir --mode=1777 (.*)", DOCKERFILE)
-    assert made
-    assert set(re.findall(r"--tmpfs (\S+)", README)) == set(made[1].split())
+    mkdir = re.search(r"mkdir --mode=1777 (.*)", DOCKERFILE)
+    assert mkdir
+    assert set(re.findall(r"--tmpfs (\S+)", README)) == set(mkdir[1].split())
 
 
 def test_requirements_include_every_extra_but_dev(tmp_path: Path) -> None:

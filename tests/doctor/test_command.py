@@ -14,9 +14,9 @@ def no_services(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_warnings_exit_with_0_and_remedies_follow_findings(tmp_path: Path) -> None:
-    found = CliRunner().invoke(app, ["doctor", "--store", str(tmp_path / "store")])
-    assert found.exit_code == 0
-    lines = found.stdout.splitlines()
+    result = CliRunner().invoke(app, ["doctor", "--store", str(tmp_path / "store")])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
     assert lines[-2:] == ["warning  hub           slow", f"{'':22} -> wait"]
     assert [line.split()[0] for line in lines if "->" not in line].count("problem") == 0
     assert not (tmp_path / "store").exists()
@@ -24,8 +24,8 @@ def test_warnings_exit_with_0_and_remedies_follow_findings(tmp_path: Path) -> No
 
 def test_problems_exit_with_1(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    found = CliRunner().invoke(app, ["doctor", "--store", str(tmp_path / "file"), "--json"])
-    assert found.exit_code == 1
-    by_subject = {finding["about"]: finding for finding in json.loads(found.stdout)}
+    result = CliRunner().invoke(app, ["doctor", "--store", str(tmp_path / "file"), "--json"])
+    assert result.exit_code == 1
+    by_subject = {finding["about"]: finding for finding in json.loads(result.stdout)}
     assert by_subject["store"]["state"] == "problem"
     assert by_subject["hub"] == {"about": "hub", "found": "slow", "state": "warning", "remedy": "wait"}

@@ -10,8 +10,8 @@ from ftjobs.doctor import machine
 def test_more_threads_than_cores_are_a_warning(threads: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "usable_cores", lambda: 2.5)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    found = machine._cores()
-    assert (found.state, found.remedy.endswith("set OMP_NUM_THREADS=2")) == (state, state == "warning")
+    finding = machine._cores()
+    assert (finding.state, finding.remedy.endswith("set OMP_NUM_THREADS=2")) == (state, state == "warning")
 
 
 def test_driver_without_gpu_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,8 +26,8 @@ def test_driver_without_gpu_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mon
 def test_correct_arithmetic_is_ok(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "resolve_precision", lambda *_: kind)
     monkeypatch.setattr(machine, "autocast", lambda *_: torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"))
-    found = machine._arithmetic()
-    assert (found.state, found.found.split(",")[0]) == ("ok", {"no": "fp32", "bf16": "bf16"}[kind])
+    finding = machine._arithmetic()
+    assert (finding.state, finding.found.split(",")[0]) == ("ok", {"no": "fp32", "bf16": "bf16"}[kind])
 
 
 def test_wrong_arithmetic_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

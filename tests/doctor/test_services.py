@@ -20,13 +20,13 @@ JOB = Path(__file__).parents[2] / "jobs" / "medical-questions.yaml"
 
 def test_job_is_checked_against_the_hub(hub: Hub) -> None:
     hub.add("main", "c" * 40, {"config.json": b"{}"})
-    found = {
+    findings = {
         finding.about: (finding.state, finding.found)
         for finding in services.check_job(JOB, ["encoder.model=me/bert", "data.source=me/none"])
     }
-    assert found["job"] == ("ok", f"{JOB}: 7 runs of 7 stages")
-    assert found["encoder"] == ("ok", "me/bert: on the Hub, at commit cccccccccccc")
-    state, text = found["data"]
+    assert findings["job"] == ("ok", f"{JOB}: 7 runs of 7 stages")
+    assert findings["encoder"] == ("ok", "me/bert: on the Hub, at commit cccccccccccc")
+    state, text = findings["data"]
     assert state == "problem"
     assert text.startswith("me/none at revision main: not found on the Hub")
     assert text.endswith(f"(looked at {Path('me/none').absolute()})")
@@ -42,8 +42,8 @@ def test_job_is_checked_against_the_hub(hub: Hub) -> None:
 
 def test_invalid_job_has_a_finding_per_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = list(services.check_job(JOB, ["stages.head.epoch=3", "stages.head.epochs=0"]))
-    assert [finding.state for finding in found] == ["problem"] * 2
+    findings = list(services.check_job(JOB, ["stages.head.epoch=3", "stages.head.epochs=0"]))
+    assert [finding.state for finding in findings] == ["problem"] * 2
 
 
 def test_hub_reachable_failing_and_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,22 +111,20 @@ def test_unusable_store_is_a_problem_with_a_remedy(s3: S3Server, tmp_path: Path)
 @pytest.mark.parametrize(
     ("verb", "change", "about", "state"),
     [
-        ("get", lambda real: lambda *given: real(*given) + "x", "store", "problem"),
+        ("get", lambda real: lambda *args: real(*args) + "x", "store", "problem"),
         ("list", lambda real: lambda *_: iter(()), "store", "problem"),
         ("put_if_absent", lambda real: lambda *_: True, "publishing", "problem"),
         (
             "list",
             lambda real: (
-                lambda *given: (
-                    entry._replace(modified=entry.modified - timedelta(seconds=60)) for entry in real(*given)
-                )
+                lambda *args: (entry._replace(modified=entry.modified - timedelta(seconds=60)) for entry in real(*args))
             ),
             "clock",
             "warning",
         ),
     ],
 )
-def test_faulty_store(
+def test_fault_of_a_store_is_reported(
     verb: str,
     change: Callable[[Any], Any],
     about: str,

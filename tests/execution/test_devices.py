@@ -103,17 +103,17 @@ def test_losses_match_cpu_in_fp32(job: Path, expected: dict[str, np.ndarray], tm
 
 @pytest.mark.parametrize("device", OTHERS, ids=lambda device: f"{device.name} {device.precision}")
 def test_stop_and_resume_change_no_losses(job: Path, tmp_path: Path, device: Device) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    complete, stopped = tmp_path / "whole", tmp_path / "stopped"
     adapt = ("stage", str(job), "adapt", "--set", "defaults.adapt.epochs=20", "--set", "stages.adapt.save_every=7")
-    for store in (whole, stopped):
+    for store in (complete, stopped):
         device.run(job, store, "stage", str(job), "prepare")
-    device.run(job, whole, *adapt)
+    device.run(job, complete, *adapt)
     process = device.start(job, stopped, *adapt)
     wait_for_state(stopped, [process])
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=240)
     assert process.returncode == 143, log
     assert "resuming after step" in device.run(job, stopped, *adapt)
-    (first,), (second,) = (list(store.rglob("adapt/**/metrics.json")) for store in (whole, stopped))
+    (first,), (second,) = (list(store.rglob("adapt/**/metrics.json")) for store in (complete, stopped))
     losses = [[epoch["train_loss"] for epoch in json.loads(path.read_text())["epochs"]] for path in (first, second)]
     np.testing.assert_allclose(losses[1], losses[0], rtol=0 if device.name == "cpu" else 1e-4)

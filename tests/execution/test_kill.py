@@ -100,9 +100,9 @@ def test_concurrent_runs_succeed_and_publish_once(
     assert [process.wait() for process in processes] == [0, 0], [log.read_text() for log in logs]
     runs, storage = plan(read(job)), open_storage(store)
     assert sum(stored[0].endswith("/manifest.json") for stored in storage.list("toy")) == len(runs)
-    whole = open_storage(str(tmp_path / "whole"))
+    complete = open_storage(str(tmp_path / "whole"))
     assert start_run(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
-    assert published_models(storage, runs, tmp_path) == published_models(whole, runs, tmp_path)
+    assert published_models(storage, runs, tmp_path) == published_models(complete, runs, tmp_path)
     left = {stored[0].split("/")[4] for stored in storage.list("toy")}
     assert left <= {"manifest.json", "attempts"}, left
 
@@ -111,7 +111,7 @@ def test_concurrent_runs_succeed_and_publish_once(
 def test_kills_during_startup_change_no_bytes(make_encoder: Callable[..., Path], tmp_path: Path) -> None:
     """On a local store, with cold processes: kills hit imports and the time between two stages too."""
     job, runs = job_at(tmp_path, make_encoder("bert", "mlm"), ["adapt", "adapted-head"])
-    whole, killed = open_storage(str(tmp_path / "whole")), open_storage(str(tmp_path / "killed"))
+    complete, killed = open_storage(str(tmp_path / "whole")), open_storage(str(tmp_path / "killed"))
     assert start_run(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
     moments = random.Random(11)
     for number in range(6):
@@ -122,7 +122,7 @@ def test_kills_during_startup_change_no_bytes(make_encoder: Callable[..., Path],
         process.wait()
         check_resumed(log, before)
     assert start_run(job, str(tmp_path / "killed"), tmp_path / "last.log").wait() == 0
-    assert published_models(killed, runs, tmp_path) == published_models(whole, runs, tmp_path)
+    assert published_models(killed, runs, tmp_path) == published_models(complete, runs, tmp_path)
     assert not saved_steps(killed, runs)
 
 
@@ -207,7 +207,7 @@ def test_thirty_kills_change_no_bytes(
     """Kills in prepare, adapt and classify, during uploads, and just before and after the commit."""
     job, runs = job_at(tmp_path, make_encoder("bert", "mlm"), ["adapt", "behavioural", "adapted-head"])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    whole, killed = open_storage(str(tmp_path / "whole")), open_storage(f"s3://{BUCKET}/{tmp_path.name}")
+    complete, killed = open_storage(str(tmp_path / "whole")), open_storage(f"s3://{BUCKET}/{tmp_path.name}")
     assert start_run(job, str(tmp_path / "whole"), tmp_path / "whole.log").wait() == 0
     moments = random.Random(11)
     planned = list(aims(moments))
@@ -241,7 +241,7 @@ def test_thirty_kills_change_no_bytes(
     reader.join()
     assert reader.wrong == []
     assert len(reader.seen) == len(runs)
-    assert published_models(killed, runs, tmp_path) == published_models(whole, runs, tmp_path)
+    assert published_models(killed, runs, tmp_path) == published_models(complete, runs, tmp_path)
     # Killed uploads leave attempts, and a kill right after the commit leaves training state; `gc` removes both.
     assert saved_steps(killed, runs)
     removed = [

@@ -83,11 +83,11 @@ def model(job: Path, store: Path) -> bytes:
 
 @pytest.mark.slow
 def test_two_processes_stop_together_and_resume_to_the_same_bytes(job: Path, tmp_path: Path) -> None:
-    whole, stopped = prepared(job, tmp_path / "whole"), prepared(job, tmp_path / "stopped")
-    code, output, log = ended(start(job, whole, *TWO))
+    complete, stopped = prepared(job, tmp_path / "whole"), prepared(job, tmp_path / "stopped")
+    code, output, log = ended(start(job, complete, *TWO))
     assert code == 0, log
     assert json.loads(output)["best"]["loss"] < json.loads(output)["before"]["loss"]
-    assert "Trained on 2 processes, 8 examples per step" in (published(job, whole) / "model/README.md").read_text()
+    assert "Trained on 2 processes, 8 examples per step" in (published(job, complete) / "model/README.md").read_text()
 
     process = start(job, stopped, *TWO)
     wait_for_state(stopped, [process])
@@ -100,7 +100,7 @@ def test_two_processes_stop_together_and_resume_to_the_same_bytes(job: Path, tmp
     code, _, log = ended(start(job, stopped, *TWO))
     assert code == 0, log
     assert f"resuming after step {step} of" in log
-    assert model(job, stopped) == model(job, whole)
+    assert model(job, stopped) == model(job, complete)
     assert not list(stopped.rglob("state/*/*"))
 
 

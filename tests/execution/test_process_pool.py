@@ -143,11 +143,11 @@ def test_sigterm_stops_all_stages_and_all_resume(job: Path, tmp_path: Path) -> N
     assert process.returncode == 0, log
     for title, step in before.items():
         assert f"{title}: resuming after step {step} of" in log
-    whole = open_storage(str(tmp_path / "whole"))
+    complete = open_storage(str(tmp_path / "whole"))
     process = start(job, tmp_path / "whole", *overrides)
     process.communicate()
     assert process.returncode == 0
-    assert published_models(store, runs, tmp_path / "a") == published_models(whole, runs, tmp_path / "b")
+    assert published_models(store, runs, tmp_path / "a") == published_models(complete, runs, tmp_path / "b")
 
 
 @pytest.mark.slow

@@ -76,14 +76,14 @@ def at_work(work: Work, met: str, *arguments: str) -> None:
     owner, name = resolve(work)
     original, calls = getattr(owner, name), 0
 
-    def endless(*given: Any, **named: Any) -> Any:
+    def endless(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls >= work.call:
             Path(met).touch()
             while True:
-                original(*given, **named)
-        return original(*given, **named)
+                original(*args, **kwargs)
+        return original(*args, **kwargs)
 
     setattr(owner, name, endless)
     run_command(*arguments)
@@ -103,7 +103,7 @@ def fail_on_sigterm(work: Work, met: str, *arguments: str) -> None:
     owner, name = resolve(work)
     original, calls = getattr(owner, name), 0
 
-    def interrupted(*given: Any, **named: Any) -> Any:
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == work.call:
@@ -112,7 +112,7 @@ def fail_on_sigterm(work: Work, met: str, *arguments: str) -> None:
                 signal.raise_signal(signal.SIGTERM)
             except BaseException as stop:
                 raise ImportError("initialization failed") from stop
-        return original(*given, **named)
+        return original(*args, **kwargs)
 
     setattr(owner, name, interrupted)
     run_command(*arguments)
@@ -226,9 +226,9 @@ def test_sigterm_saves_state_in_every_phase(
     again.join(2 * PHASE_TIMEOUT_SECONDS)
     assert again.exitcode == 0, attempts.log.read_text()
     assert ("resuming after step" in attempts.log.read_text()) == (phase in WITH_STATE)
-    whole = open_storage(str(tmp_path / "whole"))
-    run_in_order(runs, whole, run)
-    assert published_models(storage, [run], tmp_path / "a") == published_models(whole, [run], tmp_path / "b")
+    complete = open_storage(str(tmp_path / "whole"))
+    run_in_order(runs, complete, run)
+    assert published_models(storage, [run], tmp_path / "a") == published_models(complete, [run], tmp_path / "b")
 
 
 @pytest.mark.parametrize("phase", ["saving state", pytest.param("uploading", marks=pytest.mark.slow)])

@@ -44,7 +44,7 @@ class Hub:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     revisions: dict[str, str] = field(default_factory=dict)
     served: list[str] = field(default_factory=list)
-    asked: int = 0
+    request_count: int = 0
     """Requests so far, answered or not."""
     gated: bool = False
     failing: bool = False
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         hub: Hub = self.server.hub
-        hub.asked += 1
+        hub.request_count += 1
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = urlsplit(self.path).path
         if hub.failing:
@@ -117,8 +117,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(503, b"down", {})
         if path == "/api/validate-yaml":
             bad = "license: nonsense" in json.loads(body)["content"]
-            found = {"errors": [{"message": "no license"}] if bad else [], "warnings": []}
-            return self.json(found, 400 if bad else 200)
+            response = {"errors": [{"message": "no license"}] if bad else [], "warnings": []}
+            return self.json(response, 400 if bad else 200)
         owner = hub.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
         if owner is None:
             return self.answer(401, b"", {"X-Error-Message": "Invalid username or password."})
@@ -134,13 +134,13 @@ class Handler(BaseHTTPRequestHandler):
         act = {"branch": self.branch, "preupload": self.preupload, "lfs": self.batch, "commit": self.commit}
         return act[match["what"]](hub.pushed[match["repo"]], match["at"], body)
 
-    def create(self, asked, owner):
+    def create(self, requested, owner):
         hub: Hub = self.server.hub
-        if asked["organization"] != owner:
+        if requested["organization"] != owner:
             return self.answer(403, b"", {"X-Error-Message": "You don't have the rights to create a model there"})
-        name = f"{owner}/{asked['name']}"
+        name = f"{owner}/{requested['name']}"
         known = name in hub.pushed
-        hub.pushed.setdefault(name, PushedTo(name, private=asked.get("visibility") == "private"))
+        hub.pushed.setdefault(name, PushedTo(name, private=requested.get("visibility") == "private"))
         return self.json({"url": f"{hub.url}/{name}"}, 409 if known else 200)
 
     def branch(self, repo, name, body):
@@ -164,9 +164,9 @@ class Handler(BaseHTTPRequestHandler):
     def batch(self, repo, what, body):
         hub: Hub = self.server.hub
         objects = []
-        for one in json.loads(body)["objects"]:
-            upload = {"upload": {"href": f"{hub.url}/upload/{one['oid']}"}}
-            objects.append(one if one["oid"] in hub.stored else {**one, "actions": upload})
+        for lfs_object in json.loads(body)["objects"]:
+            upload = {"upload": {"href": f"{hub.url}/upload/{lfs_object['oid']}"}}
+            objects.append(lfs_object if lfs_object["oid"] in hub.stored else {**lfs_object, "actions": upload})
         return self.json({"transfer": "basic", "objects": objects})
 
     def do_PUT(self):

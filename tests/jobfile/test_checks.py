@@ -116,10 +116,10 @@ class TestData:
 
 
 class TestIntermediateTask:
-    own = CLASSIFY | {"data": {"source": "me/nli", "text": "t", "label": "l"}}
+    intermediate = CLASSIFY | {"data": {"source": "me/nli", "text": "t", "label": "l"}}
 
     def test_valid_data_has_no_problems(self):
-        assert find_problems({"nli": self.own, "head": CLASSIFY | {"encoder": "nli"}}) == []
+        assert find_problems({"nli": self.intermediate, "head": CLASSIFY | {"encoder": "nli"}}) == []
 
     @pytest.mark.parametrize(
         ("change", "path", "parts"),
@@ -130,24 +130,24 @@ class TestIntermediateTask:
         ],
     )
     def test_data_is_checked(self, change, path, parts):
-        stages = {"nli": CLASSIFY | {"data": self.own["data"] | change}, "head": CLASSIFY}
+        stages = {"nli": CLASSIFY | {"data": self.intermediate["data"] | change}, "head": CLASSIFY}
         assert_problem(find_problems(stages), path, *parts)
 
     def test_job_data_needs_no_label_without_other_classify_stages(self):
-        assert find_problems({"a": ADAPT, "nli": self.own}, data={"label": None}) == []
+        assert find_problems({"a": ADAPT, "nli": self.intermediate}, data={"label": None}) == []
 
     def test_name_of_the_implicit_stage_is_reserved(self):
-        problems = find_problems({"nli": self.own, "nli-data": CLASSIFY})
+        problems = find_problems({"nli": self.intermediate, "nli-data": CLASSIFY})
         assert_problem(problems, "stages.nli-data", "`nli-data`", "data of `nli`", "choose another name")
 
     def test_name_of_the_implicit_stage_has_a_maximum_length(self):
         name = "n" * 39
-        assert find_problems({name: self.own, "head": CLASSIFY}, name="abcd") == []
-        problems = find_problems({name: self.own, "head": CLASSIFY}, name="abcde")
+        assert find_problems({name: self.intermediate, "head": CLASSIFY}, name="abcd") == []
+        problems = find_problems({name: self.intermediate, "head": CLASSIFY}, name="abcde")
         assert_problem(problems, f"stages.{name}.data", "49 characters", "at most 48")
 
     def test_hypothesis_about_an_intermediate_task(self):
-        problems = find_problems({"nli": self.own, "head": CLASSIFY}, hypotheses=["head > nli"])
+        problems = find_problems({"nli": self.intermediate, "head": CLASSIFY}, hypotheses=["head > nli"])
         assert_problem(problems, "hypotheses.0", "`nli`", "cannot be compared")
 
     def test_stage_with_the_jobs_data_is_compared(self):
@@ -155,21 +155,21 @@ class TestIntermediateTask:
         assert find_problems({"nli": same, "head": CLASSIFY}, hypotheses=["head > nli"]) == []
 
     def test_all_stages_may_be_intermediate_tasks(self):
-        assert find_problems({"nli": self.own}) == []
+        assert find_problems({"nli": self.intermediate}) == []
 
 
 class TestCorpus:
-    own = ADAPT | {"corpus": {"source": "me/corpus"}}
+    with_corpus = ADAPT | {"corpus": {"source": "me/corpus"}}
 
     def test_name_of_the_implicit_stage_is_reserved(self):
-        assert find_problems({"adapt": self.own, "b": self.own}) == []
-        problems = find_problems({"adapt": self.own, "adapt-corpus": CLASSIFY})
+        assert find_problems({"adapt": self.with_corpus, "b": self.with_corpus}) == []
+        problems = find_problems({"adapt": self.with_corpus, "adapt-corpus": CLASSIFY})
         assert_problem(problems, "stages.adapt-corpus", "`adapt-corpus`", "corpus of `adapt`", "choose another name")
 
     def test_name_of_the_implicit_stage_has_a_maximum_length(self):
         fits = "a" * 37
-        assert find_problems({fits: self.own}, name="pipe") == []
-        problems = find_problems({f"{fits}a": self.own}, name="pipe")
+        assert find_problems({fits: self.with_corpus}, name="pipe") == []
+        problems = find_problems({f"{fits}a": self.with_corpus}, name="pipe")
         assert_problem(problems, f"stages.{fits}a.corpus", "49 characters", "at most 48")
 
     def test_isolate_requires_packing(self):
@@ -204,9 +204,9 @@ class TestTypesOfLabels:
         assert "label_type: float" in message
 
     def test_default_metric_follows_label_type(self):
-        own = CLASSIFY | {"data": {"source": "me/x", "text": "t", "label": "l"} | self.numbers}
-        made = job({"a": CLASSIFY, "b": own, "c": own | {"metric_for_best": "pearson"}})
-        assert [made.stage(name).metric_for_best for name in "abc"] == ["accuracy", "mse", "pearson"]
+        numeric = CLASSIFY | {"data": {"source": "me/x", "text": "t", "label": "l"} | self.numbers}
+        checked_job = job({"a": CLASSIFY, "b": numeric, "c": numeric | {"metric_for_best": "pearson"}})
+        assert [checked_job.stage(name).metric_for_best for name in "abc"] == ["accuracy", "mse", "pearson"]
         shared = job({"a": CLASSIFY}, data=self.numbers, defaults={"classify": {"metric_for_best": "spearman"}})
         assert shared.stage("a").metric_for_best == "spearman"
 

@@ -44,16 +44,16 @@ def lines(pick: random.Random, text: str) -> str:
     """Delete, repeat, swap or indent lines."""
     rows = text.split("\n")
     for _ in range(pick.randint(1, 3)):
-        one, other = pick.randrange(len(rows)), pick.randrange(len(rows))
+        first, second = pick.randrange(len(rows)), pick.randrange(len(rows))
         match pick.randrange(4):
             case 0 if len(rows) > 1:
-                del rows[one]
+                del rows[first]
             case 1:
-                rows.insert(other, rows[one])
+                rows.insert(second, rows[first])
             case 2:
-                rows[one], rows[other] = rows[other], rows[one]
+                rows[first], rows[second] = rows[second], rows[first]
             case _:
-                rows[one] = pick.choice([" ", "  ", "\t", "- ", "# "]) + rows[one]
+                rows[first] = pick.choice([" ", "  ", "\t", "- ", "# "]) + rows[first]
     return "\n".join(rows)
 
 
@@ -61,16 +61,16 @@ def characters(pick: random.Random, text: str) -> str:
     """Delete, insert, swap or replace characters."""
     chars = list(text)
     for _ in range(pick.randint(1, 6)):
-        one, other = pick.randrange(len(chars)), pick.randrange(len(chars))
+        first, second = pick.randrange(len(chars)), pick.randrange(len(chars))
         match pick.randrange(4):
             case 0:
-                del chars[one]
+                del chars[first]
             case 1:
-                chars.insert(one, pick.choice("{}[]:,#&*!|>'\"%@` -\n\t\0\x07\x85\u2028\ufffeé0"))
+                chars.insert(first, pick.choice("{}[]:,#&*!|>'\"%@` -\n\t\0\x07\x85\u2028\ufffeé0"))
             case 2:
-                chars[one], chars[other] = chars[other], chars[one]
+                chars[first], chars[second] = chars[second], chars[first]
             case _:
-                chars[one] = chr(pick.choice([pick.randrange(128), pick.randrange(0xD800), 0x1F642]))
+                chars[first] = chr(pick.choice([pick.randrange(128), pick.randrange(0xD800), 0x1F642]))
     return "".join(chars)
 
 
@@ -128,11 +128,11 @@ def several(pick: random.Random, text: str) -> str:
 
 
 def overrides(pick: random.Random) -> list[str]:
-    def one() -> str:
+    def setting() -> str:
         odd = f"{pick.choice(PATHS)}={pick.choice(ODD_VALUES)}"
         return characters(pick, odd) if pick.random() < 0.2 else odd
 
-    return [one() for _ in range(pick.randint(1, 3))]
+    return [setting() for _ in range(pick.randint(1, 3))]
 
 
 def outcome(path: Path, sets: list[str]) -> str:
@@ -147,7 +147,7 @@ def outcome(path: Path, sets: list[str]) -> str:
             assert problem.isprintable(), f"more than a line: {problem!r}"
         return "refused"
     except Exception as error:
-        repeat = " ".join(f"--set {shlex.quote(one)}" for one in sets)
+        repeat = " ".join(f"--set {shlex.quote(setting)}" for setting in sets)
         pytest.fail(f"{type(error).__name__}: {error}\nof the job file {path.read_bytes()!r} {repeat}")
     assert runs[0].stage == "prepare"
     assert runs[-1].stage == "report"

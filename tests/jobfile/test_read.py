@@ -171,9 +171,9 @@ class TestUnknownKeys:
         assert mentions(problem(SMALL + "defaults: {prepare: {}}\n"), "unknown key", ": adapt, classify")
 
     def test_key_of_another_kind_of_stage(self):
-        found = problem(small("kind: adapt}", "kind: adapt, freeze_encoder: true}"))
-        assert mentions(found, "job.yaml:8: stages.adapt.freeze_encoder: ", "`kind: adapt`", ": adam_beta1, ")
-        assert "freeze_encoder" not in found.partition("`kind: adapt`")[2]
+        error = problem(small("kind: adapt}", "kind: adapt, freeze_encoder: true}"))
+        assert mentions(error, "job.yaml:8: stages.adapt.freeze_encoder: ", "`kind: adapt`", ": adam_beta1, ")
+        assert "freeze_encoder" not in error.partition("`kind: adapt`")[2]
 
     def test_unprintable_characters_of_keys_are_escaped(self):
         assert problem(SMALL + '"a\\nb\\e[31m\\u2028": 1\n').startswith(
@@ -274,17 +274,17 @@ class TestTypesAreStrict:
     ],
 )
 def test_missing_field_is_reported_at_its_parent(line, place):
-    found = problem(small(line, ""))
-    assert found.startswith(f"job.yaml:{place}: ")
-    assert "is missing" in found
+    error = problem(small(line, ""))
+    assert error.startswith(f"job.yaml:{place}: ")
+    assert "is missing" in error
 
 
 @pytest.mark.parametrize("name", ["A", "a_b", "-a", "a-", "a.b", "ä", "", "a b", '"a\\n"'])
 def test_names_must_be_dns_labels(name):
     written = name or '""'
     for text in (small("name: small", f"name: {written}"), small("  adapt: {", f"  {written}: {{")):
-        found = problems(text)[0]
-        assert DNS_LABEL in found or (name == "-a" and "not valid YAML" in found)
+        error = problems(text)[0]
+        assert DNS_LABEL in error or (name == "-a" and "not valid YAML" in error)
 
 
 def test_name_has_at_most_40_characters():
@@ -328,8 +328,8 @@ class TestDefaults:
 
     def test_stage_may_override_the_default_encoder_with_null(self):
         text = SMALL.replace("{kind: classify, encoder: adapt}", "{kind: classify, encoder: null}")
-        found = job(text + "defaults: {classify: {encoder: adapt}}\n")
-        assert found.stage("head").encoder is None
+        read_job = job(text + "defaults: {classify: {encoder: adapt}}\n")
+        assert read_job.stage("head").encoder is None
         assert job(SMALL + "defaults: {classify: {encoder: adapt}}\n").stage_encoder("head") == "adapt"
 
     def test_defaults_are_validated(self):
@@ -348,11 +348,11 @@ class TestSet:
         assert job(SMALL, "data.split={test_fraction: 0.5}").data.split.test_fraction == 0.5
 
     def test_creates_missing_parents(self):
-        found = job(SMALL, "tracking.wandb.project=mine", "defaults.adapt.epochs=4", "stages.new.kind=classify")
-        assert found.tracking.wandb is not None
-        assert found.tracking.wandb.project == "mine"
-        assert found.stage("adapt").epochs == 4
-        assert found.stage("new") == Classify()
+        read_job = job(SMALL, "tracking.wandb.project=mine", "defaults.adapt.epochs=4", "stages.new.kind=classify")
+        assert read_job.tracking.wandb is not None
+        assert read_job.tracking.wandb.project == "mine"
+        assert read_job.stage("adapt").epochs == 4
+        assert read_job.stage("new") == Classify()
 
     def test_last_override_of_a_field_wins(self):
         assert job(SMALL, "name=a", "name=b").name == "b"
@@ -428,13 +428,13 @@ class TestPaths:
     def test_missing_folder_is_not_read_as_a_hub_id(self, here, model, monkeypatch):
         assert self.model(model) == str(here / "jobs" / model)
         monkeypatch.chdir("jobs")
-        found = read(Path("job.yaml")).encoder.model
-        assert found is not None
-        assert found.startswith("/")
+        encoder = read(Path("job.yaml")).encoder.model
+        assert encoder is not None
+        assert encoder.startswith("/")
 
     def test_source_by_split_is_resolved(self, here):
-        found = self.source("{train: a.csv, test: me/test}")
-        assert found == {"train": str(here / "jobs/a.csv"), "test": "me/test"}
+        source = self.source("{train: a.csv, test: me/test}")
+        assert source == {"train": str(here / "jobs/a.csv"), "test": "me/test"}
 
     @pytest.mark.parametrize("source", ["/data/a.csv", "~/a.csv", "s3://bucket/a.csv", "https://host/a.csv"])
     def test_absolute_paths_and_urls_are_unchanged(self, source):

@@ -41,9 +41,9 @@ def parse_error(text: str) -> str:
     ],
 )
 def test_plain_scalars_of_other_types(text, value):
-    found = data(f"a: {text}\n")["a"]
-    assert found == value
-    assert type(found) is type(value)
+    parsed = data(f"a: {text}\n")["a"]
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,12 @@ def keys(node: Any) -> Iterator[str]:
 
 def test_data_files_are_those_of_the_generator() -> None:
     expected = feature_data.files()
-    found = {
+    actual = {
         path.relative_to(FEATURES).as_posix(): path.read_text()
         for path in FEATURES.rglob("*")
         if path.is_file() and path.suffix != ".yaml"
     }
-    assert found == expected
+    assert actual == expected
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

@@ -84,8 +84,8 @@ def spoil_write(name: str, content: bytes) -> Callable[[Path], None]:
 
 
 def spoil_truncate(folder: Path) -> None:
-    whole = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
 
 
 def spoil_with_code(folder: Path) -> None:

@@ -56,10 +56,10 @@ def model(make_encoder: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("model")
     encoder = make_encoder("bert", "pretraining")
     torch.manual_seed(3)
-    made, _ = heads.load_classifier(encoder, CLASSES)
-    for weight in (weight for weight in made.parameters() if weight.dim() > 1):
+    model, _ = heads.load_classifier(encoder, CLASSES)
+    for weight in (weight for weight in model.parameters() if weight.dim() > 1):
         torch.nn.init.normal_(weight, std=0.5)  # large enough for its answers to differ
-    heads.save(made, checkpoints.load_tokenizer(encoder), folder, {})
+    heads.save(model, checkpoints.load_tokenizer(encoder), folder, {})
     ModelInfo(**FACTS).write(folder)
     return folder
 
@@ -79,12 +79,12 @@ def expected(model: Path, rows: list[dict[str, str]]) -> np.ndarray:
     """Probabilities as transformers alone gives them, row by row."""
     alone = AutoModelForSequenceClassification.from_pretrained(model).eval()
     tokenizer = AutoTokenizer.from_pretrained(model)
-    found = []
+    probabilities = []
     for row in rows:
         inputs = tokenizer(row["a"], row["b"], truncation=True, max_length=16, return_tensors="pt")
         with torch.no_grad():
-            found.append(alone(**inputs).logits[0].double().softmax(-1).numpy())
-    return np.array(found)
+            probabilities.append(alone(**inputs).logits[0].double().softmax(-1).numpy())
+    return np.array(probabilities)
 
 
 @pytest.fixture
@@ -135,15 +135,15 @@ def test_predict_reads_and_writes_every_format_in_chunks(
     assert "50 rows; " in err
     assert "longer than 16 tokens" in err
     if out.endswith(".parquet"):
-        found = pq.read_table(out).to_pylist()
+        predictions = pq.read_table(out).to_pylist()
     elif out.endswith(".jsonl"):
-        found = [json.loads(line) for line in Path(out).read_text().splitlines()]
+        predictions = [json.loads(line) for line in Path(out).read_text().splitlines()]
     else:
-        found = list(csv.DictReader(Path(out).read_text().splitlines()))
-    assert [int(row["row"]) for row in found] == list(range(50))
-    assert [row["prediction"] for row in found] == [CLASSES[index] for index in expected.argmax(axis=1)]
-    assert len({row["prediction"] for row in found}) > 1
-    probabilities = [[float(row[f"probability_{name}"]) for name in CLASSES] for row in found]
+        predictions = list(csv.DictReader(Path(out).read_text().splitlines()))
+    assert [int(row["row"]) for row in predictions] == list(range(50))
+    assert [row["prediction"] for row in predictions] == [CLASSES[index] for index in expected.argmax(axis=1)]
+    assert len({row["prediction"] for row in predictions}) > 1
+    probabilities = [[float(row[f"probability_{name}"]) for name in CLASSES] for row in predictions]
     np.testing.assert_allclose(probabilities, expected, rtol=1e-3, atol=1e-5)
 
 
@@ -152,15 +152,15 @@ def test_evaluate_metrics_match_sklearn(
 ) -> None:
     code, printed, err = ftjobs("evaluate", model, write(rows, "rows.csv"), "--json")
     assert code == 0, err
-    found = json.loads(printed)
+    report = json.loads(printed)
     labels = np.arange(50) % 3
     right = int((expected.argmax(axis=1) == labels).sum())
     interval = binomtest(right, 50).proportion_ci(method="wilson")
-    assert found["rows"] == 50
-    assert found["accuracy"] == right / 50
-    assert (found["interval"]["low"], found["interval"]["high"]) == pytest.approx((interval.low, interval.high))
-    assert found["f1"] == pytest.approx(f1_score(labels, expected.argmax(axis=1), average="macro"))
-    assert found["loss"] == pytest.approx(log_loss(labels, expected), rel=1e-4)
+    assert report["rows"] == 50
+    assert report["accuracy"] == right / 50
+    assert (report["interval"]["low"], report["interval"]["high"]) == pytest.approx((interval.low, interval.high))
+    assert report["f1"] == pytest.approx(f1_score(labels, expected.argmax(axis=1), average="macro"))
+    assert report["loss"] == pytest.approx(log_loss(labels, expected), rel=1e-4)
     table = ftjobs("evaluate", model, "rows.csv")[1].splitlines()
     assert table[1].split() == ["accuracy", f"{right / 50:.4f}", f"{interval.low:.4f}", "to", f"{interval.high:.4f}"]
 

@@ -264,15 +264,15 @@ def test_corpus_in_a_bucket_is_downloaded_file_by_file(s3: S3Server, tmp_path: P
     s3.client().upload_file(str(tmp_path / "part.txt"), BUCKET, f"{prefix}/.hidden.txt")
     s3.client().upload_file(str(tmp_path / "part.txt"), BUCKET, f"{prefix}/notes")
     fields = job_fields(None, hypotheses=[])
-    own = {"source": f"s3://{BUCKET}/{prefix}", "decontaminate": False, "held_out": 2}
+    corpus = {"source": f"s3://{BUCKET}/{prefix}", "decontaminate": False, "held_out": 2}
     fields["stages"] = {
-        name: {"kind": "adapt", "corpus": own | more}
+        name: {"kind": "adapt", "corpus": corpus | more}
         for name, more in {
             "all": {},
-            "one": {"source": f"{own['source']}/part-1.txt"},
-            "pattern": {"source": f"{own['source']}/part-[01]*"},
+            "one": {"source": f"{corpus['source']}/part-1.txt"},
+            "pattern": {"source": f"{corpus['source']}/part-[01]*"},
             "some": {"streaming": {"limit": 4}, "seed": 1},
-            "none": {"source": f"{own['source']}/absent"},
+            "none": {"source": f"{corpus['source']}/absent"},
         }.items()
     }
     (tmp_path / "job.yaml").write_text(json.dumps(fields))

@@ -301,11 +301,11 @@ def test_stages_after_prepare_do_not_access_the_hub(
     runs = plan(read(tmp_path / "job.yaml"))
     runner.run_stage(runs[0], store)
     assert "model.safetensors" in hub.served
-    hub.failing, hub.asked = True, 0
+    hub.failing, hub.request_count = True, 0
     shutil.rmtree(tmp_path / "cache")
     manifests = runner.run_all(runs, store)
     assert [manifest.kind for manifest in manifests] == ["prepare", "adapt", "classify", "report"]
-    assert hub.asked == 0
+    assert hub.request_count == 0
 
 
 def test_copied_model_folder_is_a_checkpoint(s3: S3Server, make_encoder: Callable[..., Path], tmp_path: Path) -> None:

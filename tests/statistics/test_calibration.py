@@ -11,18 +11,18 @@ from ftjobs.statistics import calibration
 def test_error_equals_manual_computation() -> None:
     """Five bins of two classes; top probabilities 0.6 and 0.55 (bin 2), 0.7 and 0.8 (bin 3), 0.9 (bin 4)."""
     probabilities = np.array([[0.6, 0.4], [0.45, 0.55], [0.7, 0.3], [0.2, 0.8], [0.1, 0.9]])
-    found = calibration(probabilities, np.array([0, 0, 1, 1, 1]), bins=5)
-    assert found.count.tolist() == [0, 0, 2, 2, 1]
-    assert found.confidence == pytest.approx([0, 0, 0.575, 0.75, 0.9])
-    assert found.accuracy == pytest.approx([0, 0, 0.5, 0.5, 1])
-    assert found.ece == pytest.approx((2 * 0.075 + 2 * 0.25 + 1 * 0.1) / 5)
+    curve = calibration(probabilities, np.array([0, 0, 1, 1, 1]), bins=5)
+    assert curve.count.tolist() == [0, 0, 2, 2, 1]
+    assert curve.confidence == pytest.approx([0, 0, 0.575, 0.75, 0.9])
+    assert curve.accuracy == pytest.approx([0, 0, 0.5, 0.5, 1])
+    assert curve.ece == pytest.approx((2 * 0.075 + 2 * 0.25 + 1 * 0.1) / 5)
 
 
 def test_bin_includes_its_upper_edge() -> None:
     for bins in (4, 10, 15):
         edges = np.linspace(0, 1, bins + 1)[1:]
-        found = calibration(np.stack([edges, np.zeros(bins)], axis=1), np.zeros(bins, int), bins)
-        assert found.count.tolist() == [1] * bins
+        curve = calibration(np.stack([edges, np.zeros(bins)], axis=1), np.zeros(bins, int), bins)
+        assert curve.count.tolist() == [1] * bins
 
 
 def test_full_confidence_has_error_zero_or_one() -> None:
@@ -32,8 +32,8 @@ def test_full_confidence_has_error_zero_or_one() -> None:
 
 
 def test_probability_rounded_above_one_is_in_the_last_bin() -> None:
-    found = calibration(np.array([[1.0000001, 0.0]], np.float32), np.array([0]))
-    assert found.count.tolist() == [0] * 14 + [1]
+    curve = calibration(np.array([[1.0000001, 0.0]], np.float32), np.array([0]))
+    assert curve.count.tolist() == [0] * 14 + [1]
 
 
 def test_true_probabilities_have_small_error() -> None:

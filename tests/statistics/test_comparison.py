@@ -24,12 +24,12 @@ def pairs(both: int, only_first: int, only_second: int, neither: int) -> tuple[n
     [(5, 0, 0, 5), (1, 1, 0, 0), (0, 0, 1, 0), (100, 12, 3, 9), (100, 3, 12, 9), (146, 30, 23, 15), (0, 7, 7, 0)],
 )
 def test_mcnemar_equals_statsmodels_and_scipy(table: tuple[int, int, int, int]) -> None:
-    found = mcnemar(*pairs(*table))
-    assert (found.only_first, found.only_second) == table[1:3]
+    result = mcnemar(*pairs(*table))
+    assert (result.only_first, result.only_second) == table[1:3]
     expected = contingency_tables.mcnemar(np.reshape(table, (2, 2)), exact=True).pvalue if sum(table[1:3]) else 1.0
-    assert found.p_value == pytest.approx(expected, abs=1e-9)
+    assert result.p_value == pytest.approx(expected, abs=1e-9)
     if sum(table[1:3]):
-        assert found.p_value == pytest.approx(binomtest(table[2], sum(table[1:3])).pvalue, abs=1e-12)
+        assert result.p_value == pytest.approx(binomtest(table[2], sum(table[1:3])).pvalue, abs=1e-12)
 
 
 def test_mcnemar_of_the_reference_study_is_not_significant() -> None:
@@ -42,7 +42,7 @@ def test_mcnemar_of_the_reference_study_is_not_significant() -> None:
 def test_one_seed_equals_paired_bootstrap_of_scipy(only_first: int, only_second: int) -> None:
     """On the same data with the two added pairs; with 10,000 draws, limits have a standard deviation of 0.0005."""
     first, second = pairs(100, only_first, only_second, 214 - 100 - only_first - only_second)
-    found = compare(first[None], second[None], seed=0)
+    comparison = compare(first[None], second[None], seed=0)
     joined = np.append(first, [1, 0]).astype(float), np.append(second, [0, 1]).astype(float)
     theirs = bootstrap(
         joined,
@@ -52,12 +52,14 @@ def test_one_seed_equals_paired_bootstrap_of_scipy(only_first: int, only_second:
         n_resamples=10_000,
         rng=np.random.default_rng(1),
     )
-    assert found.difference == pytest.approx((only_first - only_second) / 214)
+    assert comparison.difference == pytest.approx((only_first - only_second) / 214)
     expected = theirs.confidence_interval
     one_example = 1.01 / 216  # limits are multiples of it
-    assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high), abs=one_example)
+    assert (comparison.interval.low, comparison.interval.high) == pytest.approx(
+        (expected.low, expected.high), abs=one_example
+    )
     below = (theirs.bootstrap_distribution <= 0).mean()
-    assert found.p_value == pytest.approx(2 * below, abs=4 * 2 * np.sqrt(2 * below * (1 - below) / 10_000) + 2e-4)
+    assert comparison.p_value == pytest.approx(2 * below, abs=4 * 2 * np.sqrt(2 * below * (1 - below) / 10_000) + 2e-4)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -91,20 +93,20 @@ def test_verdict_depends_on_p_value_and_direction(difference: float, p: float, m
 def test_agreeing_classifiers_are_undecided(shape: tuple[int, int], right: bool) -> None:
     """Without differences in N examples, the limits are about 3 / N: Hanley & Lippman-Hand (1983), rule of three."""
     same = np.full(shape, right)
-    found = compare(same, same, seed=0)
-    assert (found.difference, found.p_value) == (0.0, 1.0)
-    assert found.interval.low < 0 < found.interval.high
+    comparison = compare(same, same, seed=0)
+    assert (comparison.difference, comparison.p_value) == (0.0, 1.0)
+    assert comparison.interval.low < 0 < comparison.interval.high
     if shape[1] > 10:
-        assert 2 / shape[1] < found.interval.high < 4 / shape[1]
+        assert 2 / shape[1] < comparison.interval.high < 4 / shape[1]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 214), (5, 214)])
 def test_difference_of_always_right_and_always_wrong_is_one(shape: tuple[int, int]) -> None:
-    found = compare(np.ones(shape, bool), np.zeros(shape, bool), seed=0)
-    assert found.difference == 1
-    assert -1 <= found.interval.low < found.interval.high <= 1
-    assert (found.p_value < 0.001) == (shape[1] > 1)  # one example is not significant
-    assert np.isfinite([found.interval.low, found.interval.high, found.p_value]).all()
+    comparison = compare(np.ones(shape, bool), np.zeros(shape, bool), seed=0)
+    assert comparison.difference == 1
+    assert -1 <= comparison.interval.low < comparison.interval.high <= 1
+    assert (comparison.p_value < 0.001) == (shape[1] > 1)  # one example is not significant
+    assert np.isfinite([comparison.interval.low, comparison.interval.high, comparison.p_value]).all()
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 5])
@@ -112,12 +114,12 @@ def test_p_value_agrees_with_interval_and_swaps_sign_with_order(seeds: int) -> N
     rng = np.random.default_rng(seeds)
     for _ in range(20):
         first, second = rng.random((2, seeds, 100)) < rng.uniform(0.6, 0.9, (2, 1, 1))
-        found, turned = compare(first, second, seed=0), compare(second, first, seed=0)
-        outside = not found.interval.low <= 0 <= found.interval.high
-        assert outside == (found.p_value < 0.05) or abs(found.p_value - 0.05) < 0.001
-        assert turned.difference == pytest.approx(-found.difference)
-        assert turned.p_value == pytest.approx(found.p_value, abs=0.03)
-        assert turned.interval.low == pytest.approx(-found.interval.high, abs=0.02, rel=0.5 if seeds == 2 else 0.1)
+        comparison, turned = compare(first, second, seed=0), compare(second, first, seed=0)
+        outside = not comparison.interval.low <= 0 <= comparison.interval.high
+        assert outside == (comparison.p_value < 0.05) or abs(comparison.p_value - 0.05) < 0.001
+        assert turned.difference == pytest.approx(-comparison.difference)
+        assert turned.p_value == pytest.approx(comparison.p_value, abs=0.03)
+        assert turned.interval.low == pytest.approx(-comparison.interval.high, abs=0.02, rel=0.5 if seeds == 2 else 0.1)
 
 
 def test_p_value_is_that_of_the_margin() -> None:
@@ -136,9 +138,9 @@ def test_one_lucky_seed_is_not_significant() -> None:
     second = first ^ (rng.random((5, 1000)) < 0.02)
     second[3] = rng.random(1000) < 0.5
     assert mcnemar(first[3], second[3]).p_value < 1e-6
-    found = compare(first, second, seed=0)
-    assert found.difference > 0.05
-    assert found.p_value > 0.1
+    comparison = compare(first, second, seed=0)
+    assert comparison.difference > 0.05
+    assert comparison.p_value > 0.1
 
 
 def test_bootstrap_with_same_seed_is_reproducible() -> None:

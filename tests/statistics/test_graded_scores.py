@@ -19,8 +19,8 @@ def experiments(seeds: int, examples: int, difference: float, seed_sd: float = 0
     """
     rng = np.random.default_rng([seeds, examples, round(1000 * difference)])
     shared = rng.standard_normal((EXPERIMENTS, 1, 1, examples))
-    own = rng.standard_normal((EXPERIMENTS, 2, seeds, examples))
-    scores = -((shared + 0.7 * own) ** 2)
+    individual = rng.standard_normal((EXPERIMENTS, 2, seeds, examples))
+    scores = -((shared + 0.7 * individual) ** 2)
     scores += seed_sd * rng.standard_normal((EXPERIMENTS, 2, seeds, 1))
     scores[:, 0] += difference
     return scores
@@ -28,44 +28,44 @@ def experiments(seeds: int, examples: int, difference: float, seed_sd: float = 0
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0.0), (3, 0.0), (3, 0.1)])
 def test_equal_scores_are_rarely_significant(seeds: int, seed_sd: float) -> None:
-    found = [
+    p_values = [
         statistics.compare(first, second, seed=0, draws=500, graded=True).p_value
         for first, second in experiments(seeds, 80, 0.0, seed_sd)
     ]
-    assert np.mean(np.array(found) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / EXPERIMENTS)
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / EXPERIMENTS)
 
 
 def test_large_difference_is_significant_up_to_the_margin() -> None:
     pairs = experiments(3, 80, 2.0)
     for margin, share in ((0.0, 1.0), (2.0, 0.03)):
-        found = [statistics.compare(*pair, margin=margin, seed=0, draws=500, graded=True) for pair in pairs]
-        assert np.mean([one.p_value <= 0.05 for one in found]) == pytest.approx(share, abs=0.05)
-    assert np.mean([one.difference for one in found]) == pytest.approx(2.0, abs=0.05)
+        comparisons = [statistics.compare(*pair, margin=margin, seed=0, draws=500, graded=True) for pair in pairs]
+        assert np.mean([comparison.p_value <= 0.05 for comparison in comparisons]) == pytest.approx(share, abs=0.05)
+    assert np.mean([comparison.difference for comparison in comparisons]) == pytest.approx(2.0, abs=0.05)
 
 
 def test_interval_covers_the_truth_at_its_confidence() -> None:
     """The true mean squared error is 1 + 0.49."""
     scores = -experiments(1, 200, 0.0)[:, 0]
-    found = [statistics.score_interval(one, seed=0, draws=500) for one in scores]
-    covered = np.mean([one.low <= 1.49 <= one.high for one in found])
+    intervals = [statistics.score_interval(interval, seed=0, draws=500) for interval in scores]
+    covered = np.mean([interval.low <= 1.49 <= interval.high for interval in intervals])
     assert 0.90 <= covered <= 0.98  # bootstrap percentiles are slightly too narrow for skewed errors
 
 
 def test_one_seed_equals_plain_bootstrap() -> None:
     values = np.random.default_rng(1).exponential(size=(1, 60))
-    found = statistics.score_interval(values, seed=3)
+    interval = statistics.score_interval(values, seed=3)
     rng = np.random.default_rng(4)
     plain = [rng.choice(values[0], 60).mean() for _ in range(10_000)]
     low, high = np.quantile(plain, [0.025, 0.975])
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.02)
 
 
 def test_batches_of_resamples_give_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """Resamples in batches equal resamples at once."""
     values = np.random.default_rng(2).normal(size=(2, 50))
-    whole = bootstrap.means(values, (), seed=1, draws=500)
+    expected = bootstrap.means(values, (), seed=1, draws=500)
     monkeypatch.setattr(bootstrap, "_MAX_NUMBERS", 50 * 7)
-    assert bootstrap.means(values, (), seed=1, draws=500) == pytest.approx(whole)
+    assert bootstrap.means(values, (), seed=1, draws=500) == pytest.approx(expected)
 
 
 def test_needed_examples_decrease_with_the_difference() -> None:
@@ -85,15 +85,15 @@ def test_needed_examples_decrease_with_the_difference() -> None:
 def test_signed_rank_equals_scipy() -> None:
     first, second = experiments(1, 40, 0.3)[0][:, 0]
     second[:5] = first[:5]  # equal scores are left out
-    found = statistics.signed_rank(first, second)
-    assert found.p_value == pytest.approx(wilcoxon(first[5:], second[5:]).pvalue)
+    result = statistics.signed_rank(first, second)
+    assert result.p_value == pytest.approx(wilcoxon(first[5:], second[5:]).pvalue)
     higher = np.arange(6.0)
     assert statistics.signed_rank(higher + np.arange(1, 7), higher).p_value == pytest.approx(
         2 / 2**6
     )  # all differences positive
-    assert found.first_higher == (first > second).sum()
-    assert found.second_higher == (first < second).sum()
-    assert found.first_higher + found.second_higher == 35
+    assert result.first_higher == (first > second).sum()
+    assert result.second_higher == (first < second).sum()
+    assert result.first_higher + result.second_higher == 35
     assert statistics.signed_rank(first, first).p_value == 1.0
     with pytest.raises(ValueError, match="two arrays"):
         statistics.signed_rank(first, second[:3])

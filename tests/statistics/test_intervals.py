@@ -12,8 +12,8 @@ from ftjobs.statistics import mean_interval, proportion_interval
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 214), (176, 214), (214, 214), (19_999, 20_000)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 def test_wilson_interval_equals_statsmodels(successes: int, n: int, confidence: float) -> None:
-    found = proportion_interval(successes, n, confidence)
-    assert (found.low, found.high) == pytest.approx(
+    interval = proportion_interval(successes, n, confidence)
+    assert (interval.low, interval.high) == pytest.approx(
         proportion_confint(successes, n, 1 - confidence, method="wilson"), abs=1e-9
     )
 
@@ -21,9 +21,9 @@ def test_wilson_interval_equals_statsmodels(successes: int, n: int, confidence: 
 @pytest.mark.parametrize("successes", [0, 107, 176, 208, 214])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 def test_one_seed_equals_proportion_interval(successes: int, confidence: float) -> None:
-    found = mean_interval(np.arange(214)[None] < successes, seed=0, confidence=confidence)
+    interval = mean_interval(np.arange(214)[None] < successes, seed=0, confidence=confidence)
     expected = proportion_interval(successes, 214, confidence)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def test_higher_confidence_gives_wider_interval() -> None:
@@ -52,8 +52,8 @@ def test_independent_seeds_narrow_the_interval() -> None:
     """Ten independent seeds: slightly wider than 2,140 independent examples."""
     ratios = []
     for right in np.random.default_rng(0).random((40, 10, 214)) < 0.85:
-        found, wilson = mean_interval(right, seed=0, draws=2000), proportion_interval(int(right.sum()), right.size)
-        ratios.append((found.high - found.low) / (wilson.high - wilson.low))
+        interval, wilson = mean_interval(right, seed=0, draws=2000), proportion_interval(int(right.sum()), right.size)
+        ratios.append((interval.high - interval.low) / (wilson.high - wilson.low))
     assert 1.2 < np.mean(ratios) < 1.4
 
 

@@ -23,14 +23,14 @@ def test_mean_squares_equal_statsmodels() -> None:
     values = np.random.default_rng(0).integers(-1, 2, (4, 12)).astype(float)
     long = pd.DataFrame([(s, i, values[s, i]) for s, i in np.ndindex(values.shape)], columns=["s", "i", "y"])
     expected = anova_lm(ols("y ~ C(s) + C(i)", long).fit())["mean_sq"]
-    found = mean_squares(values)
-    assert (found.seed, found.example, found.residual) == pytest.approx(tuple(expected), rel=1e-10)
+    squares = mean_squares(values)
+    assert (squares.seed, squares.example, squares.residual) == pytest.approx(tuple(expected), rel=1e-10)
 
 
 def test_components_are_unbiased() -> None:
     rng = np.random.default_rng(0)
     truth = Components(seed=0.3, example=2.0, residual=1.0)
-    found = [
+    estimates = [
         components(
             math.sqrt(0.3) * rng.standard_normal((6, 1))
             + math.sqrt(2) * rng.standard_normal((1, 50))
@@ -39,7 +39,7 @@ def test_components_are_unbiased() -> None:
         for _ in range(1000)
     ]
     for part in ("seed", "example", "residual"):
-        assert np.mean([getattr(f, part) for f in found]) == pytest.approx(getattr(truth, part), rel=0.05)
+        assert np.mean([getattr(f, part) for f in estimates]) == pytest.approx(getattr(truth, part), rel=0.05)
 
 
 def test_one_seed_assigns_all_variance_to_examples() -> None:
@@ -150,9 +150,9 @@ def test_simulated_power_equals_theory(changes: dict) -> None:
     """
     truth = Truth(**(vars(TRUTH) | changes))
     expected = power_of(model_of(truth), 0.05, truth.seeds, truth.examples)
-    found = found_rate(truth, 1000)
-    print(f"{changes}: theory {expected:.3f}, found {found:.3f}")
-    assert found == pytest.approx(expected, abs=0.02 + 3 * math.sqrt(expected * (1 - expected) / 1000))
+    simulated = found_rate(truth, 1000)
+    print(f"{changes}: theory {expected:.3f}, found {simulated:.3f}")
+    assert simulated == pytest.approx(expected, abs=0.02 + 3 * math.sqrt(expected * (1 - expected) / 1000))
 
 
 @pytest.mark.slow
@@ -166,12 +166,12 @@ def test_needed_numbers_have_the_required_power(monkeypatch: pytest.MonkeyPatch)
     first = np.zeros((5, 200), bool)
     second = first.copy()
     first[:, :10] = True  # 5 points
-    found = needed(first, second, margin=0.0)
-    assert found.seeds is not None
-    assert found.examples is not None
+    required = needed(first, second, margin=0.0)
+    assert required.seeds is not None
+    assert required.examples is not None
     for truth in (
-        Truth(**(vars(TRUTH) | {"examples": found.examples})),
-        Truth(**(vars(TRUTH) | {"seeds": found.seeds, "examples": 200})),
+        Truth(**(vars(TRUTH) | {"examples": required.examples})),
+        Truth(**(vars(TRUTH) | {"seeds": required.seeds, "examples": 200})),
     ):
         rate = found_rate(truth, 1000)
         print(f"{truth.seeds} seeds, {truth.examples} examples: {rate:.3f}")
@@ -180,15 +180,15 @@ def test_needed_numbers_have_the_required_power(monkeypatch: pytest.MonkeyPatch)
 
 def test_needed_is_the_smallest_sufficient_number() -> None:
     first, second = Truth(5, 300, (0.85, 0.82), common=0.5, seed_sd=0.01).experiments(1, np.random.default_rng(0))[0]
-    found = needed(first, second, margin=0.0)
+    required = needed(first, second, margin=0.0)
     values = first.astype(float) - second
-    assert found.seeds is not None
-    assert found.examples is not None
+    assert required.seeds is not None
+    assert required.examples is not None
     model, effect = components(values), abs(values.mean())
-    assert found.examples > 300
-    assert found.seeds > 5
-    assert power_of(model, effect, 5, found.examples) == pytest.approx(0.8, abs=0.01)
-    assert power_of(model, effect, found.seeds, 300) == pytest.approx(0.8, abs=0.02)
+    assert required.examples > 300
+    assert required.seeds > 5
+    assert power_of(model, effect, 5, required.examples) == pytest.approx(0.8, abs=0.01)
+    assert power_of(model, effect, required.seeds, 300) == pytest.approx(0.8, abs=0.02)
 
 
 def test_needed_increases_with_power_and_decreases_with_alpha() -> None:
@@ -215,10 +215,10 @@ def test_no_number_decides_an_exact_tie() -> None:
 
 def test_one_seed_gives_no_needed_seeds() -> None:
     first, second = Truth(1, 214, (0.85, 0.82), common=0.5).experiments(1, np.random.default_rng(3))[0]
-    found = needed(first, second, margin=0.0)
-    assert found.seeds is None
-    assert found.examples is not None
-    assert found.examples >= 214
+    required = needed(first, second, margin=0.0)
+    assert required.seeds is None
+    assert required.examples is not None
+    assert required.examples >= 214
 
 
 def test_sufficient_numbers_are_returned_unchanged() -> None:

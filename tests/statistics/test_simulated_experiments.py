@@ -34,14 +34,14 @@ def rates(truth: Truth, count: int) -> dict[str, float]:
     margin = truth.accuracy[0] - truth.accuracy[1]
     seen = []
     for number, right in enumerate(experiments(truth, count)):
-        found = compare(*right, margin=margin, seed=number, draws=DRAWS)
-        said = verdict(found, found.p_value, margin)
+        comparison = compare(*right, margin=margin, seed=number, draws=DRAWS)
+        outcome = verdict(comparison, comparison.p_value, margin)
         accuracy = mean_interval(right[0], seed=number, draws=100)
         seen.append(
             {
-                "supported": said == "supported",
-                "contradicted": said == "contradicted",
-                "difference": found.interval.low <= margin <= found.interval.high,
+                "supported": outcome == "supported",
+                "contradicted": outcome == "contradicted",
+                "difference": comparison.interval.low <= margin <= comparison.interval.high,
                 "accuracy": accuracy.low <= truth.accuracy[0] <= accuracy.high,
             }
         )
@@ -80,15 +80,15 @@ def test_equal_methods_are_rarely_significant_and_covered(
     three times as long as with three: nothing shorter is safe where two seeds could also differ much.
     """
     truth = Truth(seeds, examples, (accuracy, accuracy), **shares, seed_sd=seed_sd)
-    found = rates(truth, EXPERIMENTS)
-    print(f"{truth}: {found}")
-    assert found["supported"] <= at_most(0.025, EXPERIMENTS)
-    assert found["contradicted"] <= at_most(0.025, EXPERIMENTS)
-    assert found["difference"] >= 1 - at_most(0.05, EXPERIMENTS)
-    assert found["accuracy"] >= 1 - at_most(0.06, EXPERIMENTS)
+    shares_by_verdict = rates(truth, EXPERIMENTS)
+    print(f"{truth}: {shares_by_verdict}")
+    assert shares_by_verdict["supported"] <= at_most(0.025, EXPERIMENTS)
+    assert shares_by_verdict["contradicted"] <= at_most(0.025, EXPERIMENTS)
+    assert shares_by_verdict["difference"] >= 1 - at_most(0.05, EXPERIMENTS)
+    assert shares_by_verdict["accuracy"] >= 1 - at_most(0.06, EXPERIMENTS)
     if seeds in (1, 10):  # with little uncertainty, intervals are not too wide either
-        assert found["difference"] <= (1 if accuracy == 0.97 else 0.975)
-        assert found["accuracy"] <= 0.985
+        assert shares_by_verdict["difference"] <= (1 if accuracy == 0.97 else 0.975)
+        assert shares_by_verdict["accuracy"] <= 0.985
 
 
 @pytest.mark.slow
@@ -96,20 +96,20 @@ def test_equal_methods_are_rarely_significant_and_covered(
 def test_interval_covers_a_true_difference(seeds: int) -> None:
     """A difference of five points with a margin of five points. Measured coverage: 95.3, 97.5 and 95.7 %."""
     truth = Truth(seeds, 214, (0.95, 0.90), **SINGLE, seed_sd=0.02 if seeds > 1 else 0)
-    found = rates(truth, 1000)
-    print(f"{truth}: {found}")
-    assert found["supported"] <= at_most(0.025, 1000)
-    assert found["contradicted"] <= at_most(0.025, 1000)
-    assert found["difference"] >= 1 - at_most(0.05, 1000)
+    shares_by_verdict = rates(truth, 1000)
+    print(f"{truth}: {shares_by_verdict}")
+    assert shares_by_verdict["supported"] <= at_most(0.025, 1000)
+    assert shares_by_verdict["contradicted"] <= at_most(0.025, 1000)
+    assert shares_by_verdict["difference"] >= 1 - at_most(0.05, 1000)
 
 
 def test_five_varying_seeds_keep_the_error_rate() -> None:
     """A fast case of the slow tests: five seeds with a standard deviation of three points."""
-    found = rates(Truth(5, 214, (0.85, 0.85), **STRONG, seed_sd=0.03), 400)
-    assert found["supported"] <= at_most(0.025, 400)
-    assert found["contradicted"] <= at_most(0.025, 400)
-    assert found["difference"] >= 0.93
-    assert found["accuracy"] >= 0.93
+    shares_by_verdict = rates(Truth(5, 214, (0.85, 0.85), **STRONG, seed_sd=0.03), 400)
+    assert shares_by_verdict["supported"] <= at_most(0.025, 400)
+    assert shares_by_verdict["contradicted"] <= at_most(0.025, 400)
+    assert shares_by_verdict["difference"] >= 0.93
+    assert shares_by_verdict["accuracy"] >= 0.93
 
 
 def test_bootstrap_of_examples_only_exceeds_alpha() -> None:
@@ -139,7 +139,9 @@ def test_holm_keeps_the_family_wise_error_rate() -> None:
         first, second = right
         third = np.roll(first, 1, axis=0)  # the first with its seeds in another order
         pairs = ((first, second), (third, second), (first, third))
-        found = [compare(*pair, seed=number, draws=DRAWS) for pair in pairs]
-        adjusted = holm([one.p_value for one in found])
-        wrong += any(verdict(one, p, 0.0) != "undecided" for one, p in zip(found, adjusted, strict=True))
+        comparisons = [compare(*pair, seed=number, draws=DRAWS) for pair in pairs]
+        adjusted = holm([comparison.p_value for comparison in comparisons])
+        wrong += any(
+            verdict(comparison, p, 0.0) != "undecided" for comparison, p in zip(comparisons, adjusted, strict=True)
+        )
     assert wrong / count <= at_most(0.05, count)

@@ -146,8 +146,8 @@ class TestLargeFiles:
             "print(peak() - before)"
         )
         command = [sys.executable, "-c", script, f"s3://{BUCKET}/{tmp_path.name}", str(tmp_path / "large")]
-        found = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert 0 < int(found.stdout) < 250
+        process = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert 0 < int(process.stdout) < 250
 
 
 class TestPutIfAbsent:

@@ -31,16 +31,16 @@ def data(source: str, label: Any, label_type: str, **more: Any) -> Data:
 
 
 def prepare_data(settings: Data) -> tuple[prepared.PreparedData, dict[str, Any]]:
-    found, summary = preparation.prepare_data(settings, Path("out"))
-    prepared.write_summary(found.classes, summary, Path("out"))
+    prepared_data, summary = preparation.prepare_data(settings, Path("out"))
+    prepared.write_summary(prepared_data.classes, summary, Path("out"))
     assert prepared.read(Path("out")).label_type == settings.label_type
-    return found, summary
+    return prepared_data, summary
 
 
-def in_order(found: prepared.PreparedData) -> np.ndarray:
+def in_order(prepared_data: prepared.PreparedData) -> np.ndarray:
     """The labels of all rows in the order of the source."""
-    ids = np.concatenate([rows.ids for rows in found.splits.values()])
-    return np.concatenate([np.asarray(rows.labels) for rows in found.splits.values()])[np.argsort(ids)]
+    ids = np.concatenate([rows.ids for rows in prepared_data.splits.values()])
+    return np.concatenate([np.asarray(rows.labels) for rows in prepared_data.splits.values()])[np.argsort(ids)]
 
 
 def write(name: str, columns: dict[str, list[Any]], joined: str = ",") -> str:
@@ -59,12 +59,12 @@ def write(name: str, columns: dict[str, list[Any]], joined: str = ",") -> str:
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_numbers_are_read_as_float64_from_every_format(name: str) -> None:
     values = [float(value) for value in NUMBERS] if name == "a.parquet" else NUMBERS
-    found, summary = prepare_data(data(write(name, {"q": TEXTS, "score": values}), "score", "float"))
-    assert found.classes == ["score"]
-    labels = in_order(found)
+    prepared_data, summary = prepare_data(data(write(name, {"q": TEXTS, "score": values}), "score", "float"))
+    assert prepared_data.classes == ["score"]
+    labels = in_order(prepared_data)
     assert labels.dtype == np.float64
     assert labels.tolist() == NUMBERS
-    train = np.asarray(found.splits["train"].labels)
+    train = np.asarray(prepared_data.splits["train"].labels)
     assert summary["labels"]["train"] == pytest.approx(
         {"mean": train.mean(), "sd": train.std(), "min": train.min(), "median": np.median(train), "max": train.max()}
     )
@@ -73,13 +73,15 @@ def test_numbers_are_read_as_float64_from_every_format(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_joined_names_become_label_sets(name: str) -> None:
-    found, summary = prepare_data(
+    prepared_data, summary = prepare_data(
         data(write(name, {"q": TEXTS, "tags": SETS}, " ; "), "tags", "multi", label_separator=";")
     )
-    assert set(found.classes) <= {"x", "y", "z"}
-    labels = in_order(found)
+    assert set(prepared_data.classes) <= {"x", "y", "z"}
+    labels = in_order(prepared_data)
     assert labels.dtype == np.uint8
-    assert [[found.classes[i] for i in np.flatnonzero(row)] for row in labels] == [sorted(names) for names in SETS]
+    assert [[prepared_data.classes[i] for i in np.flatnonzero(row)] for row in labels] == [
+        sorted(names) for names in SETS
+    ]
     counts = {split: sum(counts.values()) for split, counts in summary["labels"].items()}
     assert sum(counts.values()) == sum(map(len, SETS))
 
@@ -88,9 +90,9 @@ def test_joined_names_become_label_sets(name: str) -> None:
 @pytest.mark.parametrize("spelled", [(0, 1), (False, True), (0.0, 1.0), ("0", "1")])
 def test_flag_columns_keep_the_order_of_the_job_file(name: str, spelled: tuple[Any, Any]) -> None:
     columns = {tag: [spelled[tag in names] for names in SETS] for tag in ("z", "x")}
-    found, _ = prepare_data(data(write(name, {"q": TEXTS, **columns}), ["z", "x"], "multi"))
-    assert found.classes == ["z", "x"]  # in the order of the job file
-    assert in_order(found).tolist() == [[int("z" in names), int("x" in names)] for names in SETS]
+    prepared_data, _ = prepare_data(data(write(name, {"q": TEXTS, **columns}), ["z", "x"], "multi"))
+    assert prepared_data.classes == ["z", "x"]  # in the order of the job file
+    assert in_order(prepared_data).tolist() == [[int("z" in names), int("x" in names)] for names in SETS]
 
 
 def test_class_numbers_of_hub_lists_become_names() -> None:

@@ -41,9 +41,9 @@ def test_class_names_include_classes_of_other_splits():
     assert class_names([0, 2], [1, 2], [3]) == ["0", "1", "2", "3"]
 
 
-@pytest.mark.parametrize(("values", "found"), [(["yes"] * 3, "'yes'"), ([], "no labels")])
-def test_class_names_require_two_training_classes(values, found):
-    with pytest.raises(UserError, match=f"^data.label: .*{found}.*check data.label"):
+@pytest.mark.parametrize(("values", "message"), [(["yes"] * 3, "'yes'"), ([], "no labels")])
+def test_class_names_require_two_training_classes(values, message):
+    with pytest.raises(UserError, match=f"^data.label: .*{message}.*check data.label"):
         class_names(values, ["no"])
 
 

@@ -57,10 +57,10 @@ def test_walk_finds_dependencies_on_label_type(source: str) -> None:
 
 
 def test_no_package_but_tasks_depends_on_label_type_by_name() -> None:
-    found = [
+    comparisons = [
         f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}: {ast.unparse(node)}"
         for path in sorted(PACKAGE.rglob("*.py"))
         if path.parent != PACKAGE / "tasks"
         for node in dependent_nodes(ast.parse(path.read_text(encoding="utf-8")))
     ]
-    assert found == []
+    assert comparisons == []

@@ -41,11 +41,9 @@ def test_loss_divided_by_num_items_is_weighted_mean_of_torch(weights: torch.Tens
     def model(inputs: Any) -> Any:
         return SimpleNamespace(logits=inputs)
 
-    found = sum(criterion.loss(model, batch) for batch in batches) / sum(
-        criterion.num_items(batch) for batch in batches
-    )
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(torch.autograd.grad(found, logits)[0], gradient)
+    loss = sum(criterion.loss(model, batch) for batch in batches) / sum(criterion.num_items(batch) for batch in batches)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, logits)[0], gradient)
 
 
 def test_first_training_step_has_weighted_loss_of_torch(make_encoder: Callable[..., Path]) -> None:
@@ -66,9 +64,9 @@ def test_first_training_step_has_weighted_loss_of_torch(make_encoder: Callable[.
 
 def test_balanced_class_weights_match_sklearn() -> None:
     labels = np.repeat([0, 1, 2], [70, 4, 26])
-    found = class_weights("balanced", ["a", "b", "c"], labels)
+    weights = class_weights("balanced", ["a", "b", "c"], labels)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6)
 
 
 def test_class_weights_by_name_default_to_one_and_reject_unknown_classes() -> None:
@@ -98,8 +96,8 @@ def test_loss_and_gradients_match_transformers_problem_type(
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    found = get_task(label_type).criterion(Classify(), classes, labels).loss(model, batch) / len(batch.labels)
-    found.backward()
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    loss = get_task(label_type).criterion(Classify(), classes, labels).loss(model, batch) / len(batch.labels)
+    loss.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     for name, gradient in gradients.items():
         torch.testing.assert_close(model.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-6)

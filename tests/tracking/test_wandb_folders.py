@@ -72,11 +72,11 @@ def test_packing_keeps_logs_and_media_without_debug_logs(tmp_path: Path) -> None
     cut = [log_of([])[:-1], FILE_HEADER, b""]  # any of these makes `wandb sync` fail for all folders
     killed = [make(place, f"offline-run-20260101_00000{2 + i}-abc", log) for i, log in enumerate(cut)]
     (place / "latest-run").symlink_to(second)
-    found = folders.find_run_folders("abc", place, tmp_path / "absent")
-    assert found == [first, second, *killed]
-    folders.pack(found, "[1]", tmp_path / "packed.zip")
+    run_folders = folders.find_run_folders("abc", place, tmp_path / "absent")
+    assert run_folders == [first, second, *killed]
+    folders.pack(run_folders, "[1]", tmp_path / "packed.zip")
     assert folders.unpack(tmp_path / "packed.zip", tmp_path / "there") == "[1]"
-    folders.copy_run_folders(found, tmp_path / "copied")
+    folders.copy_run_folders(run_folders, tmp_path / "copied")
     for root in (tmp_path / "there/wandb", tmp_path / "copied"):
         assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()) == [
             "offline-run-20260101_000000-abc/files/media/plot.png",
@@ -107,10 +107,10 @@ def test_packing_tolerates_files_deleted_meanwhile(tmp_path: Path, monkeypatch: 
     real = os.scandir
 
     def scandir(path: Any) -> Any:
-        found = real(path)
+        entries = real(path)
         if str(path) == str(folder / "files"):
             shutil.rmtree(folder / "files/media")
-        return found
+        return entries
 
     monkeypatch.setattr(os, "scandir", scandir)
     folders.pack([folder], "[1]", tmp_path / "packed.zip")

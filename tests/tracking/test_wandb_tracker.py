@@ -66,11 +66,15 @@ def test_run_has_name_settings_axes_and_metrics_of_its_stage(
         log_rows(tracker.log, 21, 30)
         tracker.finish(output, {"best_epoch": 1, "best": {"perplexity": 9.0}})
     assert list(online.runs) == [run_id(run)]
-    found = online.runs[run_id(run)]
+    wandb_run = online.runs[run_id(run)]
     assert run_id(run).startswith(run.identity[:12])
-    assert found.about["displayName"] == f"adapt-seed-1-{run.identity[:8]}"
-    assert (found.about["groupName"], found.about["jobType"], found.about["project"]) == ("toy", "adapt", "trials")
-    assert found.config == {
+    assert wandb_run.about["displayName"] == f"adapt-seed-1-{run.identity[:8]}"
+    assert (wandb_run.about["groupName"], wandb_run.about["jobType"], wandb_run.about["project"]) == (
+        "toy",
+        "adapt",
+        "trials",
+    )
+    assert wandb_run.config == {
         **run.settings.model_dump(mode="json"),
         "pipeline": "toy",
         "stage": "adapt",
@@ -80,7 +84,8 @@ def test_run_has_name_settings_axes_and_metrics_of_its_stage(
         "inputs": {"prepare": run.inputs["prepare"].identity, "encoder": run.inputs["encoder"].identity},
     }
     rows = [
-        {name: value for name, value in row.items() if name not in ("_runtime", "_timestamp")} for row in found.history
+        {name: value for name, value in row.items() if name not in ("_runtime", "_timestamp")}
+        for row in wandb_run.history
     ]
     assert rows == [
         {"_step": 0, "step": 0, "epoch": 0, "mlm/perplexity": 90.0},
@@ -95,14 +100,14 @@ def test_run_has_name_settings_axes_and_metrics_of_its_stage(
         },
         {"_step": 30, "step": 30, "train/loss": 1 / 31},
     ]
-    metrics = json.loads(found.about["config"])["_wandb"]["value"]["m"]
+    metrics = json.loads(wandb_run.about["config"])["_wandb"]["value"]["m"]
     names = [metric.get("1") or metric.get("2") for metric in metrics]
     axes = {name: names[metric["5"] - 1] for name, metric in zip(names, metrics, strict=True) if "5" in metric}
     assert axes["train/*"] == "step"
     assert axes["eval/*"] == axes["mlm/*"] == axes["system/*"] == "epoch"
-    assert found.summary["result/best_epoch"] == 1
-    assert found.summary["result/best/perplexity"] == 9.0
-    assert found.exit_code == 0
+    assert wandb_run.summary["result/best_epoch"] == 1
+    assert wandb_run.summary["result/best/perplexity"] == 9.0
+    assert wandb_run.exit_code == 0
     assert not (output / "wandb").exists(), "everything is on the server"
 
 
@@ -113,17 +118,17 @@ def test_artifact_refers_to_storage(
     work, output = make_work_folder(tmp_path / "work")
     with open_tracker(run, storage, work) as tracker:
         tracker.finish(output, {})
-    found = online.runs[run_id(run)]
+    wandb_run = online.runs[run_id(run)]
     address = (storage.root / run.key).as_uri()
-    assert [(artifact["artifactCollectionName"], artifact["artifactTypeName"]) for artifact in found.artifacts] == [
+    assert [(artifact["artifactCollectionName"], artifact["artifactTypeName"]) for artifact in wandb_run.artifacts] == [
         ("toy-adapt-seed-1", "model")
     ]
-    metadata = json.loads(found.artifacts[0]["metadata"])
+    metadata = json.loads(wandb_run.artifacts[0]["metadata"])
     assert metadata["identity"] == run.identity
     assert metadata["artifact"] == address
     assert metadata["sha256"] == {"model/model.safetensors": hashlib.sha256(b"weights").hexdigest()}
-    assert [entry["ref"] for entry in found.manifests[0]["contents"].values()] == [f"{address}/manifest.json"]
-    assert b"weights" not in b"".join(found.files.values())
+    assert [entry["ref"] for entry in wandb_run.manifests[0]["contents"].values()] == [f"{address}/manifest.json"]
+    assert b"weights" not in b"".join(wandb_run.files.values())
 
 
 def test_restarted_stage_continues_its_run_with_every_step_once(
@@ -145,10 +150,10 @@ def test_restarted_stage_continues_its_run_with_every_step_once(
         tracker.start(state)
         log_rows(tracker.log, 61, 120)
         tracker.finish(output, {})
-    found = online.runs[run_id(run)]
-    assert found.opened == 2
-    assert [row["_step"] for row in found.history] == list(range(10, 121, 10))
-    assert [row["step"] for row in found.history] == list(range(10, 121, 10))
+    wandb_run = online.runs[run_id(run)]
+    assert wandb_run.opened == 2
+    assert [row["_step"] for row in wandb_run.history] == list(range(10, 121, 10))
+    assert [row["step"] for row in wandb_run.history] == list(range(10, 121, 10))
     assert not (output / "wandb").exists()
 
 
@@ -190,11 +195,11 @@ def test_wandb_sync_uploads_offline_segments_as_one_run(
     moved = (output / "wandb").rename(tmp_path / "elsewhere/wandb")
     sync(moved, wandb_server)
     assert list(wandb_server.runs) == [run_id(run)]
-    found = wandb_server.runs[run_id(run)]
-    assert [row["_step"] for row in found.history] == list(range(10, 121, 10))
-    assert found.about["groupName"] == "toy"
-    assert found.summary["result/best_epoch"] == 3
-    assert [artifact["artifactCollectionName"] for artifact in found.artifacts] == ["toy-adapt-seed-1"]
+    wandb_run = wandb_server.runs[run_id(run)]
+    assert [row["_step"] for row in wandb_run.history] == list(range(10, 121, 10))
+    assert wandb_run.about["groupName"] == "toy"
+    assert wandb_run.summary["result/best_epoch"] == 3
+    assert [artifact["artifactCollectionName"] for artifact in wandb_run.artifacts] == ["toy-adapt-seed-1"]
 
 
 @pytest.mark.slow
@@ -219,12 +224,12 @@ def test_wandb_sync_completes_an_interrupted_upload(
     assert len(online.runs[run_id(run)].history) < 12
     online.silent.clear()
     sync(output / "wandb", online, "--include-online")
-    found = online.runs[run_id(run)]
+    wandb_run = online.runs[run_id(run)]
     # wandb uploads the whole log of an online run again, so rows on the server come twice with the same `_step`.
-    assert {row["_step"]: row["train/loss"] for row in found.history} == {
+    assert {row["_step"]: row["train/loss"] for row in wandb_run.history} == {
         step: 1.0 / (step + 1) for step in range(10, 121, 10)
     }
-    assert found.summary["result/best_epoch"] == 3
+    assert wandb_run.summary["result/best_epoch"] == 3
 
 
 def test_report_is_logged_as_tables_plots_and_summary(
@@ -240,11 +245,11 @@ def test_report_is_logged_as_tables_plots_and_summary(
         path.rename(output / path.name)
     with open_tracker(run, storage, work) as tracker:
         tracker.finish(output, metrics)
-    found = online.runs[run_id(run)]
-    assert (found.about["jobType"], found.about["displayName"]) == ("report", f"report-{run.identity[:8]}")
+    wandb_run = online.runs[run_id(run)]
+    assert (wandb_run.about["jobType"], wandb_run.about["displayName"]) == ("report", f"report-{run.identity[:8]}")
     media = {
         name.split("/")[1] + "/" + "/".join(name.split("/")[2:]).split("_0_")[0]: content
-        for name, content in found.files.items()
+        for name, content in wandb_run.files.items()
         if name.startswith("media/")
     }
     names = ("results", "adaptation", "hypotheses")
@@ -259,18 +264,18 @@ def test_report_is_logged_as_tables_plots_and_summary(
         assert [shown["accuracy/mean"], shown["accuracy/sd"]] == [row["accuracy"]["mean"], row["accuracy"]["sd"]]
         assert [shown["accuracy/interval/low"], shown["accuracy/interval/high"]] == row["accuracy"]["interval"]
         assert shown["f1/mean"] == row["f1"]["mean"]
-        assert found.summary[f"{row['stage']}/accuracy/mean"] == row["accuracy"]["mean"]
+        assert wandb_run.summary[f"{row['stage']}/accuracy/mean"] == row["accuracy"]["mean"]
     for shown, row in zip(rows["adaptation"], report["adaptation"], strict=True):
         assert shown["before/perplexity"] == row["before"]["perplexity"]
-        assert shown["after/perplexity/mean"] == found.summary["adapt/after/perplexity/mean"]
+        assert shown["after/perplexity/mean"] == wandb_run.summary["adapt/after/perplexity/mean"]
         assert shown["after/perplexity/mean"] == row["after"]["perplexity"]["mean"]
     for shown, row in zip(rows["hypotheses"], report["hypotheses"], strict=True):
         assert [shown[key] for key in ("hypothesis", "verdict")] == [row[key] for key in ("hypothesis", "verdict")]
         assert [shown["interval/low"], shown["interval/high"]] == row["interval"]
         assert shown["adjusted_p_value"] == row["adjusted_p_value"]
-    assert found.summary["result/to_ship/stage"] == report["to_ship"]["stage"]
-    assert found.summary["report/results"]["_type"] == "table-file"
-    assert found.artifacts[-1]["artifactTypeName"] == "report"
+    assert wandb_run.summary["result/to_ship/stage"] == report["to_ship"]["stage"]
+    assert wandb_run.summary["report/results"]["_type"] == "table-file"
+    assert wandb_run.artifacts[-1]["artifactTypeName"] == "report"
 
 
 def test_api_key_is_never_written(

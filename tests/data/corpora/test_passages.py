@@ -50,10 +50,10 @@ def test_files_of_every_format_are_read_in_name_order(tmp_path):
     pq.write_table(pa.table({"text": ["four", None], "n": [1, 2]}), tmp_path / "c.parquet")
     (tmp_path / "d.txt").write_text("five\n\nsix\n")
     (tmp_path / ".hidden.txt").write_text("no")
-    found = passages(tmp_path)
-    assert list(found) == ["one", "", "", "two", "three", "", "four", "", "five", "six"]
-    assert [file["name"] for file in found.provenance] == ["a/train.jsonl.gz", "b.csv", "c.parquet", "d.txt"]
-    assert all(len(file["sha256"]) == 64 and file["bytes"] for file in found.provenance)
+    texts = passages(tmp_path)
+    assert list(texts) == ["one", "", "", "two", "three", "", "four", "", "five", "six"]
+    assert [file["name"] for file in texts.provenance] == ["a/train.jsonl.gz", "b.csv", "c.parquet", "d.txt"]
+    assert all(len(file["sha256"]) == 64 and file["bytes"] for file in texts.provenance)
 
 
 def test_list_of_sources_with_another_text_column(tmp_path):
@@ -92,9 +92,9 @@ class TestStreaming:
         for name, count in {"a": 100, "b": 100, "c": 5}.items():
             write_jsonl(tmp_path / f"{name}.jsonl", [f"{name} {number}" for number in range(count)])
         sources = [tmp_path / f"{name}.jsonl" for name in "abc"]
-        found = passages(sources, streaming=Streaming(limit=45, shuffle_buffer=1))
-        assert Counter(text[0] for text in found) == {"a": 20, "b": 20, "c": 5}
-        assert [file["name"] for file in found.provenance] == ["a.jsonl", "b.jsonl", "c.jsonl"]
+        sampled = passages(sources, streaming=Streaming(limit=45, shuffle_buffer=1))
+        assert Counter(text[0] for text in sampled) == {"a": 20, "b": 20, "c": 5}
+        assert [file["name"] for file in sampled.provenance] == ["a.jsonl", "b.jsonl", "c.jsonl"]
         all_passages = passages(sources, streaming=Streaming(limit=1_000, shuffle_buffer=7))
         assert sorted(all_passages) == sorted(passages(sources))
 
@@ -102,12 +102,12 @@ class TestStreaming:
         for number in range(4):
             write_jsonl(tmp_path / f"{number}.jsonl", numbered_texts(100)[number * 25 : number * 25 + 25])
         streaming = Streaming(limit=40, shuffle_buffer=10)
-        found = list(passages(tmp_path, streaming=streaming))
-        assert len(found) == len(set(found)) == 40
-        assert set(found) < set(numbered_texts(100))
-        assert found == list(passages(tmp_path, streaming=streaming))
-        assert found != list(passages(tmp_path, streaming=streaming, seed=1))
-        assert found != sorted(found)
+        texts = list(passages(tmp_path, streaming=streaming))
+        assert len(texts) == len(set(texts)) == 40
+        assert set(texts) < set(numbered_texts(100))
+        assert texts == list(passages(tmp_path, streaming=streaming))
+        assert texts != list(passages(tmp_path, streaming=streaming, seed=1))
+        assert texts != sorted(texts)
 
     def test_downloads_only_the_files_that_are_read(self, tmp_path):
         opened = []
@@ -122,10 +122,10 @@ class TestStreaming:
                 return self.enter_result
 
         settings = CorpusSource(source="s3://b/c", streaming=Streaming(limit=60, shuffle_buffer=20))
-        found = Passages(settings, fetch=fetch)
-        assert len(list(found)) == 60
+        texts = Passages(settings, fetch=fetch)
+        assert len(list(texts)) == 60
         assert len(opened) == 2
-        assert [file["name"] for file in found.provenance] == [path.name for path in opened]
+        assert [file["name"] for file in texts.provenance] == [path.name for path in opened]
         assert sorted(path.name for path in opened) != ["0.jsonl", "1.jsonl"]
 
     def test_source_smaller_than_the_limit_is_read_completely(self, tmp_path):
@@ -135,14 +135,14 @@ class TestStreaming:
     def test_buffer_of_source_size_shuffles_uniformly(self):
         positions: Counter[int] = Counter()
         for seed in range(600):
-            found = list(shuffle(numbered_texts(6), 6, np.random.default_rng(seed)))
-            positions[found.index("passage 0")] += 1
+            shuffled = list(shuffle(numbered_texts(6), 6, np.random.default_rng(seed)))
+            positions[shuffled.index("passage 0")] += 1
         assert all(60 < positions[position] < 140 for position in range(6))  # 100 each, within four standard errors
 
     def test_shuffle_moves_a_passage_forward_by_at_most_the_buffer_size(self):
-        found = [int(text.split()[1]) for text in shuffle(numbered_texts(500), 20, np.random.default_rng(1))]
-        assert sorted(found) == list(range(500))
-        assert all(number < place + 20 for place, number in enumerate(found))
+        numbers = [int(text.split()[1]) for text in shuffle(numbered_texts(500), 20, np.random.default_rng(1))]
+        assert sorted(numbers) == list(range(500))
+        assert all(number < place + 20 for place, number in enumerate(numbers))
 
 
 def parquet(some: list[Any], column: str = "text") -> bytes:
@@ -156,9 +156,9 @@ class TestHub:
 
     def test_reads_the_training_split_of_the_current_commit_of_main(self, hub):
         hub.add("main", "a" * 40, {"train.parquet": parquet(["one", None]), "test.parquet": parquet(["no"])})
-        found = passages("me/pairs")
-        assert list(found) == ["one", ""]
-        assert found.provenance == [{"hub_id": "me/pairs", "revision": "main", "commit": "a" * 40, "config": None}]
+        texts = passages("me/pairs")
+        assert list(texts) == ["one", ""]
+        assert texts.provenance == [{"hub_id": "me/pairs", "revision": "main", "commit": "a" * 40, "config": None}]
         assert list(passages("me/pairs", split="test")) == ["no"]
         (problem,) = read_problems("me/pairs", split="dev")
         assert problem.startswith("stages.adapt.corpus.split: 'me/pairs' has no split 'dev'")
@@ -174,13 +174,13 @@ class TestHub:
         }
         hub.add("main", "a" * 40, files)
         streaming = Streaming(limit=20, shuffle_buffer=8)
-        found = passages("me/pairs", streaming=streaming)
-        taken = list(found)
+        sampled = passages("me/pairs", streaming=streaming)
+        taken = list(sampled)
         assert len(set(taken)) == 20
         assert set(taken) < set(numbered_texts(60))
         assert taken == list(passages("me/pairs", streaming=streaming))
         assert taken != list(passages("me/pairs", streaming=streaming, seed=3))
-        assert found.provenance[0]["commit"] == "a" * 40
+        assert sampled.provenance[0]["commit"] == "a" * 40
         assert "'body' (stages.adapt.corpus.text)" in read_problems("me/pairs", text="body", streaming=streaming)[0]
         assert "stages.adapt.corpus.split" in read_problems("me/pairs", split="dev", streaming=streaming)[0]
 

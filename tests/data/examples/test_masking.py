@@ -193,11 +193,11 @@ def test_replace_changes_the_replacements_only(masking: str) -> None:
         replace = Replace(mask=shares[0], random=shares[1], keep=shares[2])
         examples = MaskedExamples(tokens, 1, 0.3, UNUSED_ID, 50_000, 0, masking=masking, replace=replace)
         batch = batches[shares] = examples.batch(np.arange(len(tokens)), 1)
-        given = batch.inputs["input_ids"].flatten()[batch.positions]
-        units = len(given) if masking != "span" else len(given) / 12  # tokens of a span share one draw
-        for found, share in zip((given == UNUSED_ID, None, given == batch.labels), shares, strict=True):
-            if found is not None:
-                assert abs(float(found.float().mean()) - share) <= 4 * (share * (1 - share) / units) ** 0.5
+        masked_ids = batch.inputs["input_ids"].flatten()[batch.positions]
+        units = len(masked_ids) if masking != "span" else len(masked_ids) / 12  # tokens of a span share one draw
+        for matches, share in zip((masked_ids == UNUSED_ID, None, masked_ids == batch.labels), shares, strict=True):
+            if matches is not None:
+                assert abs(float(matches.float().mean()) - share) <= 4 * (share * (1 - share) / units) ** 0.5
     first = batches[0.8, 0.1, 0.1]
     assert all(torch.equal(batch.positions, first.positions) for batch in batches.values())
     assert all(torch.equal(batch.labels, first.labels) for batch in batches.values())

@@ -102,15 +102,17 @@ def test_packing_equals_a_plain_loop(document_masking, special_tokens):
                 assert tokens.documents.tolist() == [number for _, numbers in expected for number in numbers]
             assert len(tokens) == len(packed)
             assert (tokens.lengths <= packed.lengths).all()
-            assert tokens.special.tolist() == [one in (OPEN, CLOSE, CLOSE + 1) for one in tokens.input_ids.tolist()]
+            assert tokens.special.tolist() == [
+                token_id in (OPEN, CLOSE, CLOSE + 1) for token_id in tokens.input_ids.tolist()
+            ]
 
 
 def test_chunk_size_does_not_change_examples(monkeypatch):
     packed = packing([5, 0, 9, 2, 7] * 20, 11, words=True)
-    whole = packed.tokens(3)
+    expected = packed.tokens(3)
     monkeypatch.setattr("ftjobs.data.examples.packing._CHUNK_TOKENS", 30)
     for name in ("input_ids", "special", "offsets", "word_starts", "documents"):
-        assert np.array_equal(getattr(packed.tokens(3), name), getattr(whole, name))
+        assert np.array_equal(getattr(packed.tokens(3), name), getattr(expected, name))
 
 
 def test_every_epoch_contains_every_token_once():
@@ -137,22 +139,22 @@ def masked(packed: Packing) -> PackedExamples:
 
 def test_batch_depends_on_indices_and_epoch_only():
     packed = packing([5, 9, 2, 7] * 5, 16, document_masking=True)
-    one, other = masked(packed), masked(packed)
-    one.batch(np.arange(3), 1)
-    assert np.array_equal(one.lengths, other.lengths)
-    found, again = one.batch(np.array([2, 0]), 2), other.batch(np.array([2, 0]), 2)
+    first, second = masked(packed), masked(packed)
+    first.batch(np.arange(3), 1)
+    assert np.array_equal(first.lengths, second.lengths)
+    batch, repeated = first.batch(np.array([2, 0]), 2), second.batch(np.array([2, 0]), 2)
     for name in ("input_ids", "attention_mask"):
-        assert torch.equal(found.inputs[name], again.inputs[name])
-    assert torch.equal(found.labels, again.labels)
+        assert torch.equal(batch.inputs[name], repeated.inputs[name])
+    assert torch.equal(batch.labels, repeated.labels)
     tokens = packed.tokens(2)
     for row, index in enumerate((2, 0)):
         span = slice(tokens.offsets[index], tokens.offsets[index + 1])
-        mask = found.inputs["attention_mask"][row]
+        mask = batch.inputs["attention_mask"][row]
         assert mask[: span.stop - span.start].tolist() == tokens.documents[span].tolist()
         assert not mask[span.stop - span.start :].any()
-        assert torch.equal(mask > 0, found.inputs["input_ids"][row] != 0)
+        assert torch.equal(mask > 0, batch.inputs["input_ids"][row] != 0)
     original = np.concatenate([tokens.input_ids[tokens.offsets[i] : tokens.offsets[i + 1]] for i in (2, 0)])
-    assert set(found.labels.tolist()) <= set(original.tolist()) - {OPEN, CLOSE}
+    assert set(batch.labels.tolist()) <= set(original.tolist()) - {OPEN, CLOSE}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -35,28 +35,28 @@ def test_tokens_equal_those_of_transformers(
     if not types:
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
     first, second = texts(50, 30, 1), texts(50, 12, 2) if paired else None
-    found = tokenize(tokenizer, iter(first), iter(second) if second else None, 24)
+    tokens = tokenize(tokenizer, iter(first), iter(second) if second else None, 24)
     expected: Any = load_tokenizer(make_encoder())(
         first, second, truncation="longest_first", max_length=24, return_special_tokens_mask=True
     )
-    assert len(found) == 50
+    assert len(tokens) == 50
     for row in range(50):
-        span = slice(found.offsets[row], found.offsets[row + 1])
-        assert found.input_ids[span].tolist() == expected["input_ids"][row]
-        assert found.special[span].tolist() == [bool(special) for special in expected["special_tokens_mask"][row]]
-        if found.token_type_ids is not None:
-            assert found.token_type_ids[span].tolist() == expected["token_type_ids"][row]
-    whole = count_tokens(tokenizer, first, second)
-    assert whole.tolist() == [len(ids) for ids in load_tokenizer(make_encoder())(first, second)["input_ids"]]
-    assert found.truncated == (whole > 24).sum() > 0
-    assert found.lengths.tolist() == np.minimum(whole, 24).tolist()
-    assert (found.token_type_ids is not None) == types
+        span = slice(tokens.offsets[row], tokens.offsets[row + 1])
+        assert tokens.input_ids[span].tolist() == expected["input_ids"][row]
+        assert tokens.special[span].tolist() == [bool(special) for special in expected["special_tokens_mask"][row]]
+        if tokens.token_type_ids is not None:
+            assert tokens.token_type_ids[span].tolist() == expected["token_type_ids"][row]
+    full_lengths = count_tokens(tokenizer, first, second)
+    assert full_lengths.tolist() == [len(ids) for ids in load_tokenizer(make_encoder())(first, second)["input_ids"]]
+    assert tokens.truncated == (full_lengths > 24).sum() > 0
+    assert tokens.lengths.tolist() == np.minimum(full_lengths, 24).tolist()
+    assert (tokens.token_type_ids is not None) == types
 
 
 def test_tokenize_without_texts(make_encoder: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(make_encoder())
-    found = tokenize(tokenizer, [], None, 24)
-    assert (len(found), found.truncated, found.input_ids.tolist()) == (0, 0, [])
+    tokens = tokenize(tokenizer, [], None, 24)
+    assert (len(tokens), tokens.truncated, tokens.input_ids.tolist()) == (0, 0, [])
     assert count_tokens(tokenizer, [], None).shape == (0,)
 
 

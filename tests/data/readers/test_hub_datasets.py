@@ -139,12 +139,12 @@ def test_split_names_are_normalized(hub, name, split):
 
 
 def test_unknown_split_names_are_an_error_unless_single(hub):
-    one = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: {}\n    path: a.csv\n"
-    two = one.format("train") + "  - split: unsupervised\n    path: b.csv\n"
+    one_split = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: {}\n    path: a.csv\n"
+    two_splits = one_split.format("train") + "  - split: unsupervised\n    path: b.csv\n"
     files = {"a.csv": b"q,label\na,0\nb,1\n", "b.csv": b"q,label\nc,0\n"}
-    hub.add("v1", OLD, {"README.md": f"{one.format('everything')}---\n".encode(), "a.csv": files["a.csv"]})
+    hub.add("v1", OLD, {"README.md": f"{one_split.format('everything')}---\n".encode(), "a.csv": files["a.csv"]})
     assert list(read(pairs(revision="v1")).splits) == ["train"]
-    hub.add("main", MAIN, {"README.md": f"{two}---\n".encode(), **files})
+    hub.add("main", MAIN, {"README.md": f"{two_splits}---\n".encode(), **files})
     message = fails(pairs())
     assert "train, unsupervised" in message
     assert "{train: FILE, test: FILE}" in message

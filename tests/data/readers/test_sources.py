@@ -104,10 +104,10 @@ class TestFormats:
         }
         pq.write_table(pa.table(table), "a.parquet")
         split = {"group_by": "group", "test_fraction": 0.5}
-        found = read(data("a.parquet", split=split)).splits["train"]
-        assert found.to_dict() == {"q": ["a", "b"], "label": ["x", "y"], "group": [1, 2]}
+        rows_read = read(data("a.parquet", split=split)).splits["train"]
+        assert rows_read.to_dict() == {"q": ["a", "b"], "label": ["x", "y"], "group": [1, 2]}
         string, integer = Value("string"), Value("int64")
-        assert found.features == Features({"q": string, "label": string, "group": integer})
+        assert rows_read.features == Features({"q": string, "label": string, "group": integer})
 
     def test_parquet_class_labels_become_names(self):
         features = Features({"q": Value("string"), "label": ClassLabel(names=["no", "yes"])})
@@ -137,8 +137,8 @@ def test_csv_reader_inverts_csv_writer(pairs, kind):
     suffix, delimiter = kind
     with Path(f"a.{suffix}").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, delimiter=delimiter).writerows([("a", "b"), *pairs])
-    found = rows(f"a.{suffix}", text=["a", "b"], label=None)
-    assert list(zip(found["a"], found["b"], strict=True)) == pairs
+    columns = rows(f"a.{suffix}", text=["a", "b"], label=None)
+    assert list(zip(columns["a"], columns["b"], strict=True)) == pairs
 
 
 class TestSplits:
@@ -230,18 +230,18 @@ class TestCsvProblems:
 
     def test_first_five_ragged_rows_are_reported(self):
         put("a.csv", "q,label\na,0\n" + 'b\n"x\ny",1,2\n' * 4)
-        found = problems("a.csv")
-        assert [text.partition(":")[0] for text in found] == [f"a.csv, line {line}" for line in (3, 4, 6, 7, 9)]
-        assert mentions(found[0], "line 3: 1 cell", "2 columns", "'b'", "quote cells")
-        assert mentions(found[1], "line 4: 3 cell", "2 columns", r"'x\ny,1,2'")
+        errors = problems("a.csv")
+        assert [text.partition(":")[0] for text in errors] == [f"a.csv, line {line}" for line in (3, 4, 6, 7, 9)]
+        assert mentions(errors[0], "line 3: 1 cell", "2 columns", "'b'", "quote cells")
+        assert mentions(errors[1], "line 4: 3 cell", "2 columns", r"'x\ny,1,2'")
 
     def test_unbalanced_quotes_are_reported_at_the_start_of_the_row(self):
         assert problem(put("a.csv", 'q,label\na,0\n"b,1\nc,0\n')).startswith("a.csv, line 3: unbalanced quotes")
         assert "line 2: unbalanced quotes" in problem(put("a.csv", 'q,label\n"a"b,0\n'))
 
     def test_repeated_column_name(self):
-        found = problem(put("a.csv", "q,label,q\na,0,b\n"))
-        assert mentions(found, "a.csv, line 1", "'q'", "more than once", "rename")
+        error = problem(put("a.csv", "q,label,q\na,0,b\n"))
+        assert mentions(error, "a.csv, line 1", "'q'", "more than once", "rename")
         declared = problem("a.csv", columns=["q", "label", "label"])
         assert mentions(declared, "data.columns", "'label'", "more than once", "rename")
 
@@ -278,8 +278,8 @@ class TestCsvProblems:
 
     def test_bytes_that_are_not_utf8(self):
         put("a.csv", b"q,label\na,0\ncaf\xe9,1\nna\xefve,1\n")
-        for found, line, byte in zip(problems("a.csv"), (3, 4), ("e9", "ef"), strict=True):
-            assert mentions(found, f"a.csv, line {line}: byte 0x{byte}", "UTF-8", "iconv")
+        for error, line, byte in zip(problems("a.csv"), (3, 4), ("e9", "ef"), strict=True):
+            assert mentions(error, f"a.csv, line {line}: byte 0x{byte}", "UTF-8", "iconv")
         assert "line 2: byte 0xff" in problem(put("b.txt.gz", b"a\n\xff\n"), label=None)
 
     def test_utf16_and_gzip_are_recognized(self):
@@ -289,8 +289,8 @@ class TestCsvProblems:
 
     @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
     def test_nul_byte(self, name):
-        found = problem(put(name, '{"q": "a"}\nb\0\n'), text='{"q": "a"}', label=None)
-        assert mentions(found, f"{name}, line 2: ", "NUL byte")
+        error = problem(put(name, '{"q": "a"}\nb\0\n'), text='{"q": "a"}', label=None)
+        assert mentions(error, f"{name}, line 2: ", "NUL byte")
 
     def test_empty_texts_and_labels_are_counted(self):
         put("a.csv", 'q,label\n"a\nb",0\n ,1\nc,\n"",1\n')
@@ -308,10 +308,10 @@ class TestCsvProblems:
 class TestJsonlProblems:
     def test_lines_other_than_json_objects(self):
         put("a.jsonl", '{"q": "a", "label": 0}\n{"q": \n[1, 2]\n\n"q"\n{"q": NaN}x\nnull\n{}}\n')
-        found = problems("a.jsonl")
-        assert [text.partition(": ")[0] for text in found] == [f"a.jsonl, line {line}" for line in (2, 3, 5, 6, 7)]
-        assert mentions(found[0], "is not JSON", "Expecting value")
-        assert mentions(found[1], "is not a JSON object", r"'[1, 2]\n'", "one object per line")
+        errors = problems("a.jsonl")
+        assert [text.partition(": ")[0] for text in errors] == [f"a.jsonl, line {line}" for line in (2, 3, 5, 6, 7)]
+        assert mentions(errors[0], "is not JSON", "Expecting value")
+        assert mentions(errors[1], "is not a JSON object", r"'[1, 2]\n'", "one object per line")
 
     @pytest.mark.parametrize("content", ['[{"q": "a"}]', '[\n  {\n    "q": "a"\n  }\n]\n'])
     def test_json_array(self, content):
@@ -363,9 +363,9 @@ class TestJsonlProblems:
     )
     def test_label_of_another_json_type(self, value, kind):
         put("a.jsonl", f'{{"q": "a", "label": 0}}\n{{"q": "b", "label": {value}}}\n')
-        found = problem("a.jsonl")
+        error = problem("a.jsonl")
         assert mentions(
-            found, "a.jsonl, line 2: column 'label'", kind, "data.label", "a string or a whole number or a boolean"
+            error, "a.jsonl, line 2: column 'label'", kind, "data.label", "a string or a whole number or a boolean"
         )
 
     def test_labels_of_several_json_types(self):
@@ -380,16 +380,16 @@ class TestOtherProblems:
         assert mentions(problem(put(name, " \n"), label=None), f"{name}: ", "empty", "one text per line")
 
     def test_text_file_with_several_columns(self):
-        found = problem(put("a.txt", "a\n"), text=["q", "r"])
-        assert mentions(found, "a.txt: ", "'q' (data.text)", "'r' (data.text) and 'label' (data.label)", "use csv")
+        error = problem(put("a.txt", "a\n"), text=["q", "r"])
+        assert mentions(error, "a.txt: ", "'q' (data.text)", "'r' (data.text) and 'label' (data.label)", "use csv")
 
     def test_invalid_or_truncated_gzip(self):
         Path("a.csv.gz").write_bytes(b"q,label\na,0\n")
         assert mentions(problem("a.csv.gz"), "a.csv.gz: ", "gzip", "Not a gzipped file")
-        whole = gzip.compress(b"q,label\n" + bytes(range(65, 91)) * 100)
-        Path("a.csv.gz").write_bytes(whole[:-12])
+        compressed = gzip.compress(b"q,label\n" + bytes(range(65, 91)) * 100)
+        Path("a.csv.gz").write_bytes(compressed[:-12])
         assert mentions(problem("a.csv.gz"), "a.csv.gz: ", "gzip")
-        Path("a.csv.gz").write_bytes(whole[:12] + b"\xff\xff\xff" + whole[15:])
+        Path("a.csv.gz").write_bytes(compressed[:12] + b"\xff\xff\xff" + compressed[15:])
         assert "compress it again" in problem("a.csv.gz")
 
     def test_invalid_or_damaged_parquet(self):
@@ -397,8 +397,8 @@ class TestOtherProblems:
         put("a.parquet.gz", "PAR1")
         assert "is not a parquet file" in problem("a.parquet.gz")
         pq.write_table(pa.table({"q": ["a" * 1000, "b"], "label": [0, 1]}), "a.parquet", compression="none")
-        whole = Path("a.parquet").read_bytes()
-        Path("a.parquet").write_bytes(whole[:10] + b"\xff" * 30 + whole[40:])
+        content = Path("a.parquet").read_bytes()
+        Path("a.parquet").write_bytes(content[:10] + b"\xff" * 30 + content[40:])
         assert "damaged" in problem("a.parquet")
 
     def test_parquet_without_rows_or_columns(self):
@@ -495,8 +495,8 @@ class TestManyRows:
         put("d/a.jsonl", "\n".join(json.dumps({"q": "a", "label": label}) for label in [0] * 7 + [None]))
         put("d/b.jsonl", "\n".join(json.dumps({"q": "b", "label": "1"}) for _ in range(7)))
         put("d/c.jsonl", "\n".join(json.dumps({"q": text, "label": 2}) for text in ["c"] * 7 + [""]))
-        found = problems("d")
-        assert [text.partition(" is empty or missing")[0] for text in found] == [
+        errors = problems("d")
+        assert [text.partition(" is empty or missing")[0] for text in errors] == [
             "d/a.jsonl: column 'label' (data.label)",
             "d/c.jsonl: column 'q' (data.text)",
         ]
