@@ -117,7 +117,7 @@ def test_run_with_failures_leaves_no_secrets(s3: S3Server, make_encoder: Callabl
     assert attempts.stop_when("killed", "resuming after", signal.SIGKILL, "run", *job, *long) == -signal.SIGKILL
     diverges = ["--set", "defaults.adapt.learning_rate=10", "--set", "defaults.adapt.weight_decay=10"]
     assert attempts.run("failed", "run", *job, *diverges) == 1
-    assert "lower the learning rate" in attempts.log("failed")
+    assert "learning rate" in attempts.log("failed")
     assert attempts.run("whole", "run", *job) == 0, attempts.log("whole")
     for command in (["status", *job], ["ls", "--store", store], ["verify", *job], ["plan", *job], ["gc", *job]):
         assert attempts.run(command[0], *command) == 0

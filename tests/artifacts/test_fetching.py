@@ -99,7 +99,7 @@ class TestFaults:
             lambda: artifacts.pull(proxied, manifest, tmp_path / "new" / "pulled"),
             lambda: artifacts.fetch(proxied, manifest, tmp_path / "work"),
         ):
-            with pytest.raises(CorruptArtifact, match=r"/model\.safetensors has another sha256 than in its manifest"):
+            with pytest.raises(CorruptArtifact, match=r"/model\.safetensors has another sha256"):
                 use()
         assert list((tmp_path / "new").iterdir()) == []
 

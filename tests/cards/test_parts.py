@@ -18,6 +18,7 @@ from ftjobs.cards.recipe import job_text
 from ftjobs.cards.sections import limitations
 from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
+from tests.helpers.messages import mentions
 
 HUB = {"hub_id": "me/pairs", "revision": "main", "commit": "c" * 40, "config": None}
 JOB = """\
@@ -93,19 +94,19 @@ def test_limitations_of_classifier_follow_from_its_metrics(context_of: Any) -> N
         return " ".join(limitations(context_of("head", **changes)))
 
     good = text()
-    assert "always predicting `n` has an accuracy of 60.00 %" in good
-    for absent in ("optimistic", "share a text", "for every test row", "truncated", "Not better"):
+    assert mentions(good, "predicting `n`", "60.00 %")
+    for absent in ("optimistic", "share a text", "for every", "truncated", "Not better"):
         assert absent not in good
-    assert "optimistic; the last epoch has accuracy 78.00 %" in text(selected_on="test")
-    assert "`y` for every test row" in text(predictions="y" * 100)
-    assert "Not better than a constant" in text(accuracy=0.62)
+    assert mentions(text(selected_on="test"), "optimistic", "accuracy 78.00 %")
+    assert "`y` for every" in text(predictions="y" * 100)
+    assert "Not better" in text(accuracy=0.62)
     cut = text(truncated={"train": 7, "test": 2})
-    assert "7 of 900 training rows (0.8 %)" in cut
-    assert "2 of 100 test rows (2.0 %)" in cut
+    assert mentions(cut, "7 of 900", "(0.8 %)")
+    assert mentions(cut, "2 of 100", "(2.0 %)")
     assert "128 tokens" in cut
     leaking = context_of("head")
     leaking.data["overlap"]["test"] |= {"rows_in_training": 93}
-    assert "93 of 100 test rows" in " ".join(limitations(leaking))
+    assert "93 of 100" in " ".join(limitations(leaking))
 
 
 def test_limitations_of_adapted_encoder_follow_from_its_metrics(context_of: Any) -> None:
@@ -119,9 +120,9 @@ def test_limitations_of_adapted_encoder_follow_from_its_metrics(context_of: Any)
         return " ".join(limitations(context))
 
     worse = text(12.0, split="test", trained_on=True)
-    assert "measured on training texts" in worse
-    assert "did not lower perplexity" in worse
-    assert "3 of 80 texts" in worse
+    assert "training texts" in worse
+    assert "did not lower" in worse
+    assert "3 of 80" in worse
     better = text(4.0, split="validation", trained_on=False)
     assert "training texts" not in better
     assert "did not lower" not in better
@@ -195,9 +196,11 @@ def test_job_text_keeps_identities_for_sources_in_folders(tmp_path: Path) -> Non
 
 
 def test_card_states_processes_and_examples_per_step(context_of: Any) -> None:
-    assert "AdamW in fp32 on `cpu`, evaluation in fp32.\n\n" in render_card(context_of("head", selected_on="test"))
+    single = render_card(context_of("head", selected_on="test"))
+    assert mentions(single, "AdamW in fp32", "`cpu`", "fp32.\n\n")
+    assert "processes" not in single
     text = render_card(
         context_of("head", selected_on="test", timing={"device": "cuda", "mixed_precision": "bf16", "processes": 16})
     )
-    assert "AdamW in bf16 on `cuda`, evaluation in fp32. Trained on 16 processes, 128 examples per step" in text
+    assert mentions(text, "AdamW in bf16", "`cuda`", "in fp32.", "16 processes", "128 examples")
     assert "`--num-processes 16`" in text

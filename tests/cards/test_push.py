@@ -206,7 +206,7 @@ def test_corrupt_artifact_is_not_pushed(hub: Hub, push: Any, published: Manifest
     (tmp_path / "runs" / published.folder / "model/model.safetensors").write_text("weightz")
     code, _, err = push(*HEAD)
     assert code == 1
-    assert "has another sha256 than in its manifest" in err
+    assert "another sha256" in err
     assert not hub.pushed
 
 

@@ -23,6 +23,7 @@ from ftjobs.jobfile.read import read
 from ftjobs.plan import plan, select
 from ftjobs.storage import open_storage
 from tests.helpers.commands import CommandResult, publish
+from tests.helpers.messages import mentions
 
 
 def status(stage: str, seed: int | None, state: str, **fields: Any) -> StageStatus:
@@ -69,7 +70,7 @@ def test_view_has_stages_seeds_progress_and_errors(width: int) -> None:
     text = rendered(STATUSES, width)
     lines = [line.rstrip() for line in text.splitlines()]
     assert max(map(len, lines)) <= width
-    assert lines[0] == "trial  4 of 7 published, 1 running, 1 failed, 1 waiting"
+    assert mentions(lines[0], "trial  ", "4 of 7 published", "1 running", "1 failed", "1 waiting")
     stages = {line.split()[0]: " ".join(line.split()[1:]) for line in lines[3:8]}
     assert stages["prepare"] == "✓ 508,368 bytes"
     assert stages["adapt"] == "✓1 perplexity 30.0 -> 7.3"
@@ -87,7 +88,7 @@ def test_view_has_stages_seeds_progress_and_errors(width: int) -> None:
 
 def test_view_marks_stale_stages() -> None:
     text = rendered([running("head", 1, step=10, total=100, rate=2.0, age=90.0)], 120)
-    assert "no heartbeat for 90 s" in text
+    assert mentions(text, "no heartbeat", "90 s")
     assert "10/100" in text
 
 
@@ -155,13 +156,13 @@ def test_view_below_the_log_is_drawn_on_terminals_only(monkeypatch: pytest.Monke
     written = io.StringIO()
     console = Console(file=written, width=100, force_terminal=terminal)
     with live_status.shown_below_log("trial", poll, console):
-        console.print("a line of the log")
+        console.print("a log line")
         time.sleep(0.1)
     text = written.getvalue()
     if terminal:
-        assert text.index("a line of the log") < text.rindex("5/100")
+        assert text.index("a log line") < text.rindex("5/100")
     else:
-        assert text == "a line of the log\n"
+        assert text == "a log line\n"
 
 
 def test_status_watch_exits_with_1_after_failure_and_0_at_the_end(

@@ -75,7 +75,7 @@ def test_grouping_without_a_fraction_is_an_error():
 @pytest.mark.parametrize("group_by", [None, "connected"])
 def test_too_few_rows_are_an_error(group_by):
     message = divide_error({"train": rows(1)}, Split(test_fraction=0.5, group_by=group_by))
-    assert "data.split.test_fraction: 0.5 of 1 rows, rounded up, leaves none for training" in message
+    assert mentions(message, "data.split.test_fraction: ", "0.5 of 1 rows", "none for training")
     too_many = Split(test_fraction=0.5, validation_fraction=0.9, group_by=group_by)
     assert "data.split.validation_fraction: 0.9 of 2 rows" in divide_error({"train": rows(4)}, too_many)
 
@@ -88,7 +88,7 @@ def test_missing_grouping_column_is_an_error():
 def test_groups_larger_than_the_split_are_an_error():
     same = Dataset.from_dict({"q": ["a"] * 6 + ["b"] * 4})
     message = divide_error({"train": same}, Split(test_fraction=0.3, group_by="connected"))
-    assert mentions(message, "0.3 of 10 rows is 3", "group_by: connected", "largest has 6 rows, the smallest 4")
+    assert mentions(message, "0.3 of 10", "is 3", "group_by: connected", "largest has 6", "smallest 4")
 
 
 def test_connected_rows_include_other_columns_and_indirect_ones():

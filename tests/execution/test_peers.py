@@ -88,7 +88,7 @@ def test_peer_that_does_not_start_is_lost(
     monkeypatch.setattr(peers, "START_TIMEOUT_SECONDS", 0.0)
     beat(1, 5000.0)  # left by a killed attempt
     watched = Peers(storage, run, node(0))
-    with pytest.raises(PeerLost, match="prepare: node 1 did not start"):
+    with pytest.raises(PeerLost, match=r"prepare: node 1 .*not start"):
         watched.wait_until_alive()
 
 
@@ -107,7 +107,7 @@ def test_peer_that_has_ended_is_lost(storage: Storage, run: StageRun, beat: Call
     beat(1, 10.0)
     watched.check()
     end(storage, run, 1)
-    with pytest.raises(PeerLost, match="node 1 has ended"):
+    with pytest.raises(PeerLost, match=r"node 1 .*ended"):
         watched.check()
 
 
@@ -117,7 +117,7 @@ def test_peer_that_restarts_is_lost(storage: Storage, run: StageRun, beat: Calla
         beat(1, seconds)
         watched.check()
     beat(1, 1.0)
-    with pytest.raises(PeerLost, match="node 1 has restarted"):
+    with pytest.raises(PeerLost, match=r"node 1 .*restarted"):
         watched.check()
 
 
@@ -132,7 +132,7 @@ def test_peer_without_heartbeat_is_lost_after_timeout(
     now[0] = 299.0
     watched.check()
     now[0] = 301.0
-    with pytest.raises(PeerLost, match="node 1 sent no heartbeat for 300 s"):
+    with pytest.raises(PeerLost, match=r"node 1 .*300 s"):
         watched.check()
 
 
@@ -164,10 +164,10 @@ def test_rank_0_watches_all_and_all_watch_rank_0(storage: Storage, run: StageRun
     second.check()
     end(storage, run, 2)
     second.check()
-    with pytest.raises(PeerLost, match="node 2 has ended"):
+    with pytest.raises(PeerLost, match=r"node 2 .*ended"):
         first.check()
     end(storage, run, 0)
-    with pytest.raises(PeerLost, match="node 0 has ended"):
+    with pytest.raises(PeerLost, match=r"node 0 .*ended"):
         second.check()
 
 
@@ -219,6 +219,6 @@ class TestAssist:
     def test_fails_if_rank_0_ends_without_publishing(
         self, storage: Storage, run: StageRun, assist: Callable[..., None]
     ) -> None:
-        with pytest.raises(PeerLost, match="node 0 has ended"):
+        with pytest.raises(PeerLost, match=r"node 0 .*ended"):
             assist(lambda: end(storage, run, 0))
         assert list(storage.list("")) == []  # and stores no failure of its own

@@ -12,17 +12,17 @@ from ftjobs.jobfile.fields import Adapt, Job, Replace
 def test_replacement_shares_sum_to_one() -> None:
     assert Adapt(replace=Replace(mask=1.0, random=0.0, keep=0.0)).replace.mask == 1
     assert Replace(mask=0.7, random=0.2, keep=0.1).random == 0.2  # 0.7 + 0.2 + 0.1 is not quite 1 in floating point
-    with pytest.raises(ValidationError, match=r"mask 0\.9, random 0\.1 and keep 0\.1 sum to 1\.1"):
+    with pytest.raises(ValidationError, match=r"mask 0\.9, .*1\.1"):
         Replace(mask=0.9)
-    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+    with pytest.raises(ValidationError, match="equal to 0"):
         Replace(mask=1.1, random=-0.1, keep=0.0)
 
 
 def test_fields_that_do_not_apply_to_the_objective_raise() -> None:
     assert Adapt(objective="replaced-token", generator_size=0.5).generator_size == 0.5
-    with pytest.raises(ValidationError, match=r"generator_size .* objective: mlm; .*: replaced-token "):
+    with pytest.raises(ValidationError, match=r"generator_size .*mlm; .*: replaced-token "):
         Adapt(generator_size=0.5)
-    with pytest.raises(ValidationError, match=r"replace .* objective: replaced-token; .*: mlm, mlm\+nsp, mlm\+sop"):
+    with pytest.raises(ValidationError, match=r"replace .*replaced-token; .*: mlm, mlm\+nsp, mlm\+sop"):
         Adapt(objective="replaced-token", replace=Replace(mask=1.0, random=0.0, keep=0.0))
 
 
@@ -41,17 +41,17 @@ def test_scratch_encoder_supports_objectives_of_bert_only(objective: str, family
     message = problems[0][1]
     assert message.startswith(f"{objective} ")
     assert family in message
-    assert message.endswith("use one of: mlm, mlm+nsp")
+    assert message.endswith(": mlm, mlm+nsp")
 
 
 def test_objectives_on_pairs_refuse_corpus_units() -> None:
     corpus = {"source": "corpus.txt"}
     assert Adapt.model_validate({"objective": "mlm+nsp", "corpus": corpus}).objective == "mlm+nsp"
     for setting in ({"unit": "sentence"}, {"isolate": True}):
-        with pytest.raises(ValidationError, match=r"mlm\+nsp .*remove corpus\.unit and corpus\.isolate"):
+        with pytest.raises(ValidationError, match=r"mlm\+nsp .*corpus\.unit .*corpus\.isolate"):
             Adapt.model_validate({"objective": "mlm+nsp", "corpus": {**corpus, **setting}})
 
 
 def test_replaced_token_refuses_a_vocabulary() -> None:
-    with pytest.raises(ValidationError, match=r"vocabulary .* objective: replaced-token"):
+    with pytest.raises(ValidationError, match=r"vocabulary .*replaced-token"):
         Adapt.model_validate({"objective": "replaced-token", "vocabulary": {"add": 10}})

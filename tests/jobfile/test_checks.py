@@ -249,18 +249,18 @@ class TestHypotheses:
         ["", "head", "full >= head", "full > head > adapt", "full > head by", "full > head by -1", "full < head"],
     )
     def test_other_forms_are_rejected(self, text):
-        assert mentions(self.problem(text), repr(text), "`stage > stage` or `stage > stage by 0.02`")
+        assert mentions(self.problem(text), repr(text), "`stage > stage`", "by 0.02`")
 
     @pytest.mark.parametrize("margin", ["1", "2", "2.5", "9" * 400])
     def test_margin_must_be_a_fraction(self, margin):
         assert mentions(self.problem(f"full > head by {margin}"), "margin", "`by 0.02`")
 
     def test_stages_must_exist(self):
-        assert mentions(self.problem("full > haed"), "`haed`", "did you mean `head`")
+        assert mentions(self.problem("full > haed"), "`haed`", "mean `head`")
         assert mentions(self.problem("zzz > full"), "`zzz`", "head, full")
 
     def test_stages_must_be_classifiers(self):
-        assert mentions(self.problem("full > adapt"), "`adapt`", "not a classify stage")
+        assert mentions(self.problem("full > adapt"), "`adapt`", "classify stage")
 
     def test_stages_must_differ(self):
         assert mentions(self.problem("head > head"), "'head > head'", "itself")

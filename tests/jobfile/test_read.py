@@ -119,7 +119,7 @@ class TestReferenceJob:
 class TestFile:
     @pytest.mark.parametrize("text", ["", "# nothing\n", "~", "- name\n", "name\n", "8\n"])
     def test_must_be_a_mapping(self, text):
-        assert mentions(problem(text), "job.yaml: ", "mapping", "`name`, `encoder`, `data` and `stages`")
+        assert mentions(problem(text), "job.yaml: ", "mapping", "`name`", "`encoder`", "`data`", "`stages`")
 
     def test_must_be_utf8(self):
         assert mentions(problem(SMALL.encode() + b"# caf\xe9"), f"job.yaml: byte {len(SMALL) + 5} is not UTF-8", "save")
@@ -135,7 +135,7 @@ class TestFile:
             read(Path())
 
     def test_invalid_yaml_is_the_only_problem(self):
-        assert problem(SMALL + "x: [").startswith("job.yaml:10: not valid YAML: ")
+        assert problem(SMALL + "x: [").startswith("job.yaml:10: not valid")
 
     def test_all_problems_are_reported_in_the_order_of_the_file(self):
         text = (
@@ -144,31 +144,39 @@ class TestFile:
             .replace("kind: adapt}", 'kind: adapt, epochs: "8", learning_rate: 0}')
             + "seeds: [1, -1, 2.0]\n"
         )
-        assert problems(text) == [
-            f"job.yaml:1: name: {DNS_LABEL}, not 'Small'",
-            "job.yaml:6: data.lable: unknown key; did you mean `label`?",
-            "job.yaml:8: stages.adapt.epochs: should be a whole number, not '8'",
-            "job.yaml:8: stages.adapt.learning_rate: should be greater than 0, not 0",
-            "job.yaml:10: seeds.1: should be greater than or equal to 0, not -1",
-            "job.yaml:10: seeds.2: should be a whole number, not 2.0",
+        expected = [
+            ("job.yaml:1: name: ", DNS_LABEL, "not 'Small'"),
+            ("job.yaml:6: data.lable: ", "mean `label`?"),
+            ("job.yaml:8: stages.adapt.epochs: ", "whole number", "not '8'"),
+            ("job.yaml:8: stages.adapt.learning_rate: ", "greater than 0", "not 0"),
+            ("job.yaml:10: seeds.1: ", "equal to 0", "not -1"),
+            ("job.yaml:10: seeds.2: ", "whole number", "not 2.0"),
         ]
+        messages = problems(text)
+        assert len(messages) == len(expected)
+        for message, (place, *parts) in zip(messages, expected, strict=True):
+            assert message.startswith(place)
+            assert mentions(message, *parts)
 
 
 class TestUnknownKeys:
     def test_similar_key_is_suggested(self):
-        assert problem(SMALL + "stage: 1\n") == "job.yaml:10: stage: unknown key; did you mean `stages`?"
-        assert problem(head("epoch: 3")) == "job.yaml:9: stages.head.epoch: unknown key; did you mean `epochs`?"
-        assert problem(small("label: same", "label: same\n  split: {test_fracton: 0.1}")) == (
-            "job.yaml:7: data.split.test_fracton: unknown key; did you mean `test_fraction`?"
-        )
-        assert problem(SMALL + "defaults: {adapt: {epoch: 1}}\n") == (
-            "job.yaml:10: defaults.adapt.epoch: unknown key; did you mean `epochs`?"
-        )
+        def suggests(text, place, key):
+            message = problem(text)
+            return message.startswith(f"{place}: ") and message.endswith(f"mean `{key}`?")
+
+        assert suggests(SMALL + "stage: 1\n", "job.yaml:10: stage", "stages")
+        assert suggests(head("epoch: 3"), "job.yaml:9: stages.head.epoch", "epochs")
+        split = small("label: same", "label: same\n  split: {test_fracton: 0.1}")
+        assert suggests(split, "job.yaml:7: data.split.test_fracton", "test_fraction")
+        assert suggests(SMALL + "defaults: {adapt: {epoch: 1}}\n", "job.yaml:10: defaults.adapt.epoch", "epochs")
 
     def test_known_keys_are_listed(self):
         known = "data, defaults, encoder, hypotheses, name, seeds, stages, tracking"
-        assert mentions(problem(SMALL + "zzz: 1\n"), "job.yaml:10: zzz: unknown key", f": {known}")
-        assert mentions(problem(SMALL + "defaults: {prepare: {}}\n"), "unknown key", ": adapt, classify")
+        assert mentions(problem(SMALL + "zzz: 1\n"), "job.yaml:10: zzz: ", "unknown key", f": {known}")
+        assert mentions(
+            problem(SMALL + "defaults: {prepare: {}}\n"), "defaults.prepare: ", "unknown key", ": adapt, classify"
+        )
 
     def test_key_of_another_kind_of_stage(self):
         error = problem(small("kind: adapt}", "kind: adapt, freeze_encoder: true}"))
@@ -176,8 +184,8 @@ class TestUnknownKeys:
         assert "freeze_encoder" not in error.partition("`kind: adapt`")[2]
 
     def test_unprintable_characters_of_keys_are_escaped(self):
-        assert problem(SMALL + '"a\\nb\\e[31m\\u2028": 1\n').startswith(
-            "job.yaml:10: a\\nb\\x1b[31m\\u2028: unknown key"
+        assert mentions(
+            problem(SMALL + '"a\\nb\\e[31m\\u2028": 1\n'), "job.yaml:10: a\\nb\\x1b[31m\\u2028: ", "unknown key"
         )
 
 
@@ -260,7 +268,7 @@ class TestTypesAreStrict:
         assert len(problem(head(f"epochs: {'x' * 10_000}"))) < 200
 
     def test_job_without_stages(self):
-        assert problem(SMALL.partition("stages:")[0] + "stages: {}\n") == "job.yaml:7: stages: should not be empty"
+        assert mentions(problem(SMALL.partition("stages:")[0] + "stages: {}\n"), "job.yaml:7: stages: ", "empty")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +297,7 @@ def test_names_must_be_dns_labels(name):
 
 def test_name_has_at_most_40_characters():
     assert job(small("name: small", f"name: {'a' * 40}"))
-    assert "should have at most 40 characters" in problem(small("name: small", f"name: {'a' * 41}"))
+    assert "at most 40" in problem(small("name: small", f"name: {'a' * 41}"))
 
 
 class TestEncoder:
@@ -298,7 +306,7 @@ class TestEncoder:
         assert mentions(
             problem(small("{model: me/encoder}", encoder)),
             "job.yaml:2: encoder: ",
-            "exactly one of `model`",
+            "`model`",
             "`scratch`",
         )
 
@@ -309,8 +317,9 @@ class TestEncoder:
 
     def test_hidden_size_is_a_multiple_of_heads(self):
         scratch = "{scratch: {hidden_size: 10, num_attention_heads: 4}}"
-        assert problem(small("{model: me/encoder}", scratch)) == (
-            "job.yaml:2: encoder.scratch: hidden_size 10 is not a multiple of num_attention_heads 4"
+        assert mentions(
+            problem(small("{model: me/encoder}", scratch)),
+            *("job.yaml:2: encoder.scratch: ", "hidden_size 10", "num_attention_heads 4"),
         )
 
 
@@ -333,12 +342,10 @@ class TestDefaults:
         assert job(SMALL + "defaults: {classify: {encoder: adapt}}\n").stage_encoder("head") == "adapt"
 
     def test_defaults_are_validated(self):
-        assert problem(SMALL + "defaults: {adapt: {epochs: true}}\n") == (
-            "job.yaml:10: defaults.adapt.epochs: should be a whole number, not True"
-        )
-        assert problem(SMALL + "defaults: {adapt: {kind: classify}}\n") == (
-            "job.yaml:10: defaults.adapt.kind: should be 'adapt', not 'classify'"
-        )
+        epochs = problem(SMALL + "defaults: {adapt: {epochs: true}}\n")
+        assert mentions(epochs, "job.yaml:10: defaults.adapt.epochs: ", "whole number", "not True")
+        kind = problem(SMALL + "defaults: {adapt: {kind: classify}}\n")
+        assert mentions(kind, "job.yaml:10: defaults.adapt.kind: ", "'adapt'", "not 'classify'")
 
 
 class TestSet:
@@ -388,10 +395,9 @@ class TestSet:
         assert problem(SMALL, "name=other", override) == f"--set {override}: {message}"
 
     def test_other_values_are_reported_by_line(self):
-        assert problems(head("epochs: x"), "stages.adapt.epochs=y") == [
-            "--set stages.adapt.epochs=y: should be a whole number, not 'y'",
-            "job.yaml:9: stages.head.epochs: should be a whole number, not 'x'",
-        ]
+        overridden, written = problems(head("epochs: x"), "stages.adapt.epochs=y")
+        assert mentions(overridden, "--set stages.adapt.epochs=y: ", "whole number", "'y'")
+        assert mentions(written, "job.yaml:9: stages.head.epochs: ", "whole number", "'x'")
 
 
 class TestPaths:

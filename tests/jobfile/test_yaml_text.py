@@ -98,7 +98,7 @@ def test_merge_key_is_an_ordinary_key():
 
 def test_billion_laughs_are_not_expanded():
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 60)]
-    assert "anchors and aliases are not supported" in parse_error("\n".join(lines))
+    assert "anchors and aliases" in parse_error("\n".join(lines))
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_tag_of_a_key_is_an_error():
     ],
 )
 def test_invalid_yaml_is_reported_with_its_line(text, line):
-    assert parse_error(text).startswith(f"job.yaml:{line}: not valid YAML: ")
+    assert mentions(parse_error(text), f"job.yaml:{line}: ", "not valid YAML")
 
 
 def test_errors_without_line_numbers():
     with pytest.raises(UserError) as caught:
         parse("[1, 2", "--set seeds=[1, 2", numbered=False)
-    assert str(caught.value).startswith("--set seeds=[1, 2: not valid YAML: ")
+    assert mentions(str(caught.value), "--set seeds=[1, 2: ", "not valid YAML")
 
 
 @pytest.mark.parametrize("text", ["[" * 50_000, "{a: " * 5_000 + "}" * 5_000, "- " * 5_000 + "x"])
@@ -156,7 +156,7 @@ def test_deep_nesting_is_an_error(text):
 def test_very_long_numbers_are_errors():
     assert data(f"a: {'9' * 100}\n") == {"a": int("9" * 100)}
     assert mentions(parse_error(f"b: 1\na: {'9' * 5000}\n"), "job.yaml:2: ", "5000 digits")
-    assert "a number of 5002 digits" in parse_error(f"a: 1.{'9' * 5000}\n")
+    assert "5002 digits" in parse_error(f"a: 1.{'9' * 5000}\n")
 
 
 def test_very_long_file_is_an_error():

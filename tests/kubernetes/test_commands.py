@@ -73,7 +73,7 @@ def test_failed_stage_exits_with_1_and_names_blocked_stages(
     printed = capsys.readouterr()
     assert printed.out == ""
     errors = [line.removeprefix("error: ") for line in printed.err.splitlines() if line.startswith("error: ")]
-    assert errors[0].startswith("prepare failed: FailedIndexes: Job has failed indexes; ")
+    assert errors[0].startswith("prepare failed: FailedIndexes: ")
     assert f"kubectl --namespace team logs job/{toy.named('prepare').name}" in errors[0]
     assert "blocked: adapt, plain, adapted, report;" in errors[1]
 

@@ -14,6 +14,7 @@ from ftjobs.kubernetes import controller
 from ftjobs.kubernetes.stage_jobs import KUEUE_QUEUE, QUEUE
 from tests.fakes.kubernetes_api import Answer, Request
 from tests.fakes.toy_cluster import ToyCluster, conduct, toy_stages, until
+from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 ALL = ["prepare", "adapt", "plain", "adapted", "report"]
@@ -135,7 +136,7 @@ class TestSeveralNodes:
         single_node = ToyCluster(toy.api, toy_stages(tmp_path), toy.storage, tmp_path)
         toy.api.jobs.pop(toy.named("prepare").name)
         toy.api.jobs.pop(toy.named("report").name)
-        with pytest.raises(UserError, match="another --set or --nodes"):
+        with pytest.raises(UserError, match="--set or --nodes"):
             conduct(single_node)
 
 
@@ -147,18 +148,15 @@ class TestFailures:
         assert failure.value.exit_code == 1
         adapt = toy.named("adapt").name
         stage, remedy = failure.value.problems
-        assert stage.startswith("adapt failed: FailedIndexes: Job has failed indexes; ")
+        assert stage.startswith("adapt failed: FailedIndexes: ")
         assert f"`kubectl --namespace team logs job/{adapt}`" in stage
         assert "blocked: adapted, report; " in remedy
-        assert f"delete job/{adapt} and the controller's Job" in remedy
+        assert f"delete job/{adapt} " in remedy
         assert {"plain seed 1", "plain seed 2", "adapt seed 1"} <= set(toy.ran)
         assert not {"adapted seed 1", "report"} & set(toy.ran)
         assert toy.is_suspended("adapted")
-        assert (
-            toy.suspend_reason("adapted")
-            == toy.suspend_reason("report")
-            == "blocked: adapt failed: FailedIndexes: Job has failed indexes"
-        )
+        assert str(toy.suspend_reason("adapted")).startswith("blocked: adapt failed: FailedIndexes: ")
+        assert toy.suspend_reason("report") == toy.suspend_reason("adapted")
 
     def test_reason_includes_the_error_in_the_store(self, toy: ToyCluster, tmp_path: Path) -> None:
         run = toy.named("adapt").runs[1]
@@ -210,9 +208,7 @@ class TestFailures:
         toy.forgets.add("adapt")
         with (
             toy.running(),
-            pytest.raises(
-                FtjobsError, match=r"adapt failed: .* is complete without publishing adapt seed 1, adapt seed 2;"
-            ),
+            pytest.raises(FtjobsError, match=r"adapt failed: .* complete .*adapt seed 1, adapt seed 2;"),
         ):
             conduct(toy)
         assert "plain seed 1" in toy.ran
@@ -220,12 +216,12 @@ class TestFailures:
     def test_missing_jobs_are_a_user_error(self, toy: ToyCluster, tmp_path: Path) -> None:
         for stage in toy.stages:
             toy.api.delete(stage.name)
-        with pytest.raises(UserError, match=r"namespace team: .* of pipeline toy; .*`ftjobs render`.*--namespace"):
+        with pytest.raises(UserError, match=r"namespace team: .*toy; .*`ftjobs render`.*--namespace"):
             conduct(toy)
         ToyCluster(
             toy.api, toy_stages(tmp_path, "stages.adapt.epochs=7", "data.label=c"), toy.storage, tmp_path
         ).apply()
-        with pytest.raises(UserError, match="another --set or --nodes"):
+        with pytest.raises(UserError, match="--set or --nodes"):
             conduct(toy)
 
     def test_jobs_applied_within_the_grace_period_are_found(self, toy: ToyCluster) -> None:
@@ -282,7 +278,7 @@ class TestExternalChanges:
         toy.api.delete(name)
         with toy.running(), pytest.raises(FtjobsError) as failure:
             conduct(toy)
-        assert failure.value.problems[0] == f"adapt failed: its Job {name} does not exist; apply the manifests again"
+        assert mentions(failure.value.problems[0], "adapt failed: ", f"Job {name}", "apply")
         assert "plain seed 2" in toy.ran
 
     def test_deleted_job_runs_after_it_is_applied_again(self, toy: ToyCluster) -> None:

@@ -20,6 +20,7 @@ from ftjobs.kubernetes.cluster_client import ClusterClient
 from ftjobs.kubernetes.controller import Controller
 from tests.fakes.kubernetes_api import HANG_UP, Answer, Request, kubeconfig
 from tests.fakes.toy_cluster import ToyCluster, conduct, until
+from tests.helpers.messages import mentions
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 
@@ -150,9 +151,7 @@ class TestFaults:
     ) -> None:
         monkeypatch.setattr(cluster_client, "PATIENCE", 0.1)
         toy.api.down()
-        with pytest.raises(
-            FtjobsError, match=r"^list jobs at http://127.0.0.1:\d+: .*refused.*; gave up after 0 s$"
-        ) as failure:
+        with pytest.raises(FtjobsError, match=r"^list jobs .*http://127.0.0.1:\d+: .*refused.*after 0 s$") as failure:
             conduct(toy)
         assert failure.value.exit_code == 1
 
@@ -234,8 +233,7 @@ class TestAccess:
         toy.api.forbidden = {verb}
         with pytest.raises(UserError) as failure:
             conduct(toy)
-        assert f'cannot {verb} resource "jobs" in API group "batch"' in str(failure.value)
-        assert "Role with the verbs get, list, watch and patch" in str(failure.value)
+        assert mentions(str(failure.value), f'cannot {verb} resource "jobs"', "Role", "get, list, watch", "patch")
 
     def test_role_created_after_the_controller_started(self, toy: ToyCluster) -> None:
         toy.api.forbidden = {"list", "watch", "patch"}
@@ -272,17 +270,17 @@ class TestAccess:
 
     def test_rejected_token_is_a_user_error(self, toy: ToyCluster) -> None:
         toy.api.token = "another"
-        with pytest.raises(UserError, match=r"401 Unauthorized; .*log in again"):
+        with pytest.raises(UserError, match=r"401 Unauthorized; .*log in"):
             conduct(toy)
 
     def test_server_without_jobs_api_is_a_user_error(self, toy: ToyCluster) -> None:
         toy.api.fault = lambda request: Answer(404, "page not found")
-        with pytest.raises(UserError, match=r"http://127.0.0.1:\d+: .*KUBECONFIG or --context"):
+        with pytest.raises(UserError, match=r"http://127.0.0.1:\d+: .*KUBECONFIG.*--context"):
             conduct(toy)
 
     def test_rejected_patch_is_a_user_error(self, toy: ToyCluster) -> None:
         toy.api.fault = lambda request: (
             Answer(422, "an admission webhook denied it") if request.verb == "patch" else None
         )
-        with pytest.raises(UserError, match=r"patch job toy-prepare-\w+ at .*: 422 an admission webhook denied it"):
+        with pytest.raises(UserError, match=r"patch job toy-prepare-\w+ .*422.*denied it"):
             conduct(toy)

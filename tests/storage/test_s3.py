@@ -29,6 +29,7 @@ from tests.fakes.s3_faults import (
     truncate_response,
 )
 from tests.fakes.s3_server import ACCESS_KEY, BUCKET, READER_ACCESS_KEY, READER_SECRET_KEY, SECRET_KEY
+from tests.helpers.messages import mentions
 
 MB = 1 << 20
 LARGE = bytes(range(256)) * 4096 * 20  # 20 MB: three parts
@@ -250,11 +251,11 @@ class TestUserErrors:
     def test_no_credentials(self, s3, monkeypatch):
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        assert self.refused().startswith(f"s3://{BUCKET} at {s3.url}: no credentials; set AWS_ACCESS_KEY_ID")
+        assert mentions(self.refused(), f"s3://{BUCKET} at {s3.url}: ", "no credentials", "set AWS_ACCESS_KEY_ID")
 
     def test_incomplete_credentials(self, s3, monkeypatch):
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-        assert "Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY" in self.refused()
+        assert "missing: AWS_SECRET_ACCESS_KEY" in self.refused()
 
     def test_unknown_access_key(self, s3, monkeypatch):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "unknown")
@@ -285,13 +286,13 @@ class TestUserErrors:
     def test_unknown_addressing_style(self, s3, monkeypatch):
         monkeypatch.setenv("FTJOBS_S3_ADDRESSING_STYLE", "round")
         assert self.refused().startswith("FTJOBS_S3_ADDRESSING_STYLE=round: ")
-        assert self.refused().endswith("auto, path or virtual")
+        assert mentions(self.refused(), "auto", "path", "virtual")
 
     @pytest.mark.parametrize(
         "store", ["s3://", "s3:///p", "s3://a/p", "s3://bucket/../p", "s3://bucket/a//b", "s3://b ucket"]
     )
     def test_malformed_address(self, store):
-        assert self.refused(store) == f"--store {store}: not a valid address; use s3://bucket/prefix"
+        assert mentions(self.refused(store), f"--store {store}: ", "address", "use s3://bucket/prefix")
 
     def test_credentials_in_the_address_are_not_repeated(self):
         assert "hush" not in self.refused("s3://key:hush@bucket/p")

@@ -144,19 +144,19 @@ def test_unreadable_flag_is_reported_with_place_and_value(name: str, values: lis
 
 
 def test_missing_label_column_is_reported() -> None:
-    with pytest.raises(UserError, match=r"no column 'score' \(data.label, label_type: float\).*set data.label to one"):
+    with pytest.raises(UserError, match=r"'score' \(data.label, label_type: float\).*set data.label"):
         prepare_data(data(write("a.csv", {"q": TEXTS, "z": [1] * 5}), "score", "float"))
 
 
 def test_unreadable_list_of_names_is_reported() -> None:
-    with pytest.raises(UserError, match=r"line 2: column 'tags' is \[1.5\], a list of other things than names"):
+    with pytest.raises(UserError, match=r"line 2: column 'tags' is \[1.5\]"):
         prepare_data(data(write("a.jsonl", {"q": TEXTS, "tags": [["x"], [1.5], [], [], []]}), "tags", "multi"))
-    with pytest.raises(UserError, match="the training split has only the label 'x'"):
+    with pytest.raises(UserError, match=r"training split .*label 'x'"):
         prepare_data(data(write("b.jsonl", {"q": TEXTS, "tags": [["x"]] * 5}), "tags", "multi"))
 
 
 def test_constant_numbers_are_rejected() -> None:
-    with pytest.raises(UserError, match="column 'score' is 2 in all 4 training rows, so there is nothing to learn"):
+    with pytest.raises(UserError, match=r"'score' is 2 .*4 training rows"):
         prepare_data(data(write("a.csv", {"q": TEXTS, "score": [2] * 5}), "score", "float"))
 
 

@@ -83,14 +83,14 @@ def test_unresponsive_server_costs_only_a_bounded_wait_at_the_end(
     assert time.monotonic() - ending < 2 + 4 + wandb_tracker._OFFLINE_FINISH_SECONDS
     assert read_published_steps(output) == STEPS
     assert [path.name.partition("-")[0] for path in (output / "wandb").iterdir()] == ["offline"]
-    assert "did not end within" in caplog.text
+    assert "not end within" in caplog.text
     other = stage("behavioural")  # the next stage of this process does not wait again
     work, output = make_work_folder(tmp_path / "next")
     with open_tracker(other, storage, work) as tracker:
         tracker.start(None)
         log_steps(tracker.log, STEPS)
         tracker.finish(output, {})
-    assert caplog.text.count("did not end within") == 1
+    assert caplog.text.count("not end within") == 1
     assert read_published_steps(output) == STEPS
 
 
@@ -139,7 +139,7 @@ def test_killed_worker_is_restarted_at_the_end(
         assert log_steps(tracker.log, STEPS[50:]) < MAX_LOG_SECONDS
         tracker.finish(output, {})
     assert read_published_steps(output) == STEPS
-    assert caplog.text.count("tracking: Weights & Biases failed, training continues without it") == 1
+    assert caplog.text.count("Weights & Biases failed") == 1
     wait_until(lambda: has_ended(core), "end of wandb-core")
 
 
@@ -218,7 +218,7 @@ def test_failing_import_of_wandb_does_not_stop_training(
         tracker.start(None)
         log_steps(tracker.log, STEPS)
         tracker.finish(output, {})
-    assert "training continues without it: ImportError: libc is too old" in caplog.text
+    assert "ImportError: libc is too old" in caplog.text
     assert [path.name for path in output.iterdir()] == ["model"]
 
 

@@ -178,7 +178,7 @@ def test_depth_is_that_of_first_use(family: str) -> None:
 
 def test_shared_layers_raise() -> None:
     with pytest.raises(
-        UserError, match=r"^layer_decay: 0\.9 .* 3 layers .*`albert` share 1 set .*freeze_encoder: true$"
+        UserError, match=r"^layer_decay: 0\.9 .* 3 layers .*`albert` .*freeze_encoder: true$"
     ):
         layerwise.find_layers(classifier("albert"), "layer_decay: 0.9")
 
@@ -190,7 +190,7 @@ def test_unknown_family_has_layers_by_module_list_or_raises() -> None:
     encoder_layers = layerwise.find_layers(model, "unfreeze: last-1")
     assert encoder_layers.depth("nystromformer.encoder.layer.2.output.dense.weight") == 3
     funnel = transformers.FunnelConfig(vocab_size=60, d_model=32, n_head=2, d_head=16, d_inner=64, block_sizes=[1, 2])
-    with pytest.raises(UserError, match=r"a module list of 3 entries .* this `funnel` has no such list"):
+    with pytest.raises(UserError, match=r"list of 3 .*`funnel`"):
         layerwise.find_layers(transformers.AutoModelForSequenceClassification.from_config(funnel), "layer_decay: 0.9")
 
 

@@ -100,13 +100,13 @@ def test_conversion_with_several_configurations_requires_one(hub):
     files = {f"{name}/train/0000.parquet": parquet([name, "b"], [0, 1]) for name in ("easy", "hard")}
     hub.add(EXPORT_BRANCH, EXPORT, files)
     assert read(pairs(config="hard")).splits["train"]["q"][:] == ["hard", "b"]
-    assert "(easy, hard); set data.config" in fails(pairs())
+    assert mentions(fails(pairs()), "(easy, hard)", "set data.config")
     assert "'medium'" in fails(pairs(config="medium"))
 
 
 def test_partial_conversion_is_rejected(hub):
     hub.add(EXPORT_BRANCH, EXPORT, {"default/partial-train/0000.parquet": parquet(["a", "b"], [0, 1])})
-    assert "only its first part" in fails(pairs(revision=EXPORT_BRANCH))
+    assert "first part" in fails(pairs(revision=EXPORT_BRANCH))
 
 
 def test_configuration_is_selected(hub):
@@ -147,7 +147,7 @@ def test_unknown_split_names_are_an_error_unless_single(hub):
     hub.add("main", MAIN, {"README.md": f"{two_splits}---\n".encode(), **files})
     message = fails(pairs())
     assert "train, unsupervised" in message
-    assert "{train: FILE, test: FILE}" in message
+    assert mentions(message, "{train: ", "test: ")
 
 
 def test_unlabeled_test_split_is_an_error(hub):
@@ -159,22 +159,20 @@ def test_unlabeled_test_split_is_an_error(hub):
             "data/test-00000-of-00001.parquet": parquet(["c", "d"], [-1, -1], ["no", "yes"]),
         },
     )
-    assert mentions(
-        fails(pairs()), "me/pairs, split test: ", "'label' is -1 in all 2 rows", "{train: FILE, test: FILE}"
-    )
+    assert mentions(fails(pairs()), "me/pairs, split test: ", "'label'", "-1", "all 2 rows", "{train: ", "test: ")
 
 
 def test_columns_and_values_are_checked(hub):
     hub.add("main", MAIN, {"train.csv": b"q,label\na,0\n,1\n"})
     assert mentions(fails(pairs()), "split train: ", "'q' (data.text)", "1 of 2 rows", "row 2")
-    assert mentions(fails(pairs(label="lable")), "'lable' (data.label)", "did you mean 'label'")
+    assert mentions(fails(pairs(label="lable")), "'lable' (data.label)", "mean 'label'")
 
 
 def test_missing_data_set_or_revision(hub, tmp_path):
     hub.add("main", MAIN, {"train.csv": b"q,label\na,0\nb,1\n"})
     absent = fails(pairs(source="me/pears"))
-    assert mentions(absent, "'me/pears' at revision 'main'", f"{tmp_path}/me/pears", "HF_TOKEN")
-    assert mentions(fails(pairs(revision="v9")), "revision 'v9'", "branch, tag or commit")
+    assert mentions(absent, "'me/pears'", "revision 'main'", f"{tmp_path}/me/pears", "HF_TOKEN")
+    assert mentions(fails(pairs(revision="v9")), "revision 'v9'", "branch, tag")
     assert mentions(fails(pairs(source="not a hub id")), "'not a hub id'", "HF_TOKEN")
 
 
@@ -182,7 +180,7 @@ def test_gated_data_set_error_contains_page_and_token(hub):
     hub.add("main", MAIN, {"train.csv": b"q,label\na,0\nb,1\n"})
     hub.gated = True
     message = fails(pairs())
-    assert mentions(message, "'me/pairs' at revision 'main'", "https://huggingface.co/datasets/me/pairs", "HF_TOKEN")
+    assert mentions(message, "'me/pairs'", "revision 'main'", "https://huggingface.co/datasets/me/pairs", "HF_TOKEN")
 
 
 def test_unreachable_hub_may_be_retried(hub, tmp_path, monkeypatch):

@@ -232,12 +232,12 @@ class TestCsvProblems:
         put("a.csv", "q,label\na,0\n" + 'b\n"x\ny",1,2\n' * 4)
         errors = problems("a.csv")
         assert [text.partition(":")[0] for text in errors] == [f"a.csv, line {line}" for line in (3, 4, 6, 7, 9)]
-        assert mentions(errors[0], "line 3: 1 cell", "2 columns", "'b'", "quote cells")
-        assert mentions(errors[1], "line 4: 3 cell", "2 columns", r"'x\ny,1,2'")
+        assert mentions(errors[0], "line 3", "1 cell", "2 columns", "'b'", "quote cells")
+        assert mentions(errors[1], "line 4", "3 cell", "2 columns", r"'x\ny,1,2'")
 
     def test_unbalanced_quotes_are_reported_at_the_start_of_the_row(self):
-        assert problem(put("a.csv", 'q,label\na,0\n"b,1\nc,0\n')).startswith("a.csv, line 3: unbalanced quotes")
-        assert "line 2: unbalanced quotes" in problem(put("a.csv", 'q,label\n"a"b,0\n'))
+        assert problem(put("a.csv", 'q,label\na,0\n"b,1\nc,0\n')).startswith("a.csv, line 3: unbalanced")
+        assert problem(put("a.csv", 'q,label\n"a"b,0\n')).startswith("a.csv, line 2: unbalanced")
 
     def test_repeated_column_name(self):
         error = problem(put("a.csv", "q,label,q\na,0,b\n"))
@@ -252,7 +252,7 @@ class TestCsvProblems:
         put("a.csv", "question,lable\na,0\n")
         text, label = problems("a.csv")
         assert mentions(text, "a.csv: ", "'q' (data.text)", "'question', 'lable'", "set data.text")
-        assert mentions(label, "a.csv: ", "'label' (data.label)", "'question', 'lable'", "did you mean 'lable'")
+        assert mentions(label, "a.csv: ", "'label' (data.label)", "'question', 'lable'", "mean 'lable'")
         grouped = problems("a.csv", text="question", label=None, split={"group_by": "doctor"})
         assert "'doctor' (data.split.group_by)" in grouped[0]
 
@@ -280,10 +280,10 @@ class TestCsvProblems:
         put("a.csv", b"q,label\na,0\ncaf\xe9,1\nna\xefve,1\n")
         for error, line, byte in zip(problems("a.csv"), (3, 4), ("e9", "ef"), strict=True):
             assert mentions(error, f"a.csv, line {line}: byte 0x{byte}", "UTF-8", "iconv")
-        assert "line 2: byte 0xff" in problem(put("b.txt.gz", b"a\n\xff\n"), label=None)
+        assert mentions(problem(put("b.txt.gz", b"a\n\xff\n"), label=None), "line 2: ", "0xff")
 
     def test_utf16_and_gzip_are_recognized(self):
-        assert mentions(problem(put("a.csv", "q\na".encode("utf-16"))), "line 1: byte 0xff", "UTF-16")
+        assert mentions(problem(put("a.csv", "q\na".encode("utf-16"))), "line 1: ", "0xff", "UTF-16")
         assert mentions(problem(put("a.csv", "q\na".encode("utf-16-le"))), "line 1: ", "NUL byte")
         assert mentions(problem(put("a.csv", gzip.compress(b"q,label\n"))), "gzip", "add .gz")
 
@@ -295,12 +295,12 @@ class TestCsvProblems:
     def test_empty_texts_and_labels_are_counted(self):
         put("a.csv", 'q,label\n"a\nb",0\n ,1\nc,\n"",1\n')
         text, label = problems("a.csv")
-        assert mentions(text, "a.csv: ", "'q' (data.text)", "2 of 4 rows", "line 4", "fill in or remove")
-        assert mentions(label, "a.csv: ", "'label' (data.label)", "1 of 4 rows", "line 5", "fill in or remove")
+        assert mentions(text, "a.csv: ", "'q' (data.text)", "2 of 4 rows", "line 4", "fill in")
+        assert mentions(label, "a.csv: ", "'label' (data.label)", "1 of 4 rows", "line 5", "fill in")
 
     def test_single_class(self):
         put("a.csv", "q,label\na,0\nb,0\n")
-        assert mentions(problem("a.csv"), "data.label", "'label' is '0' in all 2", "'a.csv'", "2 classes")
+        assert mentions(problem("a.csv"), "data.label", "'label'", "'0'", "all 2", "'a.csv'", "2 classes")
         put("t.csv", "q,label\na,1\n")
         assert "2 classes" in problem({"train": "a.csv", "test": "t.csv"})
 
@@ -311,18 +311,18 @@ class TestJsonlProblems:
         errors = problems("a.jsonl")
         assert [text.partition(": ")[0] for text in errors] == [f"a.jsonl, line {line}" for line in (2, 3, 5, 6, 7)]
         assert mentions(errors[0], "is not JSON", "Expecting value")
-        assert mentions(errors[1], "is not a JSON object", r"'[1, 2]\n'", "one object per line")
+        assert mentions(errors[1], "not a JSON object", r"'[1, 2]\n'", "per line")
 
     @pytest.mark.parametrize("content", ['[{"q": "a"}]', '[\n  {\n    "q": "a"\n  }\n]\n'])
     def test_json_array(self, content):
-        assert mentions(problem(put("a.json", content)), "a.json, line 1", "one object per line", "jq --compact-output")
+        assert mentions(problem(put("a.json", content)), "a.json, line 1", "per line", "jq --compact-output")
 
     @pytest.mark.parametrize("line", ["[" * 100_000, '{"q": ' + "9" * 5000 + "}"])
     def test_json_that_python_rejects(self, line):
-        assert "a.jsonl, line 1: is not JSON (" in problem(put("a.jsonl", line))
+        assert problem(put("a.jsonl", line)).startswith("a.jsonl, line 1: is not JSON (")
 
     def test_empty(self):
-        assert mentions(problem(put("a.jsonl", "\n")), "a.jsonl: ", "empty", "one JSON object per line")
+        assert mentions(problem(put("a.jsonl", "\n")), "a.jsonl: ", "empty", "per line")
 
     def test_missing_keys(self):
         put("a.jsonl", '{"text": "a"}\n{"text": "b", "label": 1}\n')
@@ -351,7 +351,7 @@ class TestJsonlProblems:
     )
     def test_text_of_another_json_type(self, value, kind):
         put("a.jsonl", f'{{"q": "a", "label": 0}}\n{{"q": {value}, "label": 1}}\n')
-        assert mentions(problem("a.jsonl"), f"a.jsonl, line 2: column 'q' is {kind}", "data.text", "a string")
+        assert mentions(problem("a.jsonl"), "a.jsonl, line 2: ", f"'q' is {kind}", "data.text", "a string")
 
     @pytest.mark.parametrize(
         ("value", "kind"),
@@ -365,7 +365,7 @@ class TestJsonlProblems:
         put("a.jsonl", f'{{"q": "a", "label": 0}}\n{{"q": "b", "label": {value}}}\n')
         error = problem("a.jsonl")
         assert mentions(
-            error, "a.jsonl, line 2: column 'label'", kind, "data.label", "a string or a whole number or a boolean"
+            error, "a.jsonl, line 2: ", "'label'", kind, "data.label", "a string", "a whole number", "a boolean"
         )
 
     def test_labels_of_several_json_types(self):
@@ -377,15 +377,15 @@ class TestJsonlProblems:
 class TestOtherProblems:
     @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
     def test_empty_text_file(self, name):
-        assert mentions(problem(put(name, " \n"), label=None), f"{name}: ", "empty", "one text per line")
+        assert mentions(problem(put(name, " \n"), label=None), f"{name}: ", "empty", "per line")
 
     def test_text_file_with_several_columns(self):
         error = problem(put("a.txt", "a\n"), text=["q", "r"])
-        assert mentions(error, "a.txt: ", "'q' (data.text)", "'r' (data.text) and 'label' (data.label)", "use csv")
+        assert mentions(error, "a.txt: ", "'q' (data.text)", "'r' (data.text)", "'label' (data.label)", "use csv")
 
     def test_invalid_or_truncated_gzip(self):
         Path("a.csv.gz").write_bytes(b"q,label\na,0\n")
-        assert mentions(problem("a.csv.gz"), "a.csv.gz: ", "gzip", "Not a gzipped file")
+        assert mentions(problem("a.csv.gz"), "a.csv.gz: ", "gzip", "Not a gzipped")
         compressed = gzip.compress(b"q,label\n" + bytes(range(65, 91)) * 100)
         Path("a.csv.gz").write_bytes(compressed[:-12])
         assert mentions(problem("a.csv.gz"), "a.csv.gz: ", "gzip")
@@ -393,9 +393,9 @@ class TestOtherProblems:
         assert "compress it again" in problem("a.csv.gz")
 
     def test_invalid_or_damaged_parquet(self):
-        assert mentions(problem(put("a.parquet", "q,label\n")), "a.parquet: ", "not a parquet file", "write it again")
+        assert mentions(problem(put("a.parquet", "q,label\n")), "a.parquet: ", "not a parquet", "write it again")
         put("a.parquet.gz", "PAR1")
-        assert "is not a parquet file" in problem("a.parquet.gz")
+        assert mentions(problem("a.parquet.gz"), "a.parquet.gz: ", "not a parquet")
         pq.write_table(pa.table({"q": ["a" * 1000, "b"], "label": [0, 1]}), "a.parquet", compression="none")
         content = Path("a.parquet").read_bytes()
         Path("a.parquet").write_bytes(content[:10] + b"\xff" * 30 + content[40:])
@@ -481,22 +481,22 @@ class TestManyRows:
 
     def test_types_that_change_in_a_later_batch(self):
         self.write("jsonl", ["a"] * 10, [0] * 9 + ["1"])
-        assert mentions(problem("a.jsonl"), "a whole number (0 in line 1)", "a string ('1' in line 10)")
+        assert mentions(problem("a.jsonl"), "whole number (0", "line 1", "string ('1'", "line 10)")
         self.write("jsonl", ["a"] * 4 + [5] + ["b"] * 5, [0, 1] * 5)
-        assert "line 5: column 'q' is 5, a whole number" in problem("a.jsonl")
+        assert mentions(problem("a.jsonl"), "line 5: ", "'q' is 5", "whole number")
 
     def test_syntax_problems_of_later_batches_are_reported_alone(self):
         put("a.csv", "q,label\n" + "a,0\nb,1\n" * 4 + ",\nx\nb,1,2\n")
         assert [text.partition(":")[0] for text in problems("a.csv")] == ["a.csv, line 11", "a.csv, line 12"]
         put("b.csv", "q,label\n" + "a,0\n" * 7 + '"b')
-        assert problem("b.csv").startswith("b.csv, line 9: unbalanced quotes")
+        assert problem("b.csv").startswith("b.csv, line 9: unbalanced")
 
     def test_invalid_files_are_not_compared_with_others(self):
         put("d/a.jsonl", "\n".join(json.dumps({"q": "a", "label": label}) for label in [0] * 7 + [None]))
         put("d/b.jsonl", "\n".join(json.dumps({"q": "b", "label": "1"}) for _ in range(7)))
         put("d/c.jsonl", "\n".join(json.dumps({"q": text, "label": 2}) for text in ["c"] * 7 + [""]))
         errors = problems("d")
-        assert [text.partition(" is empty or missing")[0] for text in errors] == [
+        assert [text.partition(" is ")[0] for text in errors] == [
             "d/a.jsonl: column 'label' (data.label)",
             "d/c.jsonl: column 'q' (data.text)",
         ]
