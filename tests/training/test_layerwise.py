@@ -177,9 +177,7 @@ def test_depth_is_that_of_first_use(family: str) -> None:
 
 
 def test_shared_layers_raise() -> None:
-    with pytest.raises(
-        UserError, match=r"^layer_decay: 0\.9 .* 3 layers .*`albert` .*freeze_encoder: true$"
-    ):
+    with pytest.raises(UserError, match=r"^layer_decay: 0\.9 .* 3 layers .*`albert` .*freeze_encoder: true$"):
         layerwise.find_layers(classifier("albert"), "layer_decay: 0.9")
 
 
