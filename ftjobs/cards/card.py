@@ -117,7 +117,7 @@ def _summary(context: CardContext) -> str:
     purpose = context.task.card_purpose(inputs, context.names, lambda names: listed(list(names)))
     through = [f"`{run.stage}`" for run in context.chain[1:-1]]
     via = f", by way of {' and '.join(through)}" if through else ""
-    trained = "its head trained on the frozen encoder" if settings.freeze_encoder else _encoder_training(settings)
+    trained = "frozen, with a head trained" if settings.freeze_encoder else _encoder_training(settings)
     return f"A {purpose}: {base}{via}, {trained} on {code(context.source)}."
 
 
@@ -127,9 +127,7 @@ def _origin(encoder: dict[str, Any]) -> str:
         return f"{code(encoder['model'])} (commit {code(str(encoder['commit']))})"
     if "folder" in encoder:
         return f"the model folder {code(encoder['folder'])} (sha256 of the weights `{encoder['sha256']}`)"
-    return (
-        f"a BERT with random weights and a vocabulary of {encoder['vocabulary']:,} tokens made from the training texts"
-    )
+    return f"a BERT with random weights and a vocabulary of {encoder['vocabulary']:,} tokens from the training texts"
 
 
 def _usage(context: CardContext) -> list[str]:
@@ -187,7 +185,7 @@ def _training_notes(context: CardContext) -> list[str]:
     notes = []
     if metrics["newly_initialised"]:
         notes.append(
-            f"Newly initialized, absent from the encoder's checkpoint: {listed(metrics['newly_initialised'])}."
+            f"Newly initialized weights, absent from the encoder's checkpoint: {listed(metrics['newly_initialised'])}."
         )
     if weights := metrics.get("class_weights"):
         heaviest = sorted(weights, key=lambda name: -weights[name])[:MAX_NAMES]
@@ -209,8 +207,8 @@ def _purpose(run: StageRun) -> str:
         return f"classification, encoder {_encoder_training(run.settings)}"
     return {
         "corpus": "corpus without duplicates and test texts",
-        "data": "data, split",
-    }.get(run.kind, "encoder, and data, split")
+        "data": "data splits",
+    }.get(run.kind, "encoder and data splits")
 
 
 def _adaptation(settings: Adapt) -> str:

@@ -94,7 +94,7 @@ class CardContext:
 
     @property
     def predicts_masked_tokens(self) -> bool:
-        """Whether the model is an encoder that was adapted to predict masked tokens."""
+        """True for an encoder that was adapted to predict masked tokens."""
         return self.objective is not None and self.objective.publishes_masked_lm
 
     @property
@@ -133,7 +133,7 @@ class CardContext:
 
     @property
     def is_decontaminated(self) -> bool:
-        """Whether passages that contain test texts were removed from the corpus."""
+        """True if passages that contain test texts were removed from the corpus."""
         settings = self.run.inputs["corpus"].settings
         assert isinstance(settings, CorpusStage), "no other stage reads a corpus"
         return settings.corpus.decontaminate

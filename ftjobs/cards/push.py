@@ -41,7 +41,7 @@ class PushResult:
     url: str
     """URL of the branch's latest commit."""
     changed: bool
-    """Whether the commit is new; False if the branch already had the same files."""
+    """True if the commit is new, False if the branch already had the same files."""
 
 
 def check_repo(repo: str) -> None:

@@ -11,8 +11,8 @@ from ftjobs.data.corpora.curation import CorpusRecord
 from ftjobs.data.prepared import DataSummary
 from ftjobs.jobfile.fields import Adapt, Classify, Corpus
 from ftjobs.objectives import all_figures
-from ftjobs.tasks.base import Metric
 from ftjobs.tasks.measures import Measure, percent
+from ftjobs.tasks.wording import Metric
 
 
 def results(context: CardContext) -> str:
@@ -40,7 +40,7 @@ def _classifier_results(context: CardContext) -> str:
     return (
         f"{table(header, rows)}\n\nThe published weights are those of epoch {metrics['best_epoch']} of "
         f"{context.epochs}, the first with the {best} on the {split} split ({context.data['rows'][split]:,} rows). The "
-        f"interval is {task.interval_method}. It covers the choice of test rows, and not the variation between seeds."
+        f"interval is {task.interval_method}. It covers the choice of test rows, not the variation between seeds."
     )
 
 

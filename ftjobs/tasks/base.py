@@ -140,7 +140,7 @@ class Task(Wording, ABC):
 
     @abstractmethod
     def cell_type(self, several: bool) -> CellType:
-        """Return how cells of a label column are read; `several`: there is one column per label."""
+        """Return the reader of the cells of a label column; `several`: there is one column per label."""
 
     @abstractmethod
     def label_names(self, columns: Iterable[Iterable[Any]], column: str) -> list[str]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class CellType:
-    """How the cells of a column are read. Cells of the base class stay as they are; blank ones are errors."""
+    """Reader of the cells of a column. The base class keeps cells as they are; blank cells are errors."""
 
     expected: ClassVar[str]
     """Accepted column types in words, for errors."""
@@ -25,7 +25,7 @@ class CellType:
     """Arrangement of the columns, for errors."""
 
     def accepts(self, data_type: pa.DataType) -> bool:
-        """Whether a column of this Arrow type can be read."""
+        """Return whether a column of this Arrow type can be read."""
         return arrow_type_name(data_type) in self.column_types
 
     def parse(self, column: pa.ChunkedArray, separator: str) -> tuple[pa.ChunkedArray, list[int]]:
@@ -170,7 +170,7 @@ def _names(value: Any, separator: str) -> list[str] | None:
 
 
 def is_list_of_names(data_type: pa.DataType) -> bool:
-    """Whether a column holds lists of strings or whole numbers."""
+    """Return whether a column holds lists of strings or whole numbers."""
     import pyarrow as pa
 
     if not (pa.types.is_list(data_type) or pa.types.is_large_list(data_type) or pa.types.is_fixed_size_list(data_type)):

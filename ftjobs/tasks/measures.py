@@ -126,7 +126,7 @@ class ErrorMeasure(Measure):
 
     @property
     def difference_axis(self) -> str:
-        return f"how much lower the {self.name} on test rows is"
+        return f"decrease of the {self.name} on test rows"
 
     def figure(self, value: float, digits: int = 2) -> str:
         return f"{value:.4g}"

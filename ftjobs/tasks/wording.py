@@ -73,7 +73,7 @@ class Wording(ABC):
 
     @abstractmethod
     def describe_outputs(self, number: int) -> str:
-        """Return what a model predicts, with the number of outputs: `3 classes`."""
+        """Return the outputs of a model with their number: `3 classes`."""
 
     def short_outputs(self, number: int) -> str:
         """Return the same for a cell of a table."""

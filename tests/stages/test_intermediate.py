@@ -123,7 +123,7 @@ def test_cards_describe_the_data_of_their_stage(job: Any, tmp_path: Path) -> Non
     assert (facts["text_columns"], facts["label_column"], facts["classes"]) == (["said"], "kind", KINDS)
     card = files_of(storage, manifests["after seed 1"])["model/README.md"].decode()
     assert "into 3 classes" in card
-    assert "| `nli-data` | data, split |" in card
+    assert "| `nli-data` | data splits |" in card
     assert "by way of `nli`" in card
     (tmp_path / "job.yaml").write_text(card.rpartition("```yaml\n")[2].partition("```")[0])
     (tmp_path / "nli-data").mkdir()

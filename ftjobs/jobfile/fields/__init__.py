@@ -5,8 +5,8 @@ its description in `ftjobs schema`, which editors display.
 """
 
 from ftjobs.jobfile.fields.adapt_stage import Adapt, Replace
-from ftjobs.jobfile.fields.base import Fields, Lora, TrainingFields
 from ftjobs.jobfile.fields.classify_stage import Classify
+from ftjobs.jobfile.fields.common import Fields, Lora, TrainingFields
 from ftjobs.jobfile.fields.encoder import Encoder, Scratch, Vocabulary
 from ftjobs.jobfile.fields.job import MARGIN_TOO_LARGE, Hypothesis, Job, Tracking, WandbTracking
 from ftjobs.jobfile.fields.text_sources import Corpus, CorpusSource, Data, Split, Streaming

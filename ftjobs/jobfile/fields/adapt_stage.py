@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ftjobs.jobfile.fields.base import Fields, TrainingFields
+from ftjobs.jobfile.fields.common import Fields, TrainingFields
 from ftjobs.jobfile.fields.encoder import Vocabulary
 from ftjobs.jobfile.fields.text_sources import Corpus
 from ftjobs.objectives import DEFAULT_OBJECTIVE, all_objectives, get_objective, objective_names

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from ftjobs.jobfile.fields.base import NonEmpty, TrainingFields
+from ftjobs.jobfile.fields.common import NonEmpty, TrainingFields
 from ftjobs.jobfile.fields.text_sources import Data
 from ftjobs.tasks import all_tasks, metric_names
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ftjobs.jobfile.fields.base import Fields, NonEmpty, Seed
+from ftjobs.jobfile.fields.common import Fields, NonEmpty, Seed
 
 #: Default `min_count` of words that are selected from the texts.
 _DEFAULT_MIN_COUNT = 5

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ftjobs.jobfile.fields.adapt_stage import Adapt
-from ftjobs.jobfile.fields.base import DnsLabel, Fields, NonEmpty, Seed
 from ftjobs.jobfile.fields.classify_stage import Classify
+from ftjobs.jobfile.fields.common import DnsLabel, Fields, NonEmpty, Seed
 from ftjobs.jobfile.fields.encoder import Encoder
 from ftjobs.jobfile.fields.text_sources import Corpus, Data
 from ftjobs.tasks import Task, get_task

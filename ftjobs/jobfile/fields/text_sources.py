@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ftjobs.jobfile.fields.base import Fields, Fraction, NonEmpty, Seed
+from ftjobs.jobfile.fields.common import Fields, Fraction, NonEmpty, Seed
 from ftjobs.tasks import DEFAULT_LABEL_TYPE, all_tasks, get_task, task_names
 
 if TYPE_CHECKING:

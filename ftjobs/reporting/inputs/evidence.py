@@ -133,9 +133,12 @@ def write_predictions(evidence: Evidence, path: Path) -> None:
     (float32, in the order of the classes in `report.json`). Labels and predictions are class names, numbers or lists
     of names; numbers have no probabilities.
     """
-    if not evidence.task.single_class:
-        _write_others(evidence, path)
-        return
+    write = _write_classes if evidence.task.single_class else _write_numbers_or_sets
+    write(evidence, path)
+
+
+def _write_classes(evidence: Evidence, path: Path) -> None:
+    """Write class names as dictionaries, with compact encodings."""
     names = pa.dictionary(pa.int32(), pa.string())
     schema = pa.schema(
         {
@@ -179,8 +182,8 @@ def write_predictions(evidence: Evidence, path: Path) -> None:
                 writer.write_table(pa.table(columns, schema=schema), row_group_size=max(rows, 1))
 
 
-def _write_others(evidence: Evidence, path: Path) -> None:
-    """Write numbers or lists of names."""
+def _write_numbers_or_sets(evidence: Evidence, path: Path) -> None:
+    """Write numbers, or lists of label names."""
     names = pa.dictionary(pa.int32(), pa.string())
     value = evidence.task.decoded_type()
     schema = pa.schema({"id": pa.int64(), "stage": names, "seed": pa.int64(), "label": value, "prediction": value})

@@ -99,7 +99,7 @@ class Strategy(Stage):
 
     @cached_property
     def right(self) -> np.ndarray:
-        """Whether predictions equal the labels, for label sets every label: bool (S, N)."""
+        """True where a prediction equals the label, for label sets every label: bool (S, N)."""
         return self.task.right(self.predictions, self.labels)
 
     @cached_property
@@ -169,7 +169,7 @@ def _predictions(run: Run) -> pa.Table:
 
 
 def read_predictions(stage: str, run: Run, data: PreparedData) -> np.ndarray:
-    """The predictions of one run: int32 (N,), classes; float64 (N,), numbers; or uint8 (N, C), labels."""
+    """Return the predictions of one run: int32 (N,), classes; float64 (N,), numbers; or uint8 (N, C), labels."""
     table = _predictions(run)
     if not np.array_equal(table["id"].to_numpy(), data.splits["test"].ids):
         raise CorruptArtifact(
