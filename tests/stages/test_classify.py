@@ -51,7 +51,7 @@ def test_frozen_encoder_runs_once_in_eval_mode(
 def test_frozen_encoder_without_feature_cache_runs_in_eval_mode(
     make_encoder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "suffice", lambda *_: False)
+    monkeypatch.setattr(features, "supports_feature_cache", lambda *_: False)
     passes = encoder_passes(make_encoder, tmp_path, monkeypatch)
     assert {in_training for _, in_training, _ in passes} == {False}
     assert sum(rows for head_in_training, _, rows in passes if head_in_training) == 3 * 72
