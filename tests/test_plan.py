@@ -53,7 +53,7 @@ def changed(*overrides: str, job: Path = REFERENCE, since: dict[str, str] | None
 
 
 class TestOrder:
-    def test_reference_job(self):
+    def test_reference_job_has_the_expected_runs(self):
         assert [run.stage for run in runs()] == ["prepare", *STAGES, "report"]
 
     def test_stages_come_after_their_inputs(self):
@@ -342,7 +342,7 @@ class TestCorpus:
         assert before["prepare 0"] == after["prepare 0"]
         assert before["head 42"] == after["head 42"]
 
-    def test_without_decontamination_it_has_no_inputs(self):
+    def test_corpus_without_decontamination_has_no_inputs(self):
         provider = select(runs("stages.adapt.corpus={source: me/corpus, decontaminate: false}"), "adapt-corpus")
         assert provider.inputs == {}
 
@@ -564,6 +564,6 @@ class TestSelectIndex:
         with pytest.raises(UserError, match=f"--seed-index {index}: stage `{stage}` "):
             select_index(runs("seeds=[7, 3, 5]"), stage, index)
 
-    def test_unknown_stage(self):
+    def test_unknown_stage_is_an_error(self):
         with pytest.raises(UserError, match="no stage `tail`"):
             select_index(runs(), "tail", 0)

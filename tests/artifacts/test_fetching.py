@@ -50,7 +50,7 @@ class TestPull:
         assert read_files(tmp_path / "new" / "model") == MODEL_FILES
         assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
 
-    def test_pull_everything(self, storage, head, output, tmp_path):
+    def test_pull_everything_copies_all_files(self, storage, head, output, tmp_path):
         artifacts.pull(storage, publish(storage, head, output), tmp_path / "all", everything=True)
         assert read_files(tmp_path / "all") == FILES
 

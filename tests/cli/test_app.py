@@ -148,7 +148,7 @@ class TestHelp:
         assert example[:2] == ["ftjobs", name]
         command.make_context(name, example[2:])  # exits with 2 for unknown options or missing arguments
 
-    def test_version(self):
+    def test_version_prints_the_package_version(self):
         assert run_installed("--version").stdout == f"ftjobs {__version__}\n"
 
 

@@ -28,7 +28,7 @@ class TestLs:
         rows = json.loads(ftjobs("ls", "job.yaml", "--json", "--set", "stages.head.epochs=5").stdout)
         assert [(row["stage"], row["seed"]) for row in rows] == [("head", 1), ("head", 2), ("prepare", 0)]
 
-    def test_json(self, ftjobs):
+    def test_json_has_fields_and_metrics(self, ftjobs):
         (manifest, _) = publish("head")
         assert json.loads(ftjobs("ls", "--json").stdout)[0] == {
             "pipeline": "small",
@@ -43,7 +43,7 @@ class TestLs:
             "where": f"runs/{manifest.folder}",
         }
 
-    def test_a_table(self, ftjobs):
+    def test_output_is_a_table(self, ftjobs):
         (manifest, _) = publish("head")
         header, first, _ = parse_table(ftjobs("ls").stdout)
         assert header == ["pipeline", "stage", "seed", "kind", "identity", "bytes", "result", "where"]
@@ -66,7 +66,7 @@ class TestLs:
         _, *rows = parse_table(ftjobs("ls").stdout)
         assert [row[-2] for row in rows] == [*["perplexity 7.2600"] * 2, *["mse 0.2500"] * 2, "-"]
 
-    def test_empty_store(self, ftjobs):
+    def test_empty_store_has_no_artifacts(self, ftjobs):
         assert ftjobs("ls", "--json").stdout == "[]\n"
         assert len(ftjobs("ls").stdout.splitlines()) == 1
 
@@ -97,7 +97,7 @@ class TestPull:
         assert result.errors[0].startswith("there: ")
         assert list(Path("there").iterdir()) == []
 
-    def test_artifact_uri(self, ftjobs):
+    def test_accepts_an_artifact_uri(self, ftjobs):
         (manifest,) = [manifest for manifest in publish("head") if manifest.seed == 2]
         for number, address in enumerate(
             (f"runs/{manifest.folder}", f"./runs/{manifest.key}/", str(Path("runs", manifest.key).absolute()))
@@ -114,7 +114,7 @@ class TestPull:
 
 
 class TestVerify:
-    def test_intact_artifacts(self, ftjobs):
+    def test_intact_artifacts_are_verified(self, ftjobs):
         manifests = publish("head")
         assert ftjobs("verify") == CommandResult(0, f"{len(manifests)} artifacts, all correct\n", "")
         assert ftjobs("verify", "job.yaml").exit_code == 0
@@ -178,7 +178,7 @@ class TestGc:
         assert parse_table(ftjobs("gc", "--older-than", "3d", "--delete").stdout)[1:] == []
         assert garbage.exists()
 
-    def test_invalid_age(self, ftjobs):
+    def test_invalid_age_is_a_user_error(self, ftjobs):
         (error,) = ftjobs("gc", "--older-than", "long").errors
         assert error.startswith("--older-than long: ")
         assert "24h" in error

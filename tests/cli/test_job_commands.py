@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("job_folder")
 
 
 class TestPlan:
-    def test_nothing_published(self, ftjobs):
+    def test_nothing_is_published_in_a_new_store(self, ftjobs):
         result = ftjobs("plan", "job.yaml")
         assert result.stderr == ""
         header, *rows = parse_table(result.stdout)
@@ -53,7 +53,7 @@ class TestPlan:
         rows = json.loads(ftjobs("plan", "job.yaml", "--json", "--set", override).stdout)
         assert rows[1]["work"] == work
 
-    def test_json(self, ftjobs):
+    def test_json_has_one_object_per_run(self, ftjobs):
         rows = json.loads(ftjobs("plan", "job.yaml", "--json").stdout)
         assert rows[3] == {
             "stage": "head",
@@ -82,7 +82,7 @@ class TestStatus:
         rows = json.loads(ftjobs("status", "job.yaml", "--json").stdout)
         return [(row["stage"], row["seed"], row["state"], row["waits_for"]) for row in rows]
 
-    def test_nothing_published(self, ftjobs):
+    def test_nothing_is_published_in_a_new_store(self, ftjobs):
         assert self.states(ftjobs) == [
             ("prepare", None, "ready", []),
             ("adapt", 1, "waiting", ["prepare"]),
@@ -92,11 +92,11 @@ class TestStatus:
             ("report", None, "waiting", ["adapt seed 1", "adapt seed 2", "head seed 1", "head seed 2", "prepare"]),
         ]
 
-    def test_partly_published(self, ftjobs):
+    def test_stages_with_published_inputs_are_ready(self, ftjobs):
         publish("prepare", "adapt")
         assert [state for _, _, state, _ in self.states(ftjobs)] == [*["published"] * 3, "ready", "ready", "waiting"]
 
-    def test_results(self, ftjobs):
+    def test_published_stages_show_their_results(self, ftjobs):
         publish("prepare", "adapt", "head", "report")
         _, *rows = parse_table(ftjobs("status", "job.yaml").stdout)
         assert [row[0] for row in rows] == ["prepare", "adapt", "adapt", "head", "head", "report"]
@@ -121,11 +121,11 @@ class TestStatus:
 
 
 class TestReport:
-    def test_is_printed(self, ftjobs):
+    def test_report_is_printed(self, ftjobs):
         publish("report")
         assert ftjobs("report", "job.yaml") == CommandResult(0, "# small\n\nhead wins.\n", "")
 
-    def test_is_written(self, ftjobs):
+    def test_out_writes_all_report_files(self, ftjobs):
         publish("report")
         assert ftjobs("report", "job.yaml", "--out", "out").stdout == "# small\n\nhead wins.\n"
         assert {path.name for path in Path("out").iterdir()} == {"report.md", "report.json"}

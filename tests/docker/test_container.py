@@ -130,7 +130,7 @@ def handles_sigterm(pid: int) -> bool:
     return bool(int(mask.split()[1], 16) & SIGTERM)
 
 
-def test_context_has_only_what_the_image_is_built_from(engine: Engine, tmp_path: Path) -> None:
+def test_build_context_has_only_sources_of_the_image(engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
     engine.build(ROOT, CONTEXT, f"--file={tmp_path / 'Dockerfile'}", f"--ignorefile={ROOT / '.dockerignore'}")
     engine.podman("image", "save", f"--output={tmp_path / 'image.tar'}", CONTEXT)
@@ -151,7 +151,7 @@ def test_context_has_only_what_the_image_is_built_from(engine: Engine, tmp_path:
     assert sum(sizes.values()) < 1.25 * 2**20
 
 
-def test_image_metadata(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+def test_image_has_entrypoint_user_and_labels(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     (image,) = json.loads(engine.podman("image", "inspect", IMAGE).stdout)
     (base,) = json.loads(engine.podman("image", "inspect", BASE).stdout)
     config = image["Config"]

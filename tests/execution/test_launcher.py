@@ -140,7 +140,7 @@ def test_two_nodes_publish_the_bytes_of_two_processes_despite_failures(job: Path
 
 
 @pytest.mark.slow
-def test_failed_worker_fails_its_own_node_only(job: Path, tmp_path: Path) -> None:
+def test_failed_worker_fails_only_its_node(job: Path, tmp_path: Path) -> None:
     store = prepared(job, tmp_path / "store")
     first, second = start_nodes(job, store)
     wait_for_state(store, [first, second])

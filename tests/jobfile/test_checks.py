@@ -54,7 +54,7 @@ class TestEncoderOfAStage:
 
 
 class TestCycles:
-    def test_cycle_of_one_stage(self):
+    def test_stage_that_reads_itself_is_a_cycle(self):
         assert_problem(find_problems({"a": ADAPT | {"encoder": "a"}}), "stages.a.encoder", ": a -> a;")
 
     def test_cycle_of_two_stages(self):
@@ -101,7 +101,7 @@ class TestData:
     def test_repeated_text_column(self):
         assert_problem(find_problems({"a": ADAPT}, data={"text": ["q", "q"]}), "data.text", "`q`", "repeated")
 
-    def test_label_column_that_is_a_text_column(self):
+    def test_label_column_must_not_be_a_text_column(self):
         assert_problem(
             find_problems({"a": ADAPT}, data={"text": "q", "label": "q"}), "data.label", "`q`", "text column"
         )
@@ -111,7 +111,7 @@ class TestData:
         problems = find_problems({"a": ADAPT, "b": CLASSIFY, "c": CLASSIFY}, data={"label": None})
         assert_problem(problems, "data", "`label` is missing", "`b`")
 
-    def test_repeated_seed(self):
+    def test_repeated_seed_is_rejected(self):
         assert_problem(find_problems({"a": ADAPT}, seeds=[1, 2, 1]), "seeds", "[1, 2, 1]", "remove one")
 
 

@@ -172,7 +172,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("mutation", [lines, characters, values, keys, nesting, bytes_, several])
-def test_mutated_files(mutation: Mutation, here):
+def test_mutated_files_are_refused_or_planned(mutation: Mutation, here):
     pick = random.Random(f"{mutation.__name__} 1")
     path = here / "job.yaml"
     files = FILES_PER_KIND // 5 if mutation is nesting else FILES_PER_KIND  # what is deep is slow
@@ -183,7 +183,7 @@ def test_mutated_files(mutation: Mutation, here):
     assert outcomes.count("refused") > files / 10  # the mutations do break something
 
 
-def test_odd_overrides(here):
+def test_odd_overrides_are_refused_or_planned(here):
     pick = random.Random("overrides 1")
     path = here / "job.yaml"
     path.write_text(REFERENCE)
@@ -192,7 +192,7 @@ def test_odd_overrides(here):
     assert outcomes.count("planned") > 0
 
 
-def test_random_bytes(here):
+def test_random_bytes_are_refused_or_planned(here):
     pick = random.Random("bytes 1")
     path = here / "job.yaml"
     for _ in range(FILES_PER_KIND):

@@ -59,13 +59,13 @@ def test_invalid_file_names_are_not_local(source):
     assert not is_local(source)
 
 
-def test_expand_file(here):
+def test_expand_returns_an_existing_file(here):
     put("a.csv")
     assert expand("a.csv") == [Path("a.csv")]
     assert expand(str(here / "a.csv")) == [here / "a.csv"]
 
 
-def test_expand_home(here, monkeypatch):
+def test_home_is_expanded(here, monkeypatch):
     monkeypatch.setenv("HOME", str(here))
     put("a.csv")
     assert expand("~/a.csv") == [here / "a.csv"]
@@ -130,7 +130,7 @@ def test_unknown_suffix_is_an_error(name):
         format_of(Path(name), None)
 
 
-def test_digest():
+def test_digest_is_the_sha256_of_the_content():
     Path("a.csv").write_bytes(b"abc" * 100_000)
     assert digest(Path("a.csv")) == hashlib.sha256(b"abc" * 100_000).hexdigest()
 

@@ -250,7 +250,7 @@ class TestTypesAreStrict:
             ("name: small", "seeds: [4294967296]\nname: s", "1: seeds.0: should be less than 4294967296, not 4294967296"),
         ],
     )  # fmt: skip
-    def test_other_fields(self, old, new, message):
+    def test_other_fields_are_reported_with_place_and_value(self, old, new, message):
         assert problem(small(old, new)) == f"job.yaml:{message}"
 
     @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ class TestDefaults:
 
 
 class TestSet:
-    def test_replaces_one_field(self):
+    def test_override_replaces_one_field(self):
         assert job(SMALL, "stages.head.epochs=9").stage("head") == Classify(epochs=9, encoder="adapt")
         assert job(SMALL, "seeds=[1, 2]").seeds == [1, 2]
         assert job(SMALL, "data.split={test_fraction: 0.5}").data.split.test_fraction == 0.5

@@ -66,7 +66,7 @@ def test_job_bundle_contains_words_instead_of_the_file(job: Path, tmp_path: Path
         (b"one\ntwo words\n", "words.txt, line 2: 'two words' .*one word per line"),
     ],
 )
-def test_invalid_word_list(job: Path, content: bytes | None, message: str) -> None:
+def test_invalid_word_list_is_rejected(job: Path, content: bytes | None, message: str) -> None:
     words = job.parent / "words.txt"
     words.unlink() if content is None else words.write_bytes(content)
     with pytest.raises(UserError, match=message):
@@ -91,7 +91,7 @@ def test_invalid_word_list(job: Path, content: bytes | None, message: str) -> No
         ("3}, lora: {rank: 2", "`vocabulary` and `lora` .*embeddings"),
     ],
 )
-def test_invalid_vocabulary(job: Path, add: str, message: str) -> None:
+def test_invalid_vocabulary_is_rejected(job: Path, add: str, message: str) -> None:
     job.write_text(JOB % add)
     with pytest.raises(UserError, match=message):
         read(job)

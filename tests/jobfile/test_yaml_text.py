@@ -182,7 +182,7 @@ VALUES = (
         VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=6
     )
 )
-def test_what_is_dumped_is_read_back_by_parsers_of_yaml_1_1_and_1_2(value):
+def test_dumped_values_are_read_back_by_parsers_of_yaml_1_1_and_1_2(value):
     text = dump(value)
     assert data(text) == value
     assert yaml.safe_load(text) == value

@@ -120,7 +120,7 @@ class TestSeveralNodes:
         for line in ("adapted seed 2: waits for prepare, adapt", "adapted seed 2: released", "report: released"):
             assert log.messages.count(line) == 1
 
-    def test_failed_seed_blocks_its_own_stages_and_the_report(self, toy: ToyCluster) -> None:
+    def test_failed_seed_blocks_stages_of_that_seed_and_the_report(self, toy: ToyCluster) -> None:
         failing = next(stage for stage in toy.stages if stage.title == "adapt seed 2")
         toy.api.change(
             failing.name,

@@ -111,7 +111,7 @@ class TestFaults:
             conduct(toy)
         assert toy.everything_ran()
 
-    def test_random_faults(self, toy: ToyCluster) -> None:
+    def test_pipeline_completes_despite_random_faults(self, toy: ToyCluster) -> None:
         generator = random.Random(7)
         answers = [Answer(500), Answer(429), Answer(403), Answer(401), Answer(504), Answer(200, cut=3), HANG_UP]
         toy.api.fault = lambda request: generator.choice(answers) if generator.random() < 0.3 else None
@@ -254,7 +254,7 @@ class TestAccess:
             conduct(toy)
         assert {request.verb for request in toy.api.seen} <= {"get", "list", "watch", "patch"}
 
-    def test_rotated_token(self, toy: ToyCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_rotated_token_is_read_again(self, toy: ToyCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         token = tmp_path / "token"
         token.write_text("first")
         toy.api.token = "first"

@@ -284,7 +284,7 @@ def test_longest_names_of_job_files_fit(tmp_path: Path):
 
 
 class TestUserErrors:
-    def test_local_encoder(self, tmp_path: Path):
+    def test_local_encoder_is_rejected(self, tmp_path: Path):
         (tmp_path / "bert").mkdir()
         (tmp_path / "job.yaml").write_text(JOB.replace("me/encoder", "bert") % "me/pairs")
         with pytest.raises(UserError, match=r"encoder.model: .*bert .*s3://"):

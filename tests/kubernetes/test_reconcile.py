@@ -79,7 +79,7 @@ def job_state(*arguments: Any, **status: Any) -> JobState:
 
 
 class TestJobState:
-    def test_minimal_job(self) -> None:
+    def test_minimal_job_has_default_state(self) -> None:
         assert JobState.from_json({"metadata": {"name": "a"}, "spec": {"suspend": True}}) == JobState(
             "a", suspended=True
         )
@@ -159,7 +159,7 @@ class TestJobState:
         (observation("prepare", adapt=COMPLETE, lost="adapt"), "published failed blocked released blocked"),
     ],
 )  # fmt: skip
-def test_stage_states(observed: Observation, states: str) -> None:
+def test_stages_have_the_expected_states(observed: Observation, states: str) -> None:
     assert " ".join(decision.state.value for decision in reconcile(STAGES, observed)) == states
 
 

@@ -300,12 +300,12 @@ class TestErrors:
         assert message in error
         assert mentions(error, "namespace default", server_address(server))
 
-    def test_missing_namespace(self, server, submit):
+    def test_missing_namespace_is_named_with_a_command(self, server, submit):
         code, _, error = submit("--namespace", "nowhere")
         assert (code, len(error.splitlines())) == (2, 1)
         assert "`kubectl create namespace nowhere`" in error
 
-    def test_unavailable_server(self, server, submit, tmp_path, monkeypatch):
+    def test_unavailable_server_is_one_error_line(self, server, submit, tmp_path, monkeypatch):
         silent = ApplyServer(port=1)
         monkeypatch.setenv("KUBECONFIG", str(silent.kubeconfig(tmp_path / "silent")))
         code, _, error = submit()
@@ -313,7 +313,7 @@ class TestErrors:
         assert "refused" in error
 
     @pytest.mark.parametrize("content", [None, "", "{}", "not: [yaml", "apiVersion: v1"])
-    def test_unusable_kubeconfig(self, submit, tmp_path, monkeypatch, content):
+    def test_unusable_kubeconfig_is_one_error_line(self, submit, tmp_path, monkeypatch, content):
         (tmp_path / "job.yaml").write_text(JOB)
         monkeypatch.chdir(tmp_path)
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -324,7 +324,7 @@ class TestErrors:
         code, _, error = submit()
         assert (code, len(error.splitlines())) == (2, 1), error
 
-    def test_missing_context(self, server, submit):
+    def test_missing_context_is_one_error_line(self, server, submit):
         code, _, error = submit("--context", "elsewhere")
         assert (code, len(error.splitlines())) == (2, 1)
         assert "elsewhere" in error

@@ -190,7 +190,7 @@ def test_random_embeddings_have_initializer_range_and_depend_on_seed(make_encode
     assert torch.equal(model.get_output_embeddings().bias[len(old) :], torch.zeros(2))
 
 
-def test_untied_output_layer_is_initialized_from_its_own_rows(make_encoder: Callable[..., Path]) -> None:
+def test_untied_output_layer_is_initialized_from_rows_of_that_layer(make_encoder: Callable[..., Path]) -> None:
     folder = make_encoder("bert", "mlm", tie_word_embeddings=False)
     before, _ = heads.load_masked_lm(folder)
     model, _, old, _ = extended(folder, add=NEW)

@@ -185,7 +185,7 @@ class TestSeveral:
         assert table["prediction"].to_pylist() == tags
         assert len(table["probabilities"][0].as_py()) == 3
 
-    def test_one_column_of_names_is_as_a_column_for_each(self, several: Any, tmp_path: Path) -> None:
+    def test_column_of_names_equals_one_column_per_label(self, several: Any, tmp_path: Path) -> None:
         write(tmp_path)
         flags = Data(source=str(tmp_path / "rows.csv"), text="text", label=TAGS, label_type="multi", split=SPLIT)
         data, _ = preparation.prepare_data(flags, tmp_path / "out")
@@ -194,7 +194,7 @@ class TestSeveral:
         for split, rows in data.splits.items():
             assert np.array_equal(np.asarray(rows.labels), np.asarray(names.splits[split].labels))
 
-    def test_the_report_says_what_is_right(self, several: Any) -> None:
+    def test_report_has_f1_scores_and_no_confusion(self, several: Any) -> None:
         _, storage, manifests = several
         files = files_of(storage, manifests["report"])
         report, text = json.loads(files["report.json"]), files["report.md"].decode()

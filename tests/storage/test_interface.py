@@ -33,7 +33,7 @@ class TestContract:
         storage.get("a/b/c.txt", tmp_path / "new" / "folder" / "c.txt")
         assert (tmp_path / "new/folder/c.txt").read_bytes() == b"\0 bytes \xff"
 
-    def test_put_replaces(self, storage, tmp_path):
+    def test_put_replaces_an_existing_object(self, storage, tmp_path):
         put_bytes(storage, "a", b"1", tmp_path)
         put_bytes(storage, "a", b"22", tmp_path)
         assert storage.read("a") == b"22"

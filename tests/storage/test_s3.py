@@ -216,7 +216,7 @@ class TestOutages:
             transfer()
         assert (tmp_path / "got").read_bytes() == LARGE
 
-    def test_retries_end(self, proxy, tmp_path, monkeypatch):
+    def test_retries_end_after_the_deadline(self, proxy, tmp_path, monkeypatch):
         monkeypatch.setattr(s3_client, "RETRY_SECONDS", 0.3)
         storage = open_storage(f"s3://{BUCKET}/x")
         proxy.fault = FAULTS["503"]
@@ -248,12 +248,12 @@ class TestUserErrors:
         assert ACCESS_KEY not in str(caught.value)
         return str(caught.value)
 
-    def test_no_credentials(self, s3, monkeypatch):
+    def test_missing_credentials_are_a_user_error(self, s3, monkeypatch):
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         assert mentions(self.refused(), f"s3://{BUCKET} at {s3.url}: ", "no credentials", "set AWS_ACCESS_KEY_ID")
 
-    def test_incomplete_credentials(self, s3, monkeypatch):
+    def test_incomplete_credentials_are_a_user_error(self, s3, monkeypatch):
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         assert "missing: AWS_SECRET_ACCESS_KEY" in self.refused()
 
@@ -279,7 +279,7 @@ class TestUserErrors:
         )
         assert "need s3:DeleteObject" in self.refused()
 
-    def test_unknown_profile(self, s3, monkeypatch):
+    def test_unknown_profile_is_a_user_error(self, s3, monkeypatch):
         monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
         assert "no-such-profile" in self.refused()
 
@@ -291,7 +291,7 @@ class TestUserErrors:
     @pytest.mark.parametrize(
         "store", ["s3://", "s3:///p", "s3://a/p", "s3://bucket/../p", "s3://bucket/a//b", "s3://b ucket"]
     )
-    def test_malformed_address(self, store):
+    def test_malformed_address_is_a_user_error(self, store):
         assert mentions(self.refused(store), f"--store {store}: ", "address", "use s3://bucket/prefix")
 
     def test_credentials_in_the_address_are_not_repeated(self):

@@ -29,7 +29,7 @@ from ftjobs.data.examples.documents import split_sentences
         ("", []),
     ],
 )
-def test_sentence_boundaries(text, expected):
+def test_texts_are_split_at_sentence_boundaries(text, expected):
     assert split_sentences(text) == expected
 
 

@@ -217,15 +217,15 @@ class TestSplits:
 
 
 class TestCsvProblems:
-    def test_missing_file(self, here):
+    def test_missing_file_is_an_error(self, here):
         assert mentions(problem("a.csv"), "data.source", "'a.csv'", f"{here}/a.csv")
 
     @pytest.mark.parametrize("content", ["", "\n\n"])
-    def test_empty_file(self, content):
+    def test_empty_file_is_an_error(self, content):
         assert mentions(problem(put("a.csv", content)), "a.csv: ", "empty", "header row")
         assert mentions(problem("a.csv", columns=["q", "label"]), "a.csv: ", "empty", "add rows")
 
-    def test_header_only(self):
+    def test_header_without_rows_is_an_error(self):
         assert mentions(problem(put("a.csv", "q,label\n")), "a.csv: ", "header row", "add rows")
 
     def test_first_five_ragged_rows_are_reported(self):
@@ -265,7 +265,7 @@ class TestCsvProblems:
             ("a.tsv", "q,label", ("commas", ".tsv", "tabs", "rename it to .csv")),
         ],
     )
-    def test_unexpected_delimiter(self, name, header, parts):
+    def test_unexpected_delimiter_is_named(self, name, header, parts):
         assert mentions(problem(put(name, f"{header}\nx\n")), f"{name}, line 1: ", *parts)
 
     def test_header_with_a_second_delimiter(self):
@@ -288,7 +288,7 @@ class TestCsvProblems:
         assert mentions(problem(put("a.csv", gzip.compress(b"q,label\n"))), "gzip", "add .gz")
 
     @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
-    def test_nul_byte(self, name):
+    def test_nul_byte_is_an_error(self, name):
         error = problem(put(name, '{"q": "a"}\nb\0\n'), text='{"q": "a"}', label=None)
         assert mentions(error, f"{name}, line 2: ", "NUL byte")
 
@@ -298,7 +298,7 @@ class TestCsvProblems:
         assert mentions(text, "a.csv: ", "'q' (data.text)", "2 of 4 rows", "line 4", "fill in")
         assert mentions(label, "a.csv: ", "'label' (data.label)", "1 of 4 rows", "line 5", "fill in")
 
-    def test_single_class(self):
+    def test_single_class_is_an_error(self):
         put("a.csv", "q,label\na,0\nb,0\n")
         assert mentions(problem("a.csv"), "data.label", "'label'", "'0'", "all 2", "'a.csv'", "2 classes")
         put("t.csv", "q,label\na,1\n")
@@ -314,23 +314,23 @@ class TestJsonlProblems:
         assert mentions(errors[1], "not a JSON object", r"'[1, 2]\n'", "per line")
 
     @pytest.mark.parametrize("content", ['[{"q": "a"}]', '[\n  {\n    "q": "a"\n  }\n]\n'])
-    def test_json_array(self, content):
+    def test_json_array_is_an_error(self, content):
         assert mentions(problem(put("a.json", content)), "a.json, line 1", "per line", "jq --compact-output")
 
     @pytest.mark.parametrize("line", ["[" * 100_000, '{"q": ' + "9" * 5000 + "}"])
     def test_json_that_python_rejects(self, line):
         assert problem(put("a.jsonl", line)).startswith("a.jsonl, line 1: is not JSON (")
 
-    def test_empty(self):
+    def test_file_without_objects_is_an_error(self):
         assert mentions(problem(put("a.jsonl", "\n")), "a.jsonl: ", "empty", "per line")
 
-    def test_missing_keys(self):
+    def test_missing_keys_are_listed(self):
         put("a.jsonl", '{"text": "a"}\n{"text": "b", "label": 1}\n')
         assert mentions(problem("a.jsonl"), "a.jsonl: ", "'q' (data.text)", "'text', 'label'")
         assert mentions(problem("a.jsonl", text="text"), "'label' (data.label)", "1 of 2 rows", "line 1")
 
     @pytest.mark.parametrize("value", ["null", '""', '" "'])
-    def test_missing_texts(self, value):
+    def test_missing_texts_are_counted(self, value):
         put("a.jsonl", f'{{"q": "a", "label": 0}}\n\n{{"q": {value}, "label": 1}}\n')
         assert mentions(problem("a.jsonl"), "'q' (data.text)", "1 of 2 rows", "line 3")
 

@@ -50,7 +50,7 @@ class Encoders:
         return self.pipeline.evidence()
 
 
-def test_bits_count_tokens_of_the_stages_own_tokenizer(tmp_path: Path) -> None:
+def test_bits_count_tokens_of_the_extended_tokenizer(tmp_path: Path) -> None:
     encoders = Encoders(tmp_path, plain={}, worded={}, further={"encoder": "worded"}, again={"encoder": "further"})
     encoders.set("plain", 2.0)
     encoders.set("worded", 2.2, [300, 250])

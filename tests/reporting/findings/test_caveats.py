@@ -73,7 +73,7 @@ def test_collapsed_seeds_are_named_with_their_class(tmp_path: Path) -> None:
     assert figures(pipeline, "no better than the majority class") == {"majority_accuracy": 0.5, "stages": ["head"]}
 
 
-def test_one_seed(tmp_path: Path) -> None:
+def test_one_seed_is_a_caveat(tmp_path: Path) -> None:
     assert figures(Pipeline(tmp_path, FOUR, seeds=[7]), "one seed") == {"seeds": [7]}
 
 
@@ -112,14 +112,14 @@ def test_adapting_on_test_texts(tmp_path: Path) -> None:
     assert figures(Pipeline(tmp_path, FOUR, stages=stages), "adapted on held-out texts") == {"stages": ["adapt"]}
 
 
-def test_different_devices(tmp_path: Path) -> None:
+def test_different_devices_are_a_caveat(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path, FOUR)
     pipeline.update("head", 1, "timing.json", device="cuda", mixed_precision="bf16")
     assert figures(pipeline, "different devices") == {"devices": ["cpu (no)", "cuda (bf16)"]}
 
 
 @pytest.mark.parametrize(("stages", "behavioural"), [(["adapt", *FOUR], [4]), (["adapt", "head"], [1])])
-def test_several_processes(tmp_path: Path, stages: list[str], behavioural: list[int]) -> None:
+def test_several_processes_are_a_caveat(tmp_path: Path, stages: list[str], behavioural: list[int]) -> None:
     pipeline = Pipeline(tmp_path, FOUR)
     for stage in stages:
         for seed in (1, 2, 3):

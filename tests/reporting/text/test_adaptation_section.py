@@ -42,7 +42,7 @@ def test_objectives_are_named_unless_all_are_plain(
     assert ("(30 %): `b`" in text) == (not is_comparable)
 
 
-def test_objectives_add_their_own_metrics(tmp_path: Path) -> None:
+def test_objectives_add_metrics(tmp_path: Path) -> None:
     stages = {"plain": {"kind": "adapt"}, "pairs": {"kind": "adapt", "objective": "mlm+nsp"}}
     stages["electra"] = {"kind": "adapt", "objective": "replaced-token"}
     pipeline = Pipeline(tmp_path, {}, stages=stages, seeds=[1])

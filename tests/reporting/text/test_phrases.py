@@ -60,5 +60,5 @@ def test_texts_are_shortened_between_words() -> None:
         (listed(["a", "b", "c"]), "a, b and c"),
     ],
 )
-def test_formats(formatted: object, expected: object) -> None:
+def test_numbers_are_formatted(formatted: object, expected: object) -> None:
     assert formatted == expected
