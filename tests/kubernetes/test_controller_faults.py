@@ -254,7 +254,9 @@ class TestAccess:
             conduct(toy)
         assert {request.verb for request in toy.api.seen} <= {"get", "list", "watch", "patch"}
 
-    def test_rotated_token_is_read_again(self, toy: ToyCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_rotated_token_is_read_again(
+        self, toy: ToyCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         token = tmp_path / "token"
         token.write_text("first")
         toy.api.token = "first"
