@@ -1,4 +1,4 @@
-"""Fixtures of all tests: fake services, commands, and tiny random encoders built on the spot, without downloads."""
+"""Fixtures of all tests: fake services, commands, and tiny random encoders, without downloads."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 `fixtures/store-0.1.0.tar.gz` holds a job, its data, and the store after `ftjobs run job.yaml --store store` by the code
 before its packages were reorganized (commit 718516f, with plots of 12 dpi to keep the archive small). Never rewrite the
-archive: an intended change of the artifact layout comes with an archive of its own.
+archive: an intended change of the artifact layout comes with a new archive.
 
 Newly trained weights are not compared with those in the archive. Their bytes depend on the CPU: bf16 support, vector
 width and thread count change the order of floating-point sums, and no setting makes them equal across machines.

@@ -16,7 +16,7 @@ from tests.helpers.storage import list_keys, put_bytes, write_files
 
 
 class TestGc:
-    OLD = timedelta(seconds=-60)  # everything counts as old, whatever the offset between the clocks of server and test
+    OLD = timedelta(seconds=-60)  # everything counts as old, also if the clocks of server and test differ
 
     def test_attempts_without_manifest_are_garbage(self, storage, head, runs, output, tmp_path):
         published = publish(storage, head, output)

@@ -68,7 +68,7 @@ class StoredManifest:
 
 
 class TestManifests:
-    """Nothing outside the artifact is read or written, whatever the manifest contains."""
+    """No manifest makes a reader touch files outside the artifact."""
 
     @pytest.fixture
     def manifest(self, storage, head, output, tmp_path) -> StoredManifest:

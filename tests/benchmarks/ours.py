@@ -1,4 +1,4 @@
-"""A stage of ftjobs as the runner calls it, on folders; stop-watches stand around what it does. See `measurement`."""
+"""Run a stage of ftjobs as the runner does, on local folders, and time its parts. See `measurement`."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Watch:
         self._calls: list[tuple[str, float, float]] = []
 
     def seconds(self, name: str) -> list[float]:
-        """Of each call with that name."""
+        """Return the seconds of each call with a name."""
         return [seconds for called, seconds, _ in self._calls if called == name]
 
     def before(self, moment: float) -> float:
-        """Sum of all calls until then (time.time)."""
+        """Return the sum of all calls before a time (`time.time`)."""
         return sum(seconds for _, seconds, ended in self._calls if ended <= moment)
 
     def around(self, name: Callable[..., str], function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, timed under the name that `name` gives for its arguments."""
+        """Wrap a function: its calls are timed under the name that `name` returns for their arguments."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             started = time.perf_counter()
@@ -46,7 +46,7 @@ class Watch:
 
 
 class Stamps(Callback):
-    """When epochs of training began and ended: the loop has waited for the device when it evaluates."""
+    """Start and end of training epochs; the loop waits for the device before it evaluates."""
 
     first = 0.0
     steps = 0
@@ -54,7 +54,7 @@ class Stamps(Callback):
     began = 0.0
 
     def around(self, train: Callable[..., Any]) -> Callable[..., Any]:
-        """`train`, timed."""
+        """Wrap `train` and time it."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             objective = args[3]
@@ -77,7 +77,7 @@ class Stamps(Callback):
 
 
 def run(spec: Spec) -> Measured:
-    """Run the stage and say what it took."""
+    """Run the stage and print its measurements."""
     watch, stamps = Watch(), Stamps()
     stage = adapt if spec.kind == "adapt" else classify
     settings = Adapt(**spec.settings) if spec.kind == "adapt" else Classify(**spec.settings)

@@ -1,4 +1,4 @@
-"""The matrix-multiply peak of this machine, and how many operations a stage cannot do without."""
+"""The matrix-multiply peak of this machine, and the operations that a stage requires at least."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIZE = {"cpu": 2048, "cuda": 8192}
 
 
 def matmul_peak() -> tuple[float, str]:
-    """Most floating-point operations a second in products of large square matrices, and in which precision: bf16 where
+    """Return the most floating-point operations per second in products of large square matrices, and in which precision: bf16 where
     training would choose it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind = resolve_precision("auto", device)

@@ -37,7 +37,7 @@ LONGEST = 128
 
 
 class Stamps(TrainerCallback):
-    """When epochs of training began and ended; the Trainer evaluates after the end of one."""
+    """Start and end of training epochs; the Trainer evaluates after the end of an epoch."""
 
     def __init__(self) -> None:
         self.epochs: list[float] = []
@@ -55,7 +55,7 @@ class Stamps(TrainerCallback):
 
 
 def tokenized(tokenizer: PreTrainedTokenizerBase, rows: Rows, kind: str, pad: bool) -> Dataset:
-    """Sentences for masked language modelling, labelled pairs for classification."""
+    """Tokenize sentences for masked language modeling, labeled pairs for classification."""
     texts = [list(column) for column in ([rows.all_texts] if kind == "adapt" else rows.columns)]
     extra: dict[str, Any] = {"return_special_tokens_mask": True} if kind == "adapt" else {}
     columns = tokenizer(*texts, truncation=True, max_length=LONGEST, padding="max_length" if pad else False, **extra)
@@ -65,7 +65,7 @@ def tokenized(tokenizer: PreTrainedTokenizerBase, rows: Rows, kind: str, pad: bo
 
 
 def arguments(spec: Spec) -> TrainingArguments:
-    """Hyperparameters of the job file, everything else as the column has it."""
+    """Return training arguments: hyperparameters of the job file, all others by side."""
     tuned: dict[str, Any] = {
         "bf16": spec.precision == "bf16",
         "train_sampling_strategy": "group_by_length",
@@ -94,12 +94,12 @@ def arguments(spec: Spec) -> TrainingArguments:
 
 
 def accuracy(outputs: Any) -> dict[str, float]:
-    """As the script computes it."""
+    """Return the accuracy as the script computes it."""
     return {"accuracy": float((np.argmax(outputs.predictions, axis=1) == outputs.label_ids).mean())}
 
 
 def run(spec: Spec) -> Measured:
-    """Train as the script does and say what it took."""
+    """Train as the script does and print the measurements."""
     device.reset_peak_memory()
     set_seed(spec.seed)
     mlm, pad = spec.kind == "adapt", spec.side == "plain"

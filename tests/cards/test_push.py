@@ -1,4 +1,4 @@
-"""Pushing a checkpoint to a hub that is one in all but name: the real client, over HTTP, against a stand-in."""
+"""Pushing a checkpoint with the real client over HTTP to a fake hub."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def publish(folder: Path, stage: str, model: dict[str, str], *overrides: str) ->
 def push(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., tuple[int, str, str]]]:
-    """Runs `ftjobs push`; returns its exit code, stdout and stderr. The token may write for `me`."""
+    """Run `ftjobs push` and return its exit code, stdout and stderr. The token may write for `me`."""
     monkeypatch.setenv("HF_TOKEN", "hf_writer")
     monkeypatch.delenv("FTJOBS_STORE", raising=False)
 
@@ -151,7 +151,7 @@ def test_refused_push_is_a_one_line_error_without_token(
     message: str,
 ) -> None:
     monkeypatch.delenv("HF_TOKEN") if token is None else monkeypatch.setenv("HF_TOKEN", token)
-    monkeypatch.setenv("HF_HOME", "elsewhere")  # a token that lies in a file is not taken
+    monkeypatch.setenv("HF_HOME", "elsewhere")  # a token in a file is not used
     exit_code, out, err = push(*HEAD[:-1], repo)
     assert (exit_code, out) == (code, "")
     assert err.startswith(f"error: {message}")

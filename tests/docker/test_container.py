@@ -122,7 +122,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def handles_sigterm(pid: int) -> bool:
-    """Whether a container's first process is ftjobs and has a SIGTERM handler."""
+    """Return whether process 1 of a container is ftjobs and has a SIGTERM handler."""
     process = Path(f"/proc/{pid}")
     if b"/ftjobs\0" not in (process / "cmdline").read_bytes():
         return False

@@ -221,4 +221,4 @@ class TestAssist:
     ) -> None:
         with pytest.raises(PeerLost, match=r"node 0 .*ended"):
             assist(lambda: end(storage, run, 0))
-        assert list(storage.list("")) == []  # and stores no failure of its own
+        assert list(storage.list("")) == []  # and stores no failure

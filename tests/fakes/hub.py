@@ -1,4 +1,4 @@
-"""A small stand-in for the hub, for the real `datasets` and `huggingface_hub` to talk to."""
+"""A fake hub over HTTP for the real `datasets` and `huggingface_hub` clients."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class PushedTo:
 
 @dataclass
 class Hub:
-    """What the stand-in serves: commits of one repository (path -> bytes), and which commit each revision is.
+    """Content of the fake: commits of one repository (path -> bytes), and the commit of each revision.
 
-    It is data set `me/pairs` to those who ask for data sets, and model `me/bert` to those who ask for models.
+    Requests for data sets see it as `me/pairs`, requests for models as `me/bert`.
     """
 
     url: str = ""
@@ -45,15 +45,15 @@ class Hub:
     revisions: dict[str, str] = field(default_factory=dict)
     served: list[str] = field(default_factory=list)
     request_count: int = 0
-    """Requests so far, answered or not."""
+    """Number of requests, with or without a response."""
     gated: bool = False
     failing: bool = False
     pushed: dict[str, PushedTo] = field(default_factory=dict)
-    """Repositories that were made, by name."""
+    """Created repositories by name."""
     stored: dict[str, bytes] = field(default_factory=dict)
-    """Large files by sha256, as they were uploaded."""
+    """Uploaded large files by sha256."""
     tokens: dict[str, str] = field(default_factory=lambda: {"hf_writer": "me", "hf_reader": ""})
-    """Who may write where: token -> owner."""
+    """Owner to whose repositories a token may write, by token."""
 
     def add(self, revision: str, commit: str, files: dict[str, bytes]) -> None:
         self.revisions |= {revision: commit, commit: commit}

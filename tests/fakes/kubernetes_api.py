@@ -333,7 +333,7 @@ def invalid(job: Json) -> str | None:
 
 
 def selected(job: Json, selector: str) -> bool:
-    """Whether a Job matches a label selector with terms `a=b` and `a`."""
+    """Return whether a Job matches a label selector with terms `a=b` and `a`."""
     labels = job["metadata"].get("labels", {})
     parts = [part.partition("=") for part in selector.split(",") if part]
     return all(key in labels and (not equals or labels[key] == value) for key, equals, value in parts)

@@ -72,7 +72,7 @@ class ToyCluster:
         return reason
 
     def is_suspended(self, stage: str) -> bool:
-        """Whether its Job is suspended."""
+        """Return whether the Job of a stage is suspended."""
         return bool(self.api.jobs[self.named(stage).name]["spec"]["suspend"])
 
     def everything_ran(self) -> bool:

@@ -85,7 +85,7 @@ def ftjobs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 def run_installed(*arguments: str, **environment: str) -> CommandResult:
-    """Run the installed command in a process of its own."""
+    """Run the installed command in a subprocess."""
     command = [str(Path(sys.executable).parent / "ftjobs"), *arguments]
     process = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     return CommandResult(process.returncode, process.stdout, process.stderr)

@@ -1,4 +1,4 @@
-"""Thousands of broken job files: whatever stands in one, the user gets lines that say what is wrong."""
+"""Thousands of broken job files either plan or raise a UserError with one line per problem."""
 
 import random
 import shlex

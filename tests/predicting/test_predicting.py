@@ -1,4 +1,4 @@
-"""Predictions are those of the model, whatever the file they are asked for in and however large it is."""
+"""Predictions equal those of the model for every file format and size."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_evaluate_metrics_match_sklearn(
 def test_evaluate_reads_class_numbers_as_names(
     ftjobs: Run, model: Path, rows: list[dict[str, str]], expected: np.ndarray
 ) -> None:
-    """Data sets keep classes as numbers, and their names beside."""
+    """Data sets store classes as numbers, with their names in the features."""
     kept = datasets.Dataset.from_list(rows).cast_column("topic", datasets.ClassLabel(names=CLASSES))
     kept.to_parquet("rows.parquet")
     assert pq.read_table("rows.parquet")["topic"].type == pa.int64()

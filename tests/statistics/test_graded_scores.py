@@ -15,7 +15,7 @@ EXPERIMENTS = 200
 def experiments(seeds: int, examples: int, difference: float, seed_sd: float = 0.0) -> np.ndarray:
     """Return negative squared errors of two regressions on the same examples: float (count, 2, S, N).
 
-    Errors of an example are shared in part, and each seed of each method has an error of its own.
+    Errors of an example are shared in part, and each seed of each method adds an individual error.
     """
     rng = np.random.default_rng([seeds, examples, round(1000 * difference)])
     shared = rng.standard_normal((EXPERIMENTS, 1, 1, examples))
