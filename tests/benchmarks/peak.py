@@ -17,8 +17,8 @@ _SIZE = {"cpu": 2048, "cuda": 8192}
 
 
 def matmul_peak() -> tuple[float, str]:
-    """Return the most floating-point operations per second in products of large square matrices, and in which precision: bf16 where
-    training would choose it."""
+    """Return the highest rate of floating-point operations (per second) in products of large square matrices, and its
+    precision: bf16 if training would use it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind = resolve_precision("auto", device)
     dtype = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
