@@ -33,10 +33,10 @@ def matmul_peak() -> tuple[float, str]:
 
 
 def tokens_and_operations(prepare_output: Path, stage: Any) -> tuple[int, float]:
-    """Return the tokens in an epoch of a stage, and the floating-point operations of all its epochs that no implementation avoids.
+    """Return the tokens per epoch of a stage, and the floating-point operations that all its epochs require at least.
 
-    Two operations per weight and token forwards, four backwards; attention besides. A frozen encoder runs once. The
-    vocabulary is reached from masked tokens only.
+    Per weight and token, two operations forward and four backward, plus attention. A frozen encoder runs once. The
+    output layer runs for masked tokens only.
     """
     rows = prepared.read(prepare_output / "data").splits["train"]
     tokenizer = checkpoints.load_tokenizer(prepare_output / "model")
