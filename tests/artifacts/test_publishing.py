@@ -113,7 +113,7 @@ class TestPublishing:
             return put(self, path, key)
 
         monkeypatch.setattr(type(storage), "put", cut)
-        with pytest.raises(CorruptArtifact, match="the stored file is incomplete"):
+        with pytest.raises(CorruptArtifact, match="file is incomplete"):
             publish(storage, head, output)
         assert artifacts.find_manifest(storage, head) is None
 

@@ -55,7 +55,7 @@ class TestExitCodes:
         assert result.exit_code == 2
         unknown_key, wrong_type = result.errors
         assert unknown_key.startswith("wrong.yaml:4: seedz: ")
-        assert "did you mean `seeds`" in unknown_key
+        assert "mean `seeds`" in unknown_key
         assert wrong_type.startswith("wrong.yaml:6: stages.adapt.epochs: ")
         assert "'two'" in wrong_type
 
