@@ -237,3 +237,13 @@ class Pipeline:
             **best, "best_epoch": 2, "selected_on": self.data.selection_split, "last": epochs[-1]["test"],
             "newly_initialised": ["classifier.bias"], "truncated": {"train": 0, "test": self.truncated}, "epochs": epochs,
         }  # fmt: skip
+
+
+#: Predictions of strategies where adapting pays, and where all are alike.
+BETTER = {
+    "head": guesses(0.6),
+    "behavioural": guesses(0.7),
+    "adapted-head": guesses(0.75),
+    "adapted-behavioural": guesses(0.9),
+}
+SAME = dict.fromkeys(BETTER, guesses(0.7))

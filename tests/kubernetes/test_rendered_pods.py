@@ -28,7 +28,7 @@ class Pod(NamedTuple):
     process: subprocess.Popen[str]
     message: Path
     publishes: bool
-    """Whether this pod publishes, and hence writes a termination message on success."""
+    """True if this pod publishes, and hence writes a termination message on success."""
 
 
 def wait_for_end(pod: Pod) -> tuple[int, str]:

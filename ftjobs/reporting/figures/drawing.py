@@ -122,6 +122,7 @@ class FirstUse:
 
 
 def label_rows(axes: Axes, names: list[str]) -> None:
+    """Label one row of the plot per name, from top to bottom."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
@@ -129,6 +130,7 @@ def label_rows(axes: Axes, names: list[str]) -> None:
 
 
 def set_epoch_axis(axes: Axes) -> None:
+    """Label the horizontal axis with whole epochs."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("epoch")

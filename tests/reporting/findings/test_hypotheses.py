@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 
 from ftjobs.reporting.findings.hypotheses import does_adapting_pay, hypothesis_results
-from tests.helpers.published import STAGES, Pipeline, guesses
+from tests.helpers.published import BETTER, SAME, STAGES, Pipeline, guesses
 
 FOUR = {name: guesses(0.6 + number / 20) for number, name in enumerate(STAGES)}
-BETTER = {
-    "head": guesses(0.6),
-    "behavioural": guesses(0.7),
-    "adapted-head": guesses(0.75),
-    "adapted-behavioural": guesses(0.9),
-}
-SAME = dict.fromkeys(BETTER, guesses(0.7))
 
 
 def test_differences_and_pairs_are_those_of_the_predictions(tmp_path: Path) -> None:

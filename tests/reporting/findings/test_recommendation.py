@@ -13,15 +13,7 @@ from ftjobs.reporting.findings.recommendation import (
     to_ship,
 )
 from ftjobs.reporting.inputs.evidence import Evidence
-from tests.helpers.published import Pipeline, guesses
-
-BETTER = {
-    "head": guesses(0.6),
-    "behavioural": guesses(0.7),
-    "adapted-head": guesses(0.75),
-    "adapted-behavioural": guesses(0.9),
-}
-SAME = dict.fromkeys(BETTER, guesses(0.7))
+from tests.helpers.published import BETTER, SAME, Pipeline, guesses
 
 
 def set_validation_accuracy(evidence: Evidence, **by_strategy: float) -> None:

@@ -10,15 +10,8 @@ from ftjobs.reporting.findings.recommendation import ClassifierRecommendation
 from ftjobs.reporting.text import opening
 from ftjobs.reporting.text.blocks import Command, Prose
 from tests.helpers.messages import mentions
-from tests.helpers.published import STAGES, Pipeline, guesses
+from tests.helpers.published import BETTER, SAME, STAGES, Pipeline, guesses
 
-BETTER = {
-    "head": guesses(0.6),
-    "behavioural": guesses(0.7),
-    "adapted-head": guesses(0.75),
-    "adapted-behavioural": guesses(0.9),
-}
-SAME = dict.fromkeys(BETTER, guesses(0.7))
 MINUS = "\N{MINUS SIGN}"
 
 
